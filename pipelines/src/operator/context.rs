@@ -1,0 +1,72 @@
+//! What an invocation may ask of the world around it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::Bytes;
+use thiserror::Error;
+
+use super::OperatorError;
+use crate::record::Reference;
+
+/// A reference that could not be read.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("cannot read {path}: {message}")]
+pub struct FetchError {
+    /// The reference as written.
+    pub path: String,
+    /// Why.
+    pub message: String,
+}
+
+/// Reads references for operators, blocking the calling executor thread.
+pub trait Fetcher: Send + Sync {
+    /// The bytes of each reference, in order. A store's transient errors were retried.
+    fn fetch(&self, references: &[Reference]) -> Vec<Result<Bytes, FetchError>>;
+}
+
+/// Refuses every reference: for running operators where no store is at hand.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoFetcher;
+
+impl Fetcher for NoFetcher {
+    fn fetch(&self, references: &[Reference]) -> Vec<Result<Bytes, FetchError>> {
+        let error = |r: &Reference| FetchError {
+            path: r.to_string(),
+            message: "this operator runs without a store".to_owned(),
+        };
+        references.iter().map(|reference| Err(error(reference))).collect()
+    }
+}
+
+/// The surroundings of an invocation.
+#[derive(Clone)]
+pub struct Context {
+    fetcher: Arc<dyn Fetcher>,
+    cancelled: Arc<AtomicBool>,
+}
+
+impl Context {
+    /// A context that fetches through `fetcher` and is cancelled when the flag is set.
+    pub fn new(fetcher: Arc<dyn Fetcher>, cancelled: Arc<AtomicBool>) -> Self {
+        Self { fetcher, cancelled }
+    }
+
+    /// A context without a store that is never cancelled, for tests and plain threads.
+    pub fn plain() -> Self {
+        Self::new(Arc::new(NoFetcher), Arc::default())
+    }
+
+    /// Reads references; see [`Fetcher::fetch`].
+    pub fn fetch(&self, references: &[Reference]) -> Vec<Result<Bytes, FetchError>> {
+        self.fetcher.fetch(references)
+    }
+
+    /// Fails once the run was cancelled. Long invocations call this between records.
+    ///
+    /// # Errors
+    /// [`OperatorError::Cancelled`].
+    pub fn check_cancelled(&self) -> Result<(), OperatorError> {
+        if self.cancelled.load(Ordering::Relaxed) { Err(OperatorError::Cancelled) } else { Ok(()) }
+    }
+}

@@ -1,0 +1,150 @@
+//! What is visible of a run: one source of truth for progress bars, logs and the final report.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// A moment of a run, over all its processes.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Nodes of the plan in order from sources to sinks.
+    pub nodes: Vec<NodeProgress>,
+    /// Commits durable so far.
+    pub commits: u64,
+    /// Records that the sources hold, once that is known.
+    pub records_total: Option<u64>,
+    /// Bytes that the sources hold, once that is known.
+    pub bytes_total: Option<u64>,
+    /// Bytes of the credit that are in flight.
+    pub credit_used: u64,
+    /// Bytes of the credit.
+    pub credit: u64,
+    /// Seconds since this start of the run.
+    pub seconds: f64,
+}
+
+/// What a node did since the run began, resumed parts included where they are counted.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct NodeProgress {
+    /// Its name.
+    pub name: String,
+    /// `source`, `operator` or `sink`.
+    pub role: String,
+    /// Its kind, e.g. `resize`.
+    pub kind: String,
+    /// Records in; for a source, what it read.
+    pub records_in: u64,
+    /// Records out; for a sink, what it wrote.
+    pub records_out: u64,
+    /// Bytes in.
+    pub bytes_in: u64,
+    /// Bytes out; for a sink, the size of its shards.
+    pub bytes_out: u64,
+    /// Thread seconds spent in invocations.
+    pub busy_seconds: f64,
+    /// Seconds that invocations waited for an allocation.
+    pub waiting_seconds: f64,
+    /// Invocations running or waiting.
+    pub in_flight: u64,
+    /// Largest allocation granted so far, in bytes.
+    pub allocated_bytes: u64,
+    /// Largest output of an invocation so far, in bytes.
+    pub used_bytes: u64,
+    /// Threads of an invocation.
+    pub threads: u64,
+    /// Records refused.
+    pub dead_letters: u64,
+    /// Batches that arrived and were not handled yet.
+    pub lag: u64,
+}
+
+impl NodeProgress {
+    fn absorb(&mut self, other: &Self) {
+        self.records_in += other.records_in;
+        self.records_out += other.records_out;
+        self.bytes_in += other.bytes_in;
+        self.bytes_out += other.bytes_out;
+        self.busy_seconds += other.busy_seconds;
+        self.waiting_seconds += other.waiting_seconds;
+        self.in_flight += other.in_flight;
+        self.allocated_bytes = self.allocated_bytes.max(other.allocated_bytes);
+        self.used_bytes = self.used_bytes.max(other.used_bytes);
+        self.threads = self.threads.max(other.threads);
+        self.dead_letters += other.dead_letters;
+        self.lag += other.lag;
+    }
+}
+
+impl Progress {
+    /// Adds what another process of the same run reports.
+    pub fn absorb(&mut self, other: &Self) {
+        for node in &other.nodes {
+            match self.nodes.iter_mut().find(|mine| mine.name == node.name) {
+                Some(mine) => mine.absorb(node),
+                None => self.nodes.push(node.clone()),
+            }
+        }
+        self.commits = self.commits.max(other.commits);
+        self.records_total = self.records_total.or(other.records_total);
+        self.bytes_total = self.bytes_total.or(other.bytes_total);
+        self.credit_used += other.credit_used;
+        self.credit += other.credit;
+        self.seconds = self.seconds.max(other.seconds);
+    }
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ending {
+    /// All sources were read and everything is committed.
+    Complete,
+    /// An earlier start had completed this run already; nothing was done.
+    AlreadyComplete,
+    /// It was cancelled; what was in flight was committed or will be read again.
+    Cancelled,
+}
+
+/// The result of a run that did not fail.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// The job's name.
+    pub job: String,
+    /// The run's id.
+    pub run: String,
+    /// How it ended.
+    pub ending: Ending,
+    /// Whether an earlier start had done a part of the work.
+    pub resumed: bool,
+    /// The commit that this start resumed after, if any.
+    pub resumed_after: Option<u64>,
+    /// `pure`, `journaled` or `live`.
+    pub class: String,
+    /// CPU feature level.
+    pub cpu: String,
+    /// The final figures.
+    pub progress: Progress,
+    /// Where each sink wrote, by name.
+    pub outputs: BTreeMap<String, Output>,
+    /// The dead-letter table's location, when it is not empty.
+    pub dead_letters: Option<String>,
+    /// The first few dead letters as `operator: record: error`, for the report's eye.
+    pub dead_letter_examples: Vec<String>,
+    /// User and system CPU seconds of this process and the children it waited for.
+    pub cpu_seconds: f64,
+    /// Peak resident memory of this process in bytes.
+    pub peak_rss: u64,
+}
+
+/// What a sink holds of this run.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Output {
+    /// Its URL.
+    pub location: String,
+    /// Shards.
+    pub shards: u64,
+    /// Rows.
+    pub rows: u64,
+    /// Bytes.
+    pub bytes: u64,
+}

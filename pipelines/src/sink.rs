@@ -1,0 +1,205 @@
+//! The trait that every sink implements: prepare, commit, recover.
+//!
+//! *Prepare*: a [`PartWriter`] writes one part to one shard, durable when
+//! [`finish`](PartWriter::finish) returns, and invisible. *Commit*: after the run log names the shards
+//! of a commit, [`Sink::commit`] derives whatever makes them visible to readers (a Delta log, an index);
+//! it is idempotent. *Recover*: after a kill, [`Sink::recover`] repeats the commits that the derived log
+//! lacks, and removes what no commit names. The run log is the single truth throughout.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::graph::SchemaError;
+use crate::log::Commit;
+
+/// Names a part's output for good: a second run cannot vanish into the first.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct PartName {
+    /// The run.
+    pub run: String,
+    /// The sink's name in the job.
+    pub sink: String,
+    /// The commit that the part belongs to.
+    pub commit: u64,
+    /// The part's epoch.
+    pub epoch: u64,
+    /// The part's lane.
+    pub lane: u32,
+}
+
+impl PartName {
+    /// A file name without extension, e.g. `r1-5f0c9a12-photos-c000003-p00000017-0`.
+    pub fn stem(&self) -> String {
+        let Self { run, sink, commit, epoch, lane } = self;
+        format!("{run}-{sink}-c{commit:06}-p{epoch:08}-{lane}")
+    }
+}
+
+/// One file that a sink wrote, as the run log names it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shard {
+    /// Path relative to the sink's location.
+    pub path: String,
+    /// Epoch of the part.
+    pub epoch: u64,
+    /// Lane of the part.
+    pub lane: u32,
+    /// Rows in it.
+    pub rows: u64,
+    /// Its size.
+    pub bytes: u64,
+    /// SHA-256 of its bytes, hexadecimal.
+    pub sha256: String,
+    /// What the derived log wants to know of it, e.g. column statistics.
+    #[serde(default, skip_serializing_if = "serde_json::Value::is_null")]
+    pub statistics: serde_json::Value,
+}
+
+/// What the run tells a sink before it writes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunStart {
+    /// The run's id.
+    pub run: String,
+    /// The sink's name in the job.
+    pub sink: String,
+    /// Whether earlier contents are replaced by this run's first commit.
+    pub overwrite: bool,
+}
+
+/// Why a sink failed.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum SinkError {
+    /// The destination refuses writes, is full, or failed after retries.
+    #[error("cannot write {location}: {message}")]
+    Store {
+        /// The object or folder.
+        location: String,
+        /// What the store said, and what to do about it.
+        message: String,
+    },
+    /// What is at the destination does not fit this job.
+    #[error("{location}: {message}")]
+    Destination {
+        /// The destination.
+        location: String,
+        /// Why it does not fit, and what to do.
+        message: String,
+    },
+    /// The rows cannot be written in this format.
+    #[error("cannot encode for {location}: {message}")]
+    Encode {
+        /// The shard.
+        location: String,
+        /// Why.
+        message: String,
+    },
+}
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// Runs a writer's computation on the executor instead of the I/O threads.
+#[derive(Clone)]
+pub struct Compute {
+    submit: Arc<dyn Fn(Job) + Send + Sync>,
+}
+
+impl Compute {
+    /// A `Compute` that hands each job to `submit`.
+    pub fn new(submit: impl Fn(Box<dyn FnOnce() + Send>) + Send + Sync + 'static) -> Self {
+        Self { submit: Arc::new(submit) }
+    }
+
+    /// Computes on the calling thread, for tests.
+    pub fn inline() -> Self {
+        Self::new(|job| job())
+    }
+
+    /// Runs `work` on the executor and waits for its result. A panic in it panics here.
+    pub fn run<R: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> R + Send + 'static,
+    ) -> Pin<Box<dyn Future<Output = R> + Send>> {
+        let (send, receive) = tokio::sync::oneshot::channel();
+        (self.submit)(Box::new(move || {
+            let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+            let _ = send.send(result);
+        }));
+        Box::pin(async move {
+            match receive.await {
+                Ok(Ok(result)) => result,
+                Ok(Err(panic)) => std::panic::resume_unwind(panic),
+                Err(_) => panic!("the executor was shut down while a shard was being written"),
+            }
+        })
+    }
+}
+
+/// Writes one part to one shard.
+#[async_trait]
+pub trait PartWriter: Send {
+    /// Appends rows, which come in the part's order in batches of any size.
+    ///
+    /// The bytes of the shard depend on the rows alone, not on how they were batched. The writer waits
+    /// here while the store is slow, and holds no more than [`Sink::reserve`].
+    async fn write(&mut self, batch: RecordBatch) -> Result<(), SinkError>;
+
+    /// Makes the shard durable (fsync on local disks), not visible. `None` when the part had no rows.
+    async fn finish(self: Box<Self>) -> Result<Option<Shard>, SinkError>;
+}
+
+/// Something that records are written to. See the [module documentation](self).
+///
+/// Every implementation runs the conformance suite `anabranch_connectors::conformance::sink`.
+#[async_trait]
+pub trait Sink: Send + Sync + 'static {
+    /// The kind in job files: `table`, `jsonl`, ...
+    fn kind(&self) -> &'static str;
+
+    /// The options that determine what is written (not where), for the plan's hash.
+    fn options(&self) -> serde_json::Value;
+
+    /// The destination's URL. The run log stands below it, unless the job says otherwise.
+    fn location(&self) -> String;
+
+    /// Whether rows of this schema can be written here.
+    ///
+    /// # Errors
+    /// When a column's type has no equivalent; the message says what to do.
+    fn check(&self, input: &SchemaRef) -> Result<(), SchemaError>;
+
+    /// Bytes that one open [`PartWriter`] may hold, rows and encoded bytes together.
+    fn reserve(&self) -> usize;
+
+    /// Whether something that readers would see is at the destination.
+    async fn exists(&self) -> Result<bool, SinkError>;
+
+    /// Makes the destination ready for a new run of rows of this schema. Repeated safely.
+    ///
+    /// # Errors
+    /// When the destination is read-only or holds something of another schema.
+    async fn start(&self, run: &RunStart, schema: &SchemaRef) -> Result<(), SinkError>;
+
+    /// Opens a writer for one part.
+    fn writer(
+        &self,
+        part: &PartName,
+        schema: &SchemaRef,
+        compute: &Compute,
+    ) -> Result<Box<dyn PartWriter>, SinkError>;
+
+    /// Makes a commit's shards visible. Repeating it changes nothing.
+    async fn commit(&self, run: &RunStart, commit: &Commit) -> Result<(), SinkError>;
+
+    /// Repeats the commits that the derived log lacks and removes shards of this run that none names.
+    ///
+    /// `committed` holds all commits of the run so far, in order.
+    async fn recover(&self, run: &RunStart, committed: &[Commit]) -> Result<(), SinkError>;
+}
