@@ -17,6 +17,16 @@ pub mod graph;
 pub mod log;
 pub mod operator;
 pub mod progress;
+pub mod quantity;
 pub mod record;
 pub mod sink;
 pub mod source;
+
+/// Lower-case hexadecimal digits of `bytes`.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}

@@ -9,16 +9,16 @@ use crate::operator::{Operator, Resources};
 use crate::sink::Sink;
 use crate::source::{Order, Source};
 
-
-
-
+mod check;
+mod memory;
+mod plan;
 mod schema_error;
 mod settings;
 mod suggest;
 
-
-
-
+pub use check::{PlanError, PlanErrorKind};
+pub use memory::{Memory, Reserve};
+pub use plan::{Plan, PlannedNode};
 pub use schema_error::SchemaError;
 pub use settings::{CommitSize, ErrorLimit, Mode, PartSize, Settings};
 pub use suggest::nearest;
@@ -88,12 +88,13 @@ pub struct Node {
 pub struct Graph {
     name: String,
     nodes: Vec<Node>,
+    dead_letters: Option<Arc<dyn Sink>>,
 }
 
 impl Graph {
     /// An empty graph for the job called `name`.
     pub fn new(name: impl Into<String>) -> Self {
-        Self { name: name.into(), nodes: Vec::new() }
+        Self { name: name.into(), ..Self::default() }
     }
 
     /// The job's name.
@@ -134,6 +135,12 @@ impl Graph {
     pub fn sink(&mut self, name: &str, sink: Arc<dyn Sink>, inputs: &[NodeId]) -> NodeId {
         let inputs = self.names(inputs);
         self.add(Node { name: name.to_owned(), inputs, work: Work::Sink { sink } })
+    }
+
+    /// Sets the sink of [dead letters](crate::dead_letter). Without one, the first refused record fails the
+    /// run: nothing is dropped silently.
+    pub fn dead_letters(&mut self, sink: Arc<dyn Sink>) {
+        self.dead_letters = Some(sink);
     }
 
     fn names(&self, nodes: &[NodeId]) -> Vec<String> {

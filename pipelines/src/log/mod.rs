@@ -103,27 +103,10 @@ pub struct Commit {
     pub snapshots: BTreeMap<String, Vec<u32>>,
     /// Shards by sink, in order of epoch and lane. Dead letters are the sink [`DEAD_LETTERS`].
     pub shards: BTreeMap<String, Vec<Shard>>,
-    /// Records read, refused and written since the run began, by node, so that a resumed run reports all.
-    pub totals: BTreeMap<String, NodeTotals>,
     /// Whether the run is complete with this commit.
     pub last: bool,
     /// Milliseconds since 1970 at writing.
     pub written: i64,
-}
-
-/// What a node has done since the run began.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct NodeTotals {
-    /// Records that came in.
-    pub records_in: u64,
-    /// Records that went out.
-    pub records_out: u64,
-    /// Bytes that came in.
-    pub bytes_in: u64,
-    /// Bytes that went out.
-    pub bytes_out: u64,
-    /// Records that were refused.
-    pub dead_letters: u64,
 }
 
 /// Name of the built-in sink that holds dead letters.

@@ -28,6 +28,7 @@ mod modality;
 mod reference;
 mod rows;
 
+pub(crate) use id::with_id_field;
 pub use id::{RecordId, ids, with_ids};
 pub use modality::{Modality, TYPE_KEY};
 pub use reference::{Reference, ReferenceError};

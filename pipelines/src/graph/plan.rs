@@ -1,0 +1,291 @@
+//! A checked graph: schemas, classes, stages, lanes and memory, the same in every process.
+
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use sha2::{Digest, Sha256};
+
+use super::check::{self, PlanError, PlanErrorKind};
+use super::memory::{self, Memory};
+use super::{Graph, Mode, SchemaError, Settings, Work};
+use crate::operator::{Class, Resources};
+use crate::record::with_id_field;
+use crate::sink::Sink;
+use crate::source::BatchSize;
+
+/// A node of a [`Plan`].
+#[derive(Clone)]
+pub struct PlannedNode {
+    /// Its name.
+    pub name: String,
+    /// Indices of the nodes it reads from, in the plan's order.
+    pub inputs: Vec<usize>,
+    /// Schema of what it emits; for a sink, of what it writes.
+    pub schema: SchemaRef,
+    /// The class of its output: its own or that of what it reads, whichever determines less.
+    pub class: Class,
+    /// How many ways lead from sources to it.
+    pub lanes: u32,
+    /// First lane of each input among its own.
+    pub lane_offsets: Vec<u32>,
+    /// What it does.
+    pub work: Work,
+}
+
+impl PlannedNode {
+    /// The operator's declared resources; the default for sources and sinks.
+    pub fn resources(&self) -> Resources {
+        match &self.work {
+            Work::Operator { resources, .. } => *resources,
+            _ => Resources::default(),
+        }
+    }
+}
+
+/// What the run executes: nodes from sources to sinks, and stages of operators that run back to back.
+pub struct Plan {
+    name: String,
+    nodes: Vec<PlannedNode>,
+    stages: Vec<Vec<usize>>,
+    settings: Settings,
+    memory: Memory,
+    hash: String,
+    dead_letters: Option<Arc<dyn Sink>>,
+}
+
+impl Plan {
+    /// Checks a graph and computes every schema, looking into sources where they need it.
+    ///
+    /// # Errors
+    /// The first thing that makes the graph impossible, with the node at fault.
+    pub async fn new(graph: Graph, settings: Settings) -> Result<Arc<Self>, PlanError> {
+        let order = check::order(&graph)?;
+        settings_in_range(&graph, &settings)?;
+        let mut nodes: Vec<PlannedNode> = Vec::with_capacity(order.len());
+        for at in order {
+            let Some(node) = graph.nodes.get(at) else { continue };
+            let planned = plan_node(node, &nodes, &settings).await;
+            nodes.push(planned.map_err(|kind| PlanError::new(&node.name, kind))?);
+        }
+        let stages = stages(&nodes);
+        let memory = memory::plan(&nodes, &stages, &settings, graph.dead_letters.as_ref())
+            .map_err(|kind| PlanError::new(&graph.name, kind))?;
+        let hash = hash(&graph, &nodes, &settings);
+        Ok(Arc::new(Self {
+            name: graph.name,
+            nodes,
+            stages,
+            settings,
+            memory,
+            hash,
+            dead_letters: graph.dead_letters,
+        }))
+    }
+
+    /// The job's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The nodes, every node after those it reads from.
+    pub fn nodes(&self) -> &[PlannedNode] {
+        &self.nodes
+    }
+
+    /// Operators that run back to back on one executor thread, as indices of nodes.
+    pub fn stages(&self) -> &[Vec<usize>] {
+        &self.stages
+    }
+
+    /// The job's settings.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// What the run will hold in memory.
+    pub fn memory(&self) -> &Memory {
+        &self.memory
+    }
+
+    /// Hash of everything that determines output; workers, batches and resources do not.
+    pub fn hash(&self) -> &str {
+        &self.hash
+    }
+
+    /// The least class among the nodes.
+    pub fn class(&self) -> Class {
+        self.nodes.iter().map(|node| node.class).max().unwrap_or_default()
+    }
+
+    /// The sink of dead letters, if the job has one; without, the first refused record fails the run.
+    pub fn dead_letters(&self) -> Option<&Arc<dyn Sink>> {
+        self.dead_letters.as_ref()
+    }
+
+    /// The sinks with their nodes, dead letters aside.
+    pub fn sinks(&self) -> impl Iterator<Item = (&PlannedNode, &Arc<dyn Sink>)> {
+        self.nodes.iter().filter_map(|node| match &node.work {
+            Work::Sink { sink } => Some((node, sink)),
+            _ => None,
+        })
+    }
+
+    /// Size of the batches that source `at` emits.
+    pub fn batch_size(&self, at: usize) -> BatchSize {
+        BatchSize { bytes: self.memory.batch_bytes(at), ..self.settings.batch }
+    }
+
+    /// Nodes that read from node `at`.
+    pub(crate) fn readers(&self, at: usize) -> impl Iterator<Item = usize> {
+        self.nodes.iter().enumerate().filter(move |(_, n)| n.inputs.contains(&at)).map(|(i, _)| i)
+    }
+}
+
+async fn plan_node(
+    node: &super::Node,
+    planned: &[PlannedNode],
+    settings: &Settings,
+) -> Result<PlannedNode, PlanErrorKind> {
+    let inputs: Vec<usize> = node
+        .inputs
+        .iter()
+        .filter_map(|name| planned.iter().position(|other| &other.name == name))
+        .collect();
+    let above: Vec<&PlannedNode> = inputs.iter().filter_map(|at| planned.get(*at)).collect();
+    let schemas: Vec<SchemaRef> = above.iter().map(|node| Arc::clone(&node.schema)).collect();
+    let mut class = above.iter().map(|node| node.class).max().unwrap_or_default();
+    let mut lane_offsets = Vec::new();
+    let mut lanes = 0;
+    for node in &above {
+        lane_offsets.push(lanes);
+        lanes += node.lanes;
+    }
+    let schema = match &node.work {
+        Work::Source { source, order } => {
+            lanes = 1;
+            let abilities = source.abilities();
+            if order.shuffle.is_some() && !abilities.random_access {
+                return Err(PlanErrorKind::Ability(format!(
+                    "`{}` cannot be shuffled here, because its records cannot be opened one by one; \
+                     leave `shuffle` out or repack the data first",
+                    source.kind()
+                )));
+            }
+            if settings.mode == Mode::Stream && (!abilities.grows || *order != Default::default()) {
+                return Err(PlanErrorKind::Ability(format!(
+                    "`{}` with this order cannot be read as a stream; use `mode = \"batch\"`",
+                    source.kind()
+                )));
+            }
+            with_id_field(source.schema().await?.as_ref())
+        }
+        Work::Operator { operator, .. } => {
+            class = class.max(operator.class());
+            match operator.keyed() {
+                Some(_) => lanes = 1,
+                None => same(&above)?,
+            }
+            operator.output(if operator.keyed().is_some() { &schemas } else { schemas.get(..1).unwrap_or(&[]) })?
+        }
+        Work::Sink { sink } => {
+            same(&above)?;
+            let schema = schemas.first().cloned().unwrap_or_else(|| Arc::new(arrow::datatypes::Schema::empty()));
+            sink.check(&schema)?;
+            schema
+        }
+    };
+    let work = node.work.clone();
+    Ok(PlannedNode { name: node.name.clone(), inputs, schema, class, lanes, lane_offsets, work })
+}
+
+/// Inputs that are read beside one another have one schema.
+fn same(inputs: &[&PlannedNode]) -> Result<(), SchemaError> {
+    let Some((first, rest)) = inputs.split_first() else { return Ok(()) };
+    match rest.iter().find(|node| node.schema.fields() != first.schema.fields()) {
+        None => Ok(()),
+        Some(other) => {
+            let names = |node: &PlannedNode| {
+                let of = |f: &Arc<arrow::datatypes::Field>| format!("{} {}", f.name(), f.data_type());
+                node.schema.fields().iter().map(of).collect::<Vec<_>>().join(", ")
+            };
+            Err(SchemaError::Mismatch(format!(
+                "its inputs have different columns: `{}` has ({}), `{}` has ({}); make them equal with a `select`",
+                first.name, names(first), other.name, names(other)
+            )))
+        }
+    }
+}
+
+/// Groups operators that can run back to back: each the only reader of the one before it, stateless,
+/// undecided by nothing, and with the same resources.
+fn stages(nodes: &[PlannedNode]) -> Vec<Vec<usize>> {
+    let plain = |at: usize| match nodes.get(at).map(|node| &node.work) {
+        Some(Work::Operator { operator, .. }) => operator.keyed().is_none(),
+        _ => false,
+    };
+    let journaled = |at: usize| match nodes.get(at).map(|node| &node.work) {
+        Some(Work::Operator { operator, .. }) => operator.journaled().is_some(),
+        _ => false,
+    };
+    let readers = |at: usize| nodes.iter().filter(|node| node.inputs.contains(&at)).count();
+    let mut stages: Vec<Vec<usize>> = Vec::new();
+    for (at, node) in nodes.iter().enumerate().filter(|(at, _)| plain(*at)) {
+        let follows = match node.inputs.as_slice() {
+            [above] if plain(*above) && readers(*above) == 1 && !journaled(at) => Some(*above),
+            _ => None,
+        };
+        let resources = node.resources();
+        let stage = follows.and_then(|above| {
+            let fits = |stage: &&mut Vec<usize>| {
+                stage.last() == Some(&above)
+                    && nodes.get(above).is_some_and(|n| n.resources() == resources)
+                    && !resources.isolate
+            };
+            stages.iter_mut().find(fits)
+        });
+        match stage {
+            Some(stage) => stage.push(at),
+            None => stages.push(vec![at]),
+        }
+    }
+    stages
+}
+
+fn settings_in_range(graph: &Graph, settings: &Settings) -> Result<(), PlanError> {
+    let checks = [
+        (settings.batch.records == 0 || settings.batch.bytes == 0, "a batch has at least 1 record"),
+        (settings.part.records == 0 || settings.part.bytes == 0, "a part has at least 1 record"),
+        (settings.commit.parts == 0 || settings.commit.bytes == 0, "a commit has at least 1 part"),
+        (settings.open_commits == 0, "`open_commits` is at least 1"),
+        (settings.snapshot_every == 0, "`snapshot_every` is at least 1"),
+        (settings.workers == 0, "`workers` is at least 1"),
+        (settings.poll.is_zero(), "`poll` is longer than nothing"),
+    ];
+    match checks.into_iter().find(|(wrong, _)| *wrong) {
+        Some((_, message)) => {
+            Err(PlanError::new(&graph.name, PlanErrorKind::Setting(message.to_owned())))
+        }
+        None => Ok(()),
+    }
+}
+
+fn hash(graph: &Graph, nodes: &[PlannedNode], settings: &Settings) -> String {
+    let mut hash = Sha256::new();
+    let mut add = |text: &str| {
+        hash.update((text.len() as u64).to_le_bytes());
+        hash.update(text.as_bytes());
+    };
+    add(&graph.name);
+    add(&format!("{:?}", (settings.mode, settings.part, settings.commit.parts, settings.commit.bytes)));
+    for node in nodes {
+        add(&node.name);
+        add(node.work.kind());
+        add(&format!("{:?}", node.inputs));
+        add(&match &node.work {
+            Work::Source { source, order } => format!("{}{order:?}", source.options()),
+            Work::Operator { operator, .. } => operator.options().to_string(),
+            Work::Sink { sink } => sink.options().to_string(),
+        });
+    }
+    crate::hex(&hash.finalize())
+}
