@@ -19,11 +19,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::sink::Shard;
 
+mod registry;
+mod run_log;
 
-
-
-
-
+pub(crate) use registry::ordinal;
+pub use registry::{Existing, Registry};
+pub use run_log::{LogError, RunLog};
 
 /// Format of the log; a log of a higher number is refused.
 pub const LOG_VERSION: u32 = 1;
@@ -111,3 +112,9 @@ pub struct Commit {
 
 /// Name of the built-in sink that holds dead letters.
 pub const DEAD_LETTERS: &str = "dead_letters";
+
+/// Milliseconds since 1970.
+pub(crate) fn now() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}

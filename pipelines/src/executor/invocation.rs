@@ -1,0 +1,184 @@
+//! One invocation: the operators of a stage on one batch, slice by slice.
+//!
+//! Operators that follow one another run back to back on slices of a few records, so that what one
+//! decodes is still in the cache when the next one reads it, and only a slice is held decoded at a time.
+//! A panic is caught here: the slice is run again record by record, and the record that panics is refused.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Instant;
+
+use arrow::array::RecordBatch;
+use arrow::compute::concat_batches;
+use rayon::prelude::*;
+
+use crate::operator::{Allocation, Context, Operator, OperatorError, Outcome};
+use crate::record::{RecordId, bytes_of};
+use crate::run::Meter;
+
+/// Records in a slice at most: enough to spread the cost of columns, few enough to stay in the cache.
+const SLICE_RECORDS: usize = 16;
+
+/// An operator of a stage, and where its figures go.
+#[derive(Clone)]
+pub(crate) struct Member {
+    pub(crate) name: Arc<str>,
+    pub(crate) operator: Arc<dyn Operator>,
+    pub(crate) meter: Arc<Meter>,
+}
+
+/// A row that a member refused, as it stood before that member.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    pub(crate) operator: Arc<str>,
+    pub(crate) row: RecordBatch,
+    pub(crate) error: String,
+}
+
+/// What an invocation came to.
+#[derive(Debug)]
+pub(crate) struct Verdict {
+    pub(crate) records: RecordBatch,
+    pub(crate) refused: Vec<Refusal>,
+}
+
+/// Why an invocation failed as a whole.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) operator: Arc<str>,
+    pub(crate) record: Option<RecordId>,
+    pub(crate) error: OperatorError,
+}
+
+/// A stage's operators, ready for any batch.
+#[derive(Clone)]
+pub(crate) struct Invocation {
+    pub(crate) members: Vec<Member>,
+    pub(crate) schema: arrow::datatypes::SchemaRef,
+    pub(crate) context: Context,
+    /// Bytes that a slice may take at its largest.
+    pub(crate) slice: usize,
+}
+
+impl Invocation {
+    /// Runs the batch with this allocation.
+    pub(crate) fn run(&self, batch: &RecordBatch, allocation: &Allocation) -> Result<Verdict, Failure> {
+        let slices = self.slices(batch);
+        let verdicts: Result<Vec<Verdict>, Failure> = if allocation.threads > 1 && slices.len() > 1 {
+            slices.into_par_iter().map(|slice| self.guarded(slice, allocation)).collect()
+        } else {
+            slices.into_iter().map(|slice| self.guarded(slice, allocation)).collect()
+        };
+        self.join(verdicts?)
+    }
+
+    fn join(&self, mut verdicts: Vec<Verdict>) -> Result<Verdict, Failure> {
+        if verdicts.len() == 1
+            && let Some(verdict) = verdicts.pop()
+        {
+            return Ok(verdict);
+        }
+        let records = concat_batches(&self.schema, verdicts.iter().map(|verdict| &verdict.records))
+            .map_err(|error| self.failure(self.members.len(), None, error.into()))?;
+        let refused = verdicts.into_iter().flat_map(|verdict| verdict.refused).collect();
+        Ok(Verdict { records, refused })
+    }
+
+    /// Cuts a batch so that no slice outgrows its bound on the way, as far as operators declare.
+    fn slices(&self, batch: &RecordBatch) -> Vec<RecordBatch> {
+        let rows = batch.num_rows();
+        if rows <= 1 {
+            return vec![batch.clone()];
+        }
+        let mut largest = bytes_of(batch);
+        let mut size = largest;
+        for member in &self.members {
+            size = member.operator.growth().bound(size, rows);
+            largest = largest.max(size);
+        }
+        let each = (self.slice.saturating_mul(rows) / largest.max(1)).clamp(1, SLICE_RECORDS);
+        (0..rows).step_by(each).map(|at| batch.slice(at, each.min(rows - at))).collect()
+    }
+
+    /// Runs a slice; after a panic, record by record.
+    fn guarded(&self, slice: RecordBatch, allocation: &Allocation) -> Result<Verdict, Failure> {
+        let Ok(result) = self.caught(&slice, allocation) else {
+            return self.one_by_one(&slice, allocation);
+        };
+        result
+    }
+
+    /// The result, or the member at which it panicked and what the panic said.
+    fn caught(
+        &self,
+        slice: &RecordBatch,
+        allocation: &Allocation,
+    ) -> Result<Result<Verdict, Failure>, (usize, RecordBatch, String)> {
+        let at = std::cell::RefCell::new((0, slice.clone()));
+        catch_unwind(AssertUnwindSafe(|| self.through(slice, allocation, &at))).map_err(|panic| {
+            let (member, input) = at.into_inner();
+            (member, input, message(panic.as_ref()))
+        })
+    }
+
+    fn one_by_one(&self, slice: &RecordBatch, allocation: &Allocation) -> Result<Verdict, Failure> {
+        let rows = (0..slice.num_rows()).map(|row| {
+            let record = slice.slice(row, 1);
+            self.caught(&record, allocation).unwrap_or_else(|(member, input, panic)| {
+                let operator = self.name(member);
+                if let Some(member) = self.members.get(member) {
+                    member.meter.refused(1);
+                }
+                let refusal = Refusal { operator, row: input, error: format!("the operator panicked: {panic}") };
+                Ok(Verdict { records: RecordBatch::new_empty(Arc::clone(&self.schema)), refused: vec![refusal] })
+            })
+        });
+        let verdicts: Result<Vec<Verdict>, Failure> = rows.collect();
+        self.join(verdicts?)
+    }
+
+    /// Runs a slice through all members.
+    fn through(
+        &self,
+        slice: &RecordBatch,
+        allocation: &Allocation,
+        at: &std::cell::RefCell<(usize, RecordBatch)>,
+    ) -> Result<Verdict, Failure> {
+        let mut records = slice.clone();
+        let mut refused = Vec::new();
+        for (index, member) in self.members.iter().enumerate() {
+            self.context
+                .check_cancelled()
+                .map_err(|error| self.failure(index, RecordId::of_row(&records, 0), error))?;
+            let begun = Instant::now();
+            let (rows, bytes) = (records.num_rows(), bytes_of(&records));
+            at.replace((index, records.clone()));
+            let Outcome { records: output, refused: rejected } = member
+                .operator
+                .invoke(records.clone(), allocation, &self.context)
+                .map_err(|error| self.failure(index, RecordId::of_row(&records, 0), error))?;
+            for refusal in rejected {
+                let row = records.slice(refusal.row.min(rows.saturating_sub(1)), 1);
+                refused.push(Refusal { operator: Arc::clone(&member.name), row, error: refusal.error });
+                member.meter.refused(1);
+            }
+            member.meter.invoked((rows, bytes), (output.num_rows(), bytes_of(&output)), begun.elapsed());
+            records = output;
+        }
+        Ok(Verdict { records, refused })
+    }
+
+    fn name(&self, member: usize) -> Arc<str> {
+        self.members.get(member).or(self.members.last()).map_or_else(|| "".into(), |m| Arc::clone(&m.name))
+    }
+
+    fn failure(&self, member: usize, record: Option<RecordId>, error: OperatorError) -> Failure {
+        Failure { operator: self.name(member), record, error }
+    }
+}
+
+/// What a panic said.
+pub(crate) fn message(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".to_owned())
+}

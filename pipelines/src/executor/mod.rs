@@ -1,0 +1,223 @@
+//! Where invocations run: threads and bytes for the whole process, granted per invocation.
+//!
+//! An invocation takes its threads and bytes together, so none holds one while it waits for the other.
+//! They start first come first served, except that a small one may pass a large one that does not fit
+//! yet, a bounded number of times.
+//!
+//! ```
+//! use anabranch_pipelines::executor::Executor;
+//! use anabranch_pipelines::operator::Allocation;
+//!
+//! let executor = Executor::new(2, 64 << 20);
+//! let (send, receive) = std::sync::mpsc::channel();
+//! executor.submit(Allocation { threads: 1, bytes: 1 << 20 }, move |_| { let _ = send.send(6 * 7); });
+//! assert_eq!(receive.recv().unwrap(), 42);
+//! ```
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::operator::Allocation;
+
+mod invocation;
+mod pools;
+
+pub(crate) use invocation::{Invocation, Member, Refusal, Verdict};
+
+use pools::Pools;
+
+/// How often invocations may pass one that does not fit yet.
+const BACKFILL: u32 = 64;
+
+/// What a job learns about its start.
+#[derive(Debug, Clone, Copy)]
+pub struct Granted {
+    /// Threads and bytes, cut to what the process has.
+    pub allocation: Allocation,
+    /// How long the job waited for them.
+    pub waited: Duration,
+}
+
+type Job = Box<dyn FnOnce(Granted) + Send>;
+
+struct Pending {
+    allocation: Allocation,
+    queued: Instant,
+    passed: u32,
+    job: Job,
+}
+
+struct Queue {
+    pending: VecDeque<Pending>,
+    threads: usize,
+    bytes: usize,
+    closed: bool,
+}
+
+struct Shared {
+    queue: Mutex<Queue>,
+    changed: Condvar,
+    pools: Pools,
+    threads: usize,
+    bytes: usize,
+}
+
+/// The executor of one process. Dropping it lets queued jobs finish first.
+pub struct Executor {
+    shared: Arc<Shared>,
+    workers: Vec<std::thread::JoinHandle<()>>,
+}
+
+impl Executor {
+    /// An executor with so many threads, whose invocations take at most `bytes` together.
+    pub fn new(threads: usize, bytes: usize) -> Self {
+        let threads = threads.max(1);
+        let queue = Queue { pending: VecDeque::new(), threads, bytes, closed: false };
+        let shared = Arc::new(Shared {
+            queue: Mutex::new(queue),
+            changed: Condvar::new(),
+            pools: Pools::default(),
+            threads,
+            bytes,
+        });
+        let workers = (0..threads)
+            .filter_map(|index| {
+                let shared = Arc::clone(&shared);
+                let name = format!("executor-{index}");
+                std::thread::Builder::new().name(name).spawn(move || shared.work()).ok()
+            })
+            .collect();
+        Self { shared, workers }
+    }
+
+    /// How many threads there are.
+    pub fn threads(&self) -> usize {
+        self.shared.threads
+    }
+
+    /// Queues a job. A job of several threads runs inside a rayon pool of that size.
+    ///
+    /// An allocation beyond what the process has is cut to it, lest the job wait for ever.
+    pub fn submit(&self, allocation: Allocation, job: impl FnOnce(Granted) + Send + 'static) {
+        let allocation = Allocation {
+            threads: allocation.threads.clamp(1, self.shared.threads),
+            bytes: allocation.bytes.min(self.shared.bytes),
+        };
+        let pending = Pending { allocation, queued: Instant::now(), passed: 0, job: Box::new(job) };
+        self.shared.lock().pending.push_back(pending);
+        self.shared.changed.notify_one();
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn work(&self) {
+        while let Some(next) = self.next() {
+            let Pending { allocation, queued, job, .. } = next;
+            let granted = Granted { allocation, waited: queued.elapsed() };
+            // A job catches its own panics and reports them; what gets here must not take the thread
+            // or the allocation with it.
+            let ran = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                if allocation.threads == 1 {
+                    job(granted);
+                } else {
+                    self.pools.with(allocation.threads, || job(granted));
+                }
+            }));
+            if ran.is_err() {
+                tracing::error!("a job panicked outside its shell");
+            }
+            let mut queue = self.lock();
+            queue.threads += allocation.threads;
+            queue.bytes += allocation.bytes;
+            drop(queue);
+            self.changed.notify_all();
+        }
+    }
+
+    /// Waits for the next job that fits, and takes its allocation.
+    fn next(&self) -> Option<Pending> {
+        let mut queue = self.lock();
+        loop {
+            if let Some(at) = queue.fitting()
+                && let Some(pending) = queue.pending.remove(at)
+            {
+                queue.pending.iter_mut().take(at).for_each(|waiting| waiting.passed += 1);
+                queue.threads -= pending.allocation.threads;
+                queue.bytes -= pending.allocation.bytes;
+                return Some(pending);
+            }
+            if queue.closed && queue.pending.is_empty() {
+                return None;
+            }
+            queue = self.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+impl Queue {
+    /// The first job that fits, unless one before it has been passed too often.
+    fn fitting(&self) -> Option<usize> {
+        for (at, pending) in self.pending.iter().enumerate() {
+            let Allocation { threads, bytes } = pending.allocation;
+            if threads <= self.threads && bytes <= self.bytes {
+                return Some(at);
+            }
+            if pending.passed >= BACKFILL {
+                return None;
+            }
+        }
+        None
+    }
+}
+
+impl Drop for Executor {
+    fn drop(&mut self) {
+        self.shared.lock().closed = true;
+        self.shared.changed.notify_all();
+        // The last handle may be dropped by a job on one of the executor's own threads.
+        let me = std::thread::current().id();
+        for worker in self.workers.drain(..).filter(|worker| worker.thread().id() != me) {
+            let _ = worker.join();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    #[test]
+    fn bytes_are_never_overdrawn_and_all_jobs_run() {
+        let executor = Executor::new(4, 100);
+        let (held, peak, done) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        for job in 0..200 {
+            let bytes = [10, 60, 100, 1000][job % 4];
+            let (held, peak, done) = (Arc::clone(&held), Arc::clone(&peak), Arc::clone(&done));
+            executor.submit(Allocation { threads: 1 + job % 3, bytes }, move |granted| {
+                let now = held.fetch_add(granted.allocation.bytes, Ordering::SeqCst) + granted.allocation.bytes;
+                peak.fetch_max(now, Ordering::SeqCst);
+                std::thread::yield_now();
+                held.fetch_sub(granted.allocation.bytes, Ordering::SeqCst);
+                done.fetch_add(1, Ordering::SeqCst);
+            });
+        }
+        drop(executor);
+        assert_eq!(done.load(Ordering::SeqCst), 200);
+        assert!(peak.load(Ordering::SeqCst) <= 100);
+    }
+
+    #[test]
+    fn a_panic_costs_no_thread() {
+        let executor = Executor::new(1, 100);
+        executor.submit(Allocation { threads: 1, bytes: 100 }, |_| panic!("for the test"));
+        let (send, receive) = std::sync::mpsc::channel();
+        executor.submit(Allocation { threads: 1, bytes: 100 }, move |_| send.send(1).unwrap());
+        assert_eq!(receive.recv().unwrap(), 1);
+    }
+}

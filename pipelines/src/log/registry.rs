@@ -1,0 +1,109 @@
+//! The runs at a destination: which there were, and which one a start continues.
+
+use std::sync::Arc;
+
+use object_store::path::Path;
+use object_store::ObjectStore;
+
+use super::run_log::json;
+use super::{Commit, LOG_VERSION, LogError, RunLog, RunRecord};
+
+/// The folder of all that is not the table itself.
+const FOLDER: &str = "_anabranch";
+
+/// The runs whose logs stand below one location.
+#[derive(Debug, Clone)]
+pub struct Registry {
+    store: Arc<dyn ObjectStore>,
+    root: Path,
+}
+
+/// A run that was found.
+#[derive(Debug, Clone)]
+pub struct Existing {
+    /// What it executes.
+    pub record: RunRecord,
+    /// Its log.
+    pub log: RunLog,
+    /// Its commits so far.
+    pub commits: Vec<Commit>,
+}
+
+impl Existing {
+    /// Whether its last commit is there.
+    pub fn complete(&self) -> bool {
+        self.commits.last().is_some_and(|commit| commit.last)
+    }
+}
+
+impl Registry {
+    /// The registry below `location` of a store.
+    pub fn new(store: Arc<dyn ObjectStore>, location: &Path) -> Self {
+        Self { store, root: location.clone().join(FOLDER) }
+    }
+
+    /// All runs, oldest first.
+    ///
+    /// # Errors
+    /// When the store fails or a record is damaged or of a newer program.
+    pub async fn runs(&self) -> Result<Vec<Existing>, LogError> {
+        let prefix = self.root.clone().join("runs");
+        let listed = self
+            .store
+            .list_with_delimiter(Some(&prefix))
+            .await
+            .map_err(|source| LogError::Store { path: prefix.to_string(), source })?;
+        let mut runs = Vec::new();
+        for root in listed.common_prefixes {
+            let log = RunLog::new(Arc::clone(&self.store), root.clone());
+            let path = root.clone().join("run.json");
+            let Some(record) = self.record(&log, &path).await? else { continue };
+            let commits = log.commits().await?;
+            runs.push(Existing { record, log, commits });
+        }
+        runs.sort_by_key(|run| ordinal(&run.record.run));
+        Ok(runs)
+    }
+
+    /// The record of a run; a folder without one was left by a start that died before it registered.
+    async fn record(&self, log: &RunLog, path: &Path) -> Result<Option<RunRecord>, LogError> {
+        let Some(record) = log.read_if_there::<RunRecord>(path).await? else { return Ok(None) };
+        if record.version > LOG_VERSION {
+            return Err(LogError::Damaged {
+                path: path.to_string(),
+                message: format!(
+                    "it is of version {}, this program reads up to {LOG_VERSION}; update the program",
+                    record.version
+                ),
+            });
+        }
+        Ok(Some(record))
+    }
+
+    /// Registers a new run with the next free number and gives its log.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn register(
+        &self,
+        make: impl Fn(u64) -> RunRecord,
+        after: u64,
+    ) -> Result<(RunRecord, RunLog), LogError> {
+        let mut number = after + 1;
+        loop {
+            let record = make(number);
+            let root = self.root.clone().join("runs").join(record.run.as_str());
+            let log = RunLog::new(Arc::clone(&self.store), root.clone());
+            let path = root.join("run.json");
+            if log.create(&path, json(&path, &record)?).await? {
+                return Ok((record, log));
+            }
+            number += 1;
+        }
+    }
+}
+
+/// The number in a run's id: 3 of `r3-5f0c9a12`.
+pub(crate) fn ordinal(run: &str) -> u64 {
+    run.trim_start_matches('r').split('-').next().and_then(|n| n.parse().ok()).unwrap_or(0)
+}
