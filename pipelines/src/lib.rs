@@ -13,14 +13,17 @@
 
 pub mod credit;
 pub mod dead_letter;
+pub mod executor;
 pub mod graph;
 pub mod log;
 pub mod operator;
 pub mod progress;
 pub mod quantity;
 pub mod record;
+pub mod run;
 pub mod sink;
 pub mod source;
+pub mod store;
 
 /// Lower-case hexadecimal digits of `bytes`.
 pub(crate) fn hex(bytes: &[u8]) -> String {

@@ -23,7 +23,7 @@ use crate::operator::Allocation;
 mod invocation;
 mod pools;
 
-pub(crate) use invocation::{Invocation, Member, Refusal, Verdict};
+pub(crate) use invocation::{Failure, Invocation, Member, Refusal, Verdict, message};
 
 use pools::Pools;
 

@@ -1,0 +1,187 @@
+//! Where the cutter stands in one source.
+
+use std::sync::Arc;
+
+use futures::StreamExt;
+
+use super::RunError;
+use crate::graph::PartSize;
+use crate::log::{Commit, Cut, Place};
+use crate::source::{Mark, Marks, Order, Source, Split, SplitRange};
+
+/// A position in the measured records of a source, in its order.
+pub(crate) struct Cursor {
+    name: String,
+    source: Arc<dyn Source>,
+    splits: Vec<Arc<Split>>,
+    order: Order,
+    /// All records, when they are shuffled: (split, mark).
+    records: Option<Vec<(usize, Mark)>>,
+    /// The permutation of the current pass.
+    permutation: Vec<u32>,
+    place: Place,
+    marks: Option<Marks>,
+    next: Option<(usize, Mark)>,
+}
+
+impl Cursor {
+    /// A cursor that stands where the last of these commits ended.
+    pub(crate) fn new(
+        name: &str,
+        source: Arc<dyn Source>,
+        order: Order,
+        splits: Vec<Arc<Split>>,
+        commits: &[Commit],
+    ) -> Self {
+        let cuts = commits.iter().rev().flat_map(|commit| commit.cuts.iter().rev());
+        let last = cuts.into_iter().find(|cut| cut.source == name).map(|cut| cut.to.clone());
+        let start = || Place { pass: 0, split: 0, name: String::new(), offset: 0 };
+        Self {
+            name: name.to_owned(),
+            source,
+            splits,
+            order,
+            records: None,
+            permutation: Vec::new(),
+            place: last.unwrap_or_else(start),
+            marks: None,
+            next: None,
+        }
+    }
+
+    /// The next part, or `None` at the end of the source.
+    pub(crate) async fn cut(
+        &mut self,
+        epoch: u64,
+        size: PartSize,
+    ) -> Result<Option<(Cut, Vec<SplitRange>)>, RunError> {
+        if !self.has_more().await? {
+            return Ok(None);
+        }
+        let from = self.place.clone();
+        let (mut records, mut bytes) = (0, 0);
+        let mut ranges: Vec<SplitRange> = Vec::new();
+        while records < size.records && bytes < size.bytes && self.has_more().await? {
+            let Some((split, mark)) = self.next.take() else { break };
+            records += mark.records;
+            bytes += mark.bytes;
+            self.advance(split, &mark);
+            let Some(split) = self.splits.get(split) else { break };
+            match ranges.last_mut() {
+                Some(last) if Arc::ptr_eq(&last.split, split) && last.range.end == mark.range.start => {
+                    last.range.end = mark.range.end;
+                }
+                _ => ranges.push(SplitRange { split: Arc::clone(split), range: mark.range }),
+            }
+        }
+        let (source, to) = (self.name.clone(), self.place.clone());
+        Ok(Some((Cut { source, epoch, from, to, records, bytes, added: Vec::new() }, ranges)))
+    }
+
+    /// Whether records are left. Looks one mark ahead, and opens the next split when one has ended.
+    pub(crate) async fn has_more(&mut self) -> Result<bool, RunError> {
+        loop {
+            if self.next.is_some() {
+                return Ok(true);
+            }
+            if self.place.pass >= self.order.passes {
+                return Ok(false);
+            }
+            self.next = match self.order.shuffle {
+                Some(seed) => self.shuffled(seed).await?,
+                None => self.sequential().await?,
+            };
+            if self.next.is_none() {
+                let pass = self.place.pass + 1;
+                self.place = Place { pass, split: 0, name: String::new(), offset: 0 };
+            }
+        }
+    }
+
+    async fn sequential(&mut self) -> Result<Option<(usize, Mark)>, RunError> {
+        loop {
+            let at = self.place.split as usize;
+            let Some(split) = self.splits.get(at) else { return Ok(None) };
+            let marks = self.marks.get_or_insert_with(|| {
+                self.source.measure(Arc::clone(split), self.place.offset)
+            });
+            match marks.next().await {
+                Some(mark) => return Ok(Some((at, mark.map_err(|e| failed(&self.name, e))?))),
+                None => {
+                    self.marks = None;
+                    self.place.split += 1;
+                    self.place.offset = 0;
+                    self.place.name = self.splits.get(at + 1).map_or_else(String::new, |s| s.name.clone());
+                }
+            }
+        }
+    }
+
+    async fn shuffled(&mut self, seed: u64) -> Result<Option<(usize, Mark)>, RunError> {
+        if self.records.is_none() {
+            let mut records = Vec::new();
+            for (at, split) in self.splits.iter().enumerate() {
+                let mut marks = self.source.measure(Arc::clone(split), 0);
+                while let Some(mark) = marks.next().await {
+                    records.push((at, mark.map_err(|e| failed(&self.name, e))?));
+                }
+            }
+            self.records = Some(records);
+        }
+        let records = self.records.as_deref().unwrap_or_default();
+        if self.place.offset == 0 || self.permutation.len() != records.len() {
+            self.permutation = permutation(records.len(), seed, self.place.pass);
+        }
+        let at = self.permutation.get(self.place.offset as usize);
+        Ok(at.and_then(|at| records.get(*at as usize)).cloned())
+    }
+
+    /// Moves past a mark. In a shuffle the offset is the position in the permutation.
+    fn advance(&mut self, split: usize, mark: &Mark) {
+        if self.order.shuffle.is_some() {
+            self.place.offset += 1;
+        } else {
+            self.place.split = split as u64;
+            self.place.offset = mark.range.end;
+            self.place.name = self.splits.get(split).map_or_else(String::new, |s| s.name.clone());
+        }
+    }
+}
+
+/// A permutation of `0..records` keyed by seed and pass (Fisher-Yates over SplitMix64).
+fn permutation(records: usize, seed: u64, pass: u32) -> Vec<u32> {
+    let mut order: Vec<u32> = (0..records as u32).collect();
+    let mut state = seed ^ (u64::from(pass) << 32) ^ 0x9e37_79b9_7f4a_7c15;
+    let mut random = || {
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = state;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    };
+    for at in (1..order.len()).rev() {
+        let other = (u128::from(random()) * (at as u128 + 1)) >> 64;
+        order.swap(at, other as usize);
+    }
+    order
+}
+
+fn failed(node: &str, error: crate::source::SourceError) -> RunError {
+    RunError::Source { node: node.to_owned(), error }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::permutation;
+
+    #[test]
+    fn a_permutation_is_one_and_differs_by_pass() {
+        let one = permutation(1000, 7, 0);
+        let mut sorted = one.clone();
+        sorted.sort_unstable();
+        assert_eq!(sorted, (0..1000).collect::<Vec<u32>>());
+        assert_ne!(one, permutation(1000, 7, 1));
+        assert_ne!(one, permutation(1000, 8, 0));
+        assert_eq!(one, permutation(1000, 7, 0));
+    }
+}

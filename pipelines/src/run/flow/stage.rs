@@ -1,0 +1,168 @@
+//! Hands batches to the executor and passes the results on in the order of arrival.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use timely::dataflow::channels::pact::Pipeline;
+use timely::dataflow::operators::Capability;
+use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
+
+use super::{Batches, Output, Shared, Waker};
+use crate::dead_letter::DeadLetter;
+use crate::executor::{Failure, Invocation, Refusal, Verdict};
+use crate::operator::{Sizing, Usage};
+use crate::record::{Batch, Position, RecordId, bytes_of, to_ipc};
+use arrow::array::Array;
+use crate::run::RunError;
+
+/// A stage as the dataflow runs it.
+pub(super) struct Stage {
+    pub(super) name: String,
+    pub(super) invocation: Invocation,
+    pub(super) sizing: Arc<dyn Sizing>,
+    /// Whether only sinks read the output: then its charge shrinks to its size.
+    pub(super) last: bool,
+}
+
+struct Waiting {
+    output: Capability<u64>,
+    letters: Capability<u64>,
+    position: Position,
+}
+
+type Done = (u64, Batch, Result<Verdict, Failure>);
+
+/// Runs a stage on every batch: a stream of its output, and one of dead letters.
+pub(super) fn stage<'scope>(
+    batches: Batches<'scope>,
+    stage: Stage,
+    shared: &Arc<Shared>,
+) -> (Batches<'scope>, Batches<'scope>) {
+    let scope = batches.scope();
+    let mut builder = OperatorBuilder::new(format!("stage {}", stage.name), scope);
+    let mut input = builder.new_input(batches, Pipeline);
+    let (output, results) = builder.new_output();
+    let mut output: Output<Batch> = Output::from(output);
+    let (letters, dead) = builder.new_output();
+    let mut letters: Output<Batch> = Output::from(letters);
+
+    let waker = Waker::new();
+    waker.attach(scope.worker().sync_activator_for(builder.operator_info().address.to_vec()));
+    let (send, receive) = crossbeam_channel::unbounded::<Done>();
+    let (stage, shared) = (Arc::new(stage), Arc::clone(shared));
+
+    builder.build(move |_| {
+        let mut waiting: VecDeque<(u64, Waiting)> = VecDeque::new();
+        let mut done: BTreeMap<u64, (Batch, Result<Verdict, Failure>)> = BTreeMap::new();
+        let mut next = 0;
+        move |_| {
+            waker.rest();
+            input.for_each(|capability, batches| {
+                for batch in batches.drain(..) {
+                    let pair = capability.retain_least(0).zip(capability.retain_least(1));
+                    let Some((output, letters)) = pair else { continue };
+                    waiting.push_back((next, Waiting { output, letters, position: batch.position }));
+                    submit(next, batch, &stage, &shared, send.clone(), waker.clone());
+                    next += 1;
+                }
+            });
+            done.extend(receive.try_iter().map(|(number, batch, result)| (number, (batch, result))));
+            while let Some((number, _)) = waiting.front()
+                && let Some((batch, result)) = done.remove(number)
+                && let Some((_, Waiting { output: held, letters: dead, position })) = waiting.pop_front()
+            {
+                let verdict = match result {
+                    Ok(verdict) => verdict,
+                    Err(Failure { operator, record, error }) => {
+                        shared.failures.report(RunError::Operator {
+                            node: operator.to_string(),
+                            record: record.map(|id| id.to_string()),
+                            error: error.to_string(),
+                        });
+                        continue;
+                    }
+                };
+                if !verdict.refused.is_empty() || position.last {
+                    match refusals(verdict.refused, &shared) {
+                        Ok(records) => {
+                            let charge = batch.charge.clone();
+                            let batch = Batch { records, position, charge };
+                            letters.activate().session(&dead).give(batch);
+                        }
+                        Err(error) => shared.failures.report(error),
+                    }
+                }
+                if stage.last && let Some(charge) = &batch.charge {
+                    charge.shrink_to(bytes_of(&verdict.records));
+                }
+                output.activate().session(&held).give(batch.with_records(verdict.records));
+            }
+        }
+    });
+    (results, dead)
+}
+
+fn submit(
+    number: u64,
+    batch: Batch,
+    stage: &Arc<Stage>,
+    shared: &Arc<Shared>,
+    send: crossbeam_channel::Sender<Done>,
+    waker: Waker,
+) {
+    let members = &stage.invocation.members;
+    let features = match members.first() {
+        Some(member) if batch.records.num_rows() > 0 => member.operator.features(&batch.records),
+        _ => crate::operator::Features::default(),
+    };
+    let allocation = stage.sizing.size(&features);
+    members.iter().for_each(|member| member.meter.arrived());
+    let (stage, failures) = (Arc::clone(stage), shared.failures.clone());
+    let running = shared.running.clone();
+    shared.executor.submit(allocation, move |granted| {
+        let members = &stage.invocation.members;
+        for member in members {
+            let allocation = granted.allocation;
+            member.meter.granted(allocation.threads, allocation.bytes, granted.waited);
+        }
+        let watch = running.begin(&stage.name, RecordId::of_row(&batch.records, 0));
+        let begun = std::time::Instant::now();
+        let result = stage.invocation.run(&batch.records, &granted.allocation);
+        drop(watch);
+        if let Ok(verdict) = &result {
+            let used = Usage { seconds: begun.elapsed().as_secs_f64(), bytes: bytes_of(&verdict.records) };
+            stage.sizing.observe(&features, &granted.allocation, &used);
+        }
+        for member in members {
+            member.meter.returned();
+            member.meter.handled();
+        }
+        if send.send((number, batch, result)).is_err() && !failures.any() {
+            tracing::debug!("a result came after its dataflow had ended");
+        }
+        waker.wake();
+    });
+}
+
+fn refusals(refused: Vec<Refusal>, shared: &Shared) -> Result<arrow::array::RecordBatch, RunError> {
+    let letters: Vec<DeadLetter> = refused
+        .into_iter()
+        .map(|refusal| {
+            let key = refusal.row.column_by_name(crate::record::KEY).and_then(|column| {
+                let keys = column.as_any().downcast_ref::<arrow::array::StringArray>()?;
+                (!keys.is_empty()).then(|| keys.value(0).to_owned())
+            });
+            DeadLetter {
+                id: RecordId::of_row(&refusal.row, 0).unwrap_or(RecordId([0; 16])),
+                key: key.unwrap_or_default(),
+                operator: refusal.operator.to_string(),
+                error: refusal.error,
+                record: to_ipc(&refusal.row).ok(),
+                split: None,
+                range: None,
+                bytes: None,
+            }
+        })
+        .collect();
+    shared.letters(&letters)
+}

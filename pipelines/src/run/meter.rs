@@ -1,0 +1,98 @@
+//! Counters of one node in one process.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use crate::graph::{Plan, PlannedNode};
+use crate::progress::NodeProgress;
+
+/// What a node did in this process since the start.
+#[derive(Debug, Default)]
+pub(crate) struct Meter {
+    records_in: AtomicU64,
+    records_out: AtomicU64,
+    bytes_in: AtomicU64,
+    bytes_out: AtomicU64,
+    busy_micros: AtomicU64,
+    waiting_micros: AtomicU64,
+    in_flight: AtomicU64,
+    allocated: AtomicU64,
+    used: AtomicU64,
+    threads: AtomicU64,
+    dead_letters: AtomicU64,
+    lag: AtomicU64,
+}
+
+impl Meter {
+    pub(crate) fn invoked(&self, input: (usize, usize), output: (usize, usize), took: Duration) {
+        self.read(input.0, input.1);
+        self.wrote(output.0 as u64, output.1 as u64);
+        self.used.fetch_max(output.1 as u64, Relaxed);
+        self.busy_micros.fetch_add(took.as_micros() as u64, Relaxed);
+    }
+
+    pub(crate) fn read(&self, records: usize, bytes: usize) {
+        self.records_in.fetch_add(records as u64, Relaxed);
+        self.bytes_in.fetch_add(bytes as u64, Relaxed);
+    }
+
+    pub(crate) fn wrote(&self, records: u64, bytes: u64) {
+        self.records_out.fetch_add(records, Relaxed);
+        self.bytes_out.fetch_add(bytes, Relaxed);
+    }
+
+    pub(crate) fn granted(&self, threads: usize, bytes: usize, waited: Duration) {
+        self.threads.fetch_max(threads as u64, Relaxed);
+        self.allocated.fetch_max(bytes as u64, Relaxed);
+        self.waiting_micros.fetch_add(waited.as_micros() as u64, Relaxed);
+        self.in_flight.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn returned(&self) {
+        self.in_flight.fetch_sub(1, Relaxed);
+    }
+
+    pub(crate) fn refused(&self, records: u64) {
+        self.dead_letters.fetch_add(records, Relaxed);
+    }
+
+    pub(crate) fn arrived(&self) {
+        self.lag.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn handled(&self) {
+        self.lag.fetch_sub(1, Relaxed);
+    }
+
+    /// A number that changes whenever the node gets on.
+    pub(crate) fn total(&self) -> u64 {
+        let parts = [&self.records_in, &self.records_out, &self.bytes_out, &self.dead_letters];
+        parts.into_iter().fold(0, |sum, part| sum.wrapping_add(part.load(Relaxed)))
+    }
+
+    fn progress(&self, node: &PlannedNode) -> NodeProgress {
+        let seconds = |micros: &AtomicU64| micros.load(Relaxed) as f64 / 1e6;
+        NodeProgress {
+            name: node.name.clone(),
+            role: node.work.role().to_owned(),
+            kind: node.work.kind().to_owned(),
+            records_in: self.records_in.load(Relaxed),
+            records_out: self.records_out.load(Relaxed),
+            bytes_in: self.bytes_in.load(Relaxed),
+            bytes_out: self.bytes_out.load(Relaxed),
+            busy_seconds: seconds(&self.busy_micros),
+            waiting_seconds: seconds(&self.waiting_micros),
+            in_flight: self.in_flight.load(Relaxed),
+            allocated_bytes: self.allocated.load(Relaxed),
+            used_bytes: self.used.load(Relaxed),
+            threads: self.threads.load(Relaxed),
+            dead_letters: self.dead_letters.load(Relaxed),
+            lag: self.lag.load(Relaxed),
+        }
+    }
+}
+
+/// The meters of all nodes of a plan, in its order.
+pub(crate) fn progress(plan: &Plan, meters: &[std::sync::Arc<Meter>]) -> Vec<NodeProgress> {
+    plan.nodes().iter().zip(meters).map(|(node, meter)| meter.progress(node)).collect()
+}

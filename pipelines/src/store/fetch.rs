@@ -1,0 +1,75 @@
+//! Reads references for operators.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+
+use bytes::Bytes;
+use futures::future::join_all;
+use object_store::ObjectStoreExt;
+use tokio::runtime::Handle;
+
+use super::Location;
+use crate::operator::{FetchError, Fetcher};
+use crate::record::Reference;
+
+/// Reads local files on the calling thread, and everything else concurrently on a tokio runtime.
+#[derive(Debug, Clone)]
+pub struct StoreFetcher {
+    runtime: Handle,
+}
+
+impl StoreFetcher {
+    /// A fetcher whose remote reads run on `runtime`.
+    pub fn new(runtime: Handle) -> Self {
+        Self { runtime }
+    }
+}
+
+impl Fetcher for StoreFetcher {
+    fn fetch(&self, references: &[Reference]) -> Vec<Result<Bytes, FetchError>> {
+        let local = |reference: &Reference| reference.uri.starts_with("file://");
+        if references.iter().all(local) {
+            return references.iter().map(read_local).collect();
+        }
+        self.runtime.block_on(join_all(references.iter().map(read)))
+    }
+}
+
+async fn read(reference: &Reference) -> Result<Bytes, FetchError> {
+    let error = |message: String| FetchError { path: reference.to_string(), message };
+    let location = Location::parse(&reference.uri).map_err(|e| error(e.to_string()))?;
+    let read = match &reference.range {
+        Some(range) => location.store.get_range(&location.path, range.clone()).await,
+        None => match location.store.get(&location.path).await {
+            Ok(found) => found.bytes().await,
+            Err(e) => Err(e),
+        },
+    };
+    read.map_err(|e| error(e.to_string()))
+}
+
+fn read_local(reference: &Reference) -> Result<Bytes, FetchError> {
+    let error = |message: String| FetchError { path: reference.to_string(), message };
+    let location = Location::parse(&reference.uri).map_err(|e| error(e.to_string()))?;
+    let path = location.local_path().ok_or_else(|| error("it is no local file".into()))?;
+    let read = || -> std::io::Result<Vec<u8>> {
+        let mut file = File::open(&path)?;
+        let Some(range) = &reference.range else {
+            let mut bytes = Vec::new();
+            file.read_to_end(&mut bytes)?;
+            return Ok(bytes);
+        };
+        let length = range.end - range.start;
+        // Never trust a written length with an allocation: the file says how much there is.
+        let there = file.metadata()?.len().saturating_sub(range.start);
+        if there < length {
+            let what = format!("the file ends {} bytes before the reference does", length - there);
+            return Err(std::io::Error::new(std::io::ErrorKind::UnexpectedEof, what));
+        }
+        file.seek(SeekFrom::Start(range.start))?;
+        let mut bytes = vec![0; usize::try_from(length).map_err(std::io::Error::other)?];
+        file.read_exact(&mut bytes)?;
+        Ok(bytes)
+    };
+    read().map(Bytes::from).map_err(|e| error(e.to_string()))
+}

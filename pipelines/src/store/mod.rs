@@ -1,0 +1,112 @@
+//! Object stores by URL or path.
+//!
+//! ```
+//! use anabranch_pipelines::store::Location;
+//!
+//! let here = Location::parse("memory://doc/tables/photos")?;
+//! assert_eq!(here.join("data").url, "memory://doc/tables/photos/data");
+//! # Ok::<(), anabranch_pipelines::store::LocationError>(())
+//! ```
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+
+use object_store::ObjectStore;
+use object_store::local::LocalFileSystem;
+use object_store::memory::InMemory;
+use object_store::path::Path;
+use thiserror::Error;
+use url::Url;
+
+mod fetch;
+
+pub use fetch::StoreFetcher;
+
+/// A place in an object store.
+#[derive(Debug, Clone)]
+pub struct Location {
+    /// The store.
+    pub store: Arc<dyn ObjectStore>,
+    /// The path in it.
+    pub path: Path,
+    /// The same as an absolute URL, for people and references.
+    pub url: String,
+}
+
+/// A location that cannot be used.
+#[derive(Debug, Error)]
+#[error("`{location}` is no location: {message}; write a path, or a URL of scheme file, s3, gs, az, http, https or memory")]
+pub struct LocationError {
+    location: String,
+    message: String,
+}
+
+/// Stores of `memory://NAME/`, the same for all who name it in this process.
+static MEMORY: LazyLock<Mutex<HashMap<String, Arc<InMemory>>>> = LazyLock::new(Mutex::default);
+
+impl Location {
+    /// The place that a path or URL names. Nothing is read or created.
+    ///
+    /// Local files are written with fsync: a shard is durable before an entry names it.
+    ///
+    /// # Errors
+    /// When the scheme is unknown or a store refuses its options.
+    pub fn parse(location: &str) -> Result<Self, LocationError> {
+        let error = |message: String| LocationError { location: location.to_owned(), message };
+        if !location.contains("://") {
+            return Self::local(std::path::Path::new(location)).map_err(error);
+        }
+        let url = Url::parse(location).map_err(|e| error(e.to_string()))?;
+        match url.scheme() {
+            "file" => {
+                let path = url.to_file_path().map_err(|()| error("it is no absolute path".into()))?;
+                Self::local(&path).map_err(error)
+            }
+            "memory" => {
+                let name = url.host_str().unwrap_or_default().to_owned();
+                let mut stores = MEMORY.lock().unwrap_or_else(PoisonError::into_inner);
+                let store = Arc::clone(stores.entry(name).or_default());
+                let path = Path::from_url_path(url.path()).map_err(|e| error(e.to_string()))?;
+                Ok(Self { store, path, url: location.trim_end_matches('/').to_owned() })
+            }
+            _ => {
+                let (store, path) = object_store::parse_url_opts(&url, std::env::vars())
+                    .map_err(|e| error(e.to_string()))?;
+                let url = location.trim_end_matches('/').to_owned();
+                Ok(Self { store: Arc::from(store), path, url })
+            }
+        }
+    }
+
+    fn local(path: &std::path::Path) -> Result<Self, String> {
+        let path = std::path::absolute(path).map_err(|e| e.to_string())?;
+        // `..` has no meaning in an object store; resolve it here, without asking the disk.
+        let mut plain = PathBuf::new();
+        for part in path.components() {
+            match part {
+                std::path::Component::ParentDir => {
+                    plain.pop();
+                }
+                std::path::Component::CurDir => {}
+                other => plain.push(other),
+            }
+        }
+        let url = Url::from_file_path(&plain).map_err(|()| "it is no absolute path".to_owned())?;
+        let path = Path::from_absolute_path(&plain).map_err(|e| e.to_string())?;
+        let store = Arc::new(LocalFileSystem::new().with_fsync(true));
+        Ok(Self { store, path, url: url.as_str().trim_end_matches('/').to_owned() })
+    }
+
+    /// A place below this one.
+    #[must_use]
+    pub fn join(&self, below: &str) -> Self {
+        let path = below.split('/').fold(self.path.clone(), |path, part| path.join(part));
+        Self { store: Arc::clone(&self.store), path, url: format!("{}/{below}", self.url) }
+    }
+
+    /// The path on this machine's disk, if that is where it is.
+    pub fn local_path(&self) -> Option<PathBuf> {
+        Url::parse(&self.url).ok().filter(|url| url.scheme() == "file")?.to_file_path().ok()
+    }
+}
