@@ -1,0 +1,136 @@
+//! Columns as a table stores them: what every foreign reader opens.
+
+use std::sync::Arc;
+
+use anabranch_pipelines::graph::SchemaError;
+use anabranch_pipelines::record::{Modality, media};
+use arrow::array::{Array, ArrayRef, RecordBatch};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit};
+use arrow::error::ArrowError;
+
+/// The table's schema for rows of this schema.
+pub(super) fn stored(schema: &Schema) -> Result<SchemaRef, SchemaError> {
+    let fields: Result<Vec<Field>, SchemaError> = schema
+        .fields()
+        .iter()
+        .map(|field| {
+            let data_type = stored_type(field.data_type()).ok_or_else(|| SchemaError::Unfit {
+                column: field.name().clone(),
+                found: format!("of type {}", field.data_type()),
+                expected: "a type that tables hold".to_owned(),
+                hint: "convert it, or leave it out with a `select`".to_owned(),
+            })?;
+            // Every column may be null: a missing modality is data, and NOT NULL needs a newer protocol.
+            Ok(Field::new(field.name(), data_type, true).with_metadata(field.metadata().clone()))
+        })
+        .collect();
+    Ok(Arc::new(Schema::new(fields?)))
+}
+
+/// Delta's nearest type that loses nothing.
+fn stored_type(data_type: &DataType) -> Option<DataType> {
+    Some(match data_type {
+        DataType::Boolean
+        | DataType::Int8
+        | DataType::Int16
+        | DataType::Int32
+        | DataType::Int64
+        | DataType::Float32
+        | DataType::Float64
+        | DataType::Utf8
+        | DataType::Binary
+        | DataType::Date32
+        | DataType::Decimal128(_, _) => data_type.clone(),
+        DataType::UInt8 => DataType::Int16,
+        DataType::UInt16 => DataType::Int32,
+        DataType::UInt32 => DataType::Int64,
+        DataType::Float16 => DataType::Float32,
+        DataType::LargeUtf8 | DataType::Utf8View => DataType::Utf8,
+        DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => DataType::Binary,
+        DataType::Timestamp(_, _) => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
+        DataType::Dictionary(_, values) => stored_type(values)?,
+        DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => {
+            DataType::List(Arc::new(Field::new("element", stored_type(item.data_type())?, true)))
+        }
+        DataType::Struct(fields) => {
+            let stored: Option<Vec<FieldRef>> = fields
+                .iter()
+                .map(|field| Some(Arc::new(Field::new(field.name(), stored_type(field.data_type())?, true))))
+                .collect();
+            DataType::Struct(stored?.into())
+        }
+        _ => return None,
+    })
+}
+
+/// Rows as the table stores them.
+pub(super) fn convert(batch: &RecordBatch, stored: &SchemaRef) -> Result<RecordBatch, ArrowError> {
+    let columns = batch.columns().iter().zip(stored.fields()).map(|(column, field)| {
+        if column.data_type() == field.data_type() {
+            Ok(Arc::clone(column))
+        } else {
+            cast(column, field.data_type())
+        }
+    });
+    let columns: Vec<ArrayRef> = columns.collect::<Result<_, _>>()?;
+    RecordBatch::try_new(Arc::clone(stored), columns)
+}
+
+/// The footer entry by which Hugging Face `datasets` shows images and sound without being told.
+pub(super) fn huggingface(schema: &Schema) -> Option<String> {
+    let features: serde_json::Map<String, serde_json::Value> = schema
+        .fields()
+        .iter()
+        .filter(|field| {
+            media::is_media(field.data_type()) && media::State::of(field) == Some(media::State::Encoded)
+        })
+        .filter_map(|field| {
+            let kind = match Modality::of(field)? {
+                Modality::Image => "Image",
+                Modality::Audio => "Audio",
+                _ => return None,
+            };
+            Some((field.name().clone(), serde_json::json!({ "_type": kind })))
+        })
+        .collect();
+    // Features must name every column, or none is believed; the others follow from their types.
+    if features.is_empty() {
+        return None;
+    }
+    let mut all = serde_json::Map::new();
+    for field in schema.fields() {
+        let feature = match features.get(field.name()) {
+            Some(feature) => feature.clone(),
+            None => plain_feature(field.data_type())?,
+        };
+        all.insert(field.name().clone(), feature);
+    }
+    Some(serde_json::json!({ "info": { "features": all } }).to_string())
+}
+
+fn plain_feature(data_type: &DataType) -> Option<serde_json::Value> {
+    let value = |dtype: &str| serde_json::json!({ "dtype": dtype, "_type": "Value" });
+    Some(match data_type {
+        DataType::Boolean => value("bool"),
+        DataType::Int8 => value("int8"),
+        DataType::Int16 => value("int16"),
+        DataType::Int32 => value("int32"),
+        DataType::Int64 => value("int64"),
+        DataType::Float32 => value("float32"),
+        DataType::Float64 => value("float64"),
+        DataType::Utf8 => value("string"),
+        DataType::Binary => value("binary"),
+        DataType::List(item) => {
+            serde_json::json!({ "feature": plain_feature(item.data_type())?, "_type": "List" })
+        }
+        DataType::Struct(fields) => {
+            let children: Option<serde_json::Map<String, serde_json::Value>> = fields
+                .iter()
+                .map(|field| Some((field.name().clone(), plain_feature(field.data_type())?)))
+                .collect();
+            serde_json::Value::Object(children?)
+        }
+        _ => return None,
+    })
+}

@@ -1,0 +1,402 @@
+//! A table: Parquet shards under a Delta log. `kind = "table"`.
+
+use std::sync::Arc;
+
+use anabranch_pipelines::graph::SchemaError;
+use anabranch_pipelines::log::Commit;
+use anabranch_pipelines::quantity::ByteSize;
+use anabranch_pipelines::record::media;
+use anabranch_pipelines::sink::{Compute, PartName, PartWriter, RunStart, Shard, Sink, SinkError};
+use anabranch_pipelines::store::Location;
+use arrow::array::RecordBatch;
+use arrow::compute::concat_batches;
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use futures::TryStreamExt;
+use object_store::{ObjectStore, ObjectStoreExt, WriteMultipart};
+use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_writer::ArrowWriterOptions;
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::file::metadata::KeyValue;
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::schema::types::ColumnPath;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::columns;
+use crate::table::{Added, DeltaError, DeltaLog};
+
+/// Rows are handed to the Parquet writer in slices of this many, however they were batched: pages and row
+/// groups then begin at the same rows, and shards have the same bytes.
+const SLICE: usize = 64;
+/// Bytes of one request of a multipart upload.
+const CHUNK: usize = 8 << 20;
+/// Requests of one upload at the same time.
+const UPLOADS: usize = 2;
+
+/// Options of `kind = "table"`: Parquet files that Delta Lake readers open as one table.
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TableOptions {
+    /// Folder of the table, as a path or URL.
+    pub path: String,
+    /// zstd level of the columns that are not media, 1 to 19.
+    #[serde(default = "level")]
+    pub zstd: i32,
+    /// Size at which a row group is closed, e.g. `"16MiB"`.
+    #[serde(default = "row_group")]
+    #[schemars(with = "String")]
+    pub row_group: ByteSize,
+}
+
+const fn level() -> i32 {
+    3
+}
+
+const fn row_group() -> ByteSize {
+    ByteSize(16 << 20)
+}
+
+impl TableOptions {
+    /// A table at `path` with defaults.
+    pub fn at(path: impl Into<String>) -> Self {
+        Self { path: path.into(), zstd: level(), row_group: row_group() }
+    }
+
+    /// The sink.
+    ///
+    /// # Errors
+    /// When the path is no location or an option is out of range.
+    pub fn build(self) -> Result<Arc<dyn Sink>, SinkError> {
+        let error = |message: String| SinkError::Destination { location: self.path.clone(), message };
+        let location = Location::parse(&self.path).map_err(|e| error(e.to_string()))?;
+        if self.row_group.0 < 64 << 10 {
+            return Err(error("`row_group` is at least \"64KiB\"".to_owned()));
+        }
+        let zstd = ZstdLevel::try_new(self.zstd).map_err(|e| error(format!("`zstd = {}`: {e}", self.zstd)))?;
+        Ok(Arc::new(Table { location, zstd, options: self }))
+    }
+}
+
+struct Table {
+    location: Location,
+    zstd: ZstdLevel,
+    options: TableOptions,
+}
+
+impl Table {
+    fn error(&self, message: impl ToString) -> SinkError {
+        SinkError::Store { location: self.location.url.clone(), message: message.to_string() }
+    }
+
+    /// Runs blocking calls on the Delta log beside the I/O threads.
+    async fn delta<R: Send + 'static>(
+        &self,
+        work: impl FnOnce(&DeltaLog) -> Result<R, DeltaError> + Send + 'static,
+    ) -> Result<R, SinkError> {
+        let location = self.location.clone();
+        let done = tokio::task::spawn_blocking(move || work(&DeltaLog::new(&location)?)).await;
+        done.map_err(|e| self.error(e))?.map_err(|e| self.error(e))
+    }
+
+    fn properties(&self, schema: &SchemaRef) -> WriterProperties {
+        let mut properties = WriterProperties::builder()
+            .set_created_by(concat!("anabranch ", env!("CARGO_PKG_VERSION")).to_owned())
+            .set_compression(Compression::ZSTD(self.zstd))
+            .set_max_row_group_row_count(None)
+            .set_key_value_metadata(
+                columns::huggingface(schema).map(|value| vec![KeyValue::new("huggingface".to_owned(), value)]),
+            );
+        for field in schema.fields().iter().filter(|field| media::is_media(field.data_type())) {
+            let bytes = ColumnPath::new(vec![field.name().clone(), "bytes".to_owned()]);
+            properties = properties
+                .set_column_dictionary_enabled(bytes.clone(), false)
+                .set_column_statistics_enabled(bytes.clone(), EnabledStatistics::None);
+            // What a codec compressed, zstd cannot; plain samples it can.
+            if media::State::of(field) != Some(media::State::Decoded) {
+                properties = properties.set_column_compression(bytes, Compression::UNCOMPRESSED);
+            }
+        }
+        properties.build()
+    }
+}
+
+#[async_trait]
+impl Sink for Table {
+    fn kind(&self) -> &'static str {
+        "table"
+    }
+
+    fn options(&self) -> serde_json::Value {
+        serde_json::json!({ "zstd": self.options.zstd, "row_group": self.options.row_group })
+    }
+
+    fn location(&self) -> String {
+        self.location.url.clone()
+    }
+
+    fn check(&self, input: &SchemaRef) -> Result<(), SchemaError> {
+        columns::stored(input).map(|_| ())
+    }
+
+    fn reserve(&self) -> usize {
+        self.options.row_group.as_usize() * 3 / 2 + CHUNK
+    }
+
+    async fn exists(&self) -> Result<bool, SinkError> {
+        let log = self.location.join("_delta_log");
+        let mut entries = log.store.list(Some(&log.path));
+        Ok(entries.try_next().await.map_err(|e| self.error(e))?.is_some())
+    }
+
+    async fn start(&self, _: &RunStart, schema: &SchemaRef) -> Result<(), SinkError> {
+        let stored = columns::stored(schema).map_err(|e| self.error(e))?;
+        let there = self
+            .delta(move |log| match log.schema()? {
+                Some(there) => Ok(Some((there, stored))),
+                None => log.create(&stored).map(|()| None),
+            })
+            .await?;
+        let Some((there, stored)) = there else { return Ok(()) };
+        let columns = |schema: &arrow::datatypes::Schema| -> Vec<String> {
+            schema.fields().iter().map(|f| format!("{} {}", f.name(), f.data_type())).collect()
+        };
+        let (old, new) = (columns(&there), columns(&stored));
+        let differs = old.iter().filter(|c| !new.contains(c)).chain(new.iter().filter(|c| !old.contains(c)));
+        match differs.map(String::as_str).collect::<Vec<_>>().as_slice() {
+            [] => Ok(()),
+            columns => Err(SinkError::Destination {
+                location: self.location.url.clone(),
+                message: format!(
+                    "the table there has other columns ({}); write to another path, or make them equal with \
+                     a `select`",
+                    columns.join(", ")
+                ),
+            }),
+        }
+    }
+
+    fn writer(
+        &self,
+        part: &PartName,
+        schema: &SchemaRef,
+        compute: &Compute,
+    ) -> Result<Box<dyn PartWriter>, SinkError> {
+        let path = format!("data/{}.parquet", part.stem());
+        let location = self.location.join(&path);
+        let error = |message: String| SinkError::Encode { location: location.url.clone(), message };
+        let stored = columns::stored(schema).map_err(|e| error(e.to_string()))?;
+        let options = ArrowWriterOptions::new()
+            .with_properties(self.properties(&stored))
+            .with_skip_arrow_metadata(true);
+        let writer = ArrowWriter::try_new_with_options(Vec::new(), Arc::clone(&stored), options);
+        let encoder = Encoder {
+            writer: writer.map_err(|e| error(e.to_string()))?,
+            stored,
+            waiting: Vec::new(),
+            rows: 0,
+            row_group: self.options.row_group.as_usize(),
+            hash: Sha256::new(),
+            url: location.url.clone(),
+        };
+        Ok(Box::new(Writer {
+            encoder: Some(encoder),
+            upload: None,
+            small: Vec::new(),
+            location,
+            compute: compute.clone(),
+            shard: Shard {
+                path,
+                epoch: part.epoch,
+                lane: part.lane,
+                rows: 0,
+                bytes: 0,
+                sha256: String::new(),
+                statistics: serde_json::Value::Null,
+            },
+        }))
+    }
+
+    async fn commit(&self, run: &RunStart, commit: &Commit) -> Result<(), SinkError> {
+        let shards = commit.shards.get(&run.sink).map_or(&[] as &[Shard], Vec::as_slice);
+        let files: Vec<Added> = shards
+            .iter()
+            .map(|shard| Added { path: shard.path.clone(), bytes: shard.bytes, rows: shard.rows })
+            .collect();
+        let transaction = format!("anabranch/{}/{}", run.run, run.sink);
+        let (number, replace) = (commit.number, run.overwrite && commit.number == 0);
+        self.delta(move |log| log.commit(&transaction, number, &files, replace)).await
+    }
+
+    async fn recover(&self, run: &RunStart, committed: &[Commit]) -> Result<(), SinkError> {
+        for commit in committed {
+            self.commit(run, commit).await?;
+        }
+        let named: std::collections::HashSet<&str> = committed
+            .iter()
+            .filter_map(|commit| commit.shards.get(&run.sink))
+            .flatten()
+            .filter_map(|shard| shard.path.rsplit('/').next())
+            .collect();
+        let prefix = format!("{}-{}-c", run.run, run.sink);
+        let data = self.location.join("data");
+        let listed = data.store.list(Some(&data.path)).try_collect::<Vec<_>>().await;
+        for object in listed.map_err(|e| self.error(e))? {
+            let orphan = object
+                .location
+                .filename()
+                .is_some_and(|name| name.starts_with(&prefix) && !named.contains(name));
+            if orphan {
+                data.store.delete(&object.location).await.map_err(|e| self.error(e))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The part of a writer that computes.
+struct Encoder {
+    writer: ArrowWriter<Vec<u8>>,
+    stored: SchemaRef,
+    waiting: Vec<RecordBatch>,
+    rows: u64,
+    row_group: usize,
+    hash: Sha256,
+    url: String,
+}
+
+impl Encoder {
+    /// Takes rows and gives the bytes that are ready to upload.
+    fn encode(&mut self, batch: &RecordBatch) -> Result<Vec<u8>, SinkError> {
+        self.rows += batch.num_rows() as u64;
+        let batch = columns::convert(batch, &self.stored).map_err(|e| self.error(e))?;
+        let mut start = 0;
+        let mut held: usize = self.waiting.iter().map(RecordBatch::num_rows).sum();
+        while held + batch.num_rows() - start >= SLICE {
+            let take = SLICE - held;
+            self.waiting.push(batch.slice(start, take));
+            start += take;
+            held = 0;
+            self.slice()?;
+        }
+        if start < batch.num_rows() {
+            self.waiting.push(batch.slice(start, batch.num_rows() - start));
+        }
+        Ok(self.take())
+    }
+
+    /// Writes what waits as one slice.
+    fn slice(&mut self) -> Result<(), SinkError> {
+        let waiting = std::mem::take(&mut self.waiting);
+        let slice = match waiting.as_slice() {
+            [] => return Ok(()),
+            [one] => one.clone(),
+            several => concat_batches(&self.stored, several).map_err(|e| self.error(e))?,
+        };
+        self.writer.write(&slice).map_err(|e| self.error(e))?;
+        if self.writer.in_progress_size() >= self.row_group {
+            self.writer.flush().map_err(|e| self.error(e))?;
+        }
+        Ok(())
+    }
+
+    fn take(&mut self) -> Vec<u8> {
+        let ready = std::mem::take(self.writer.inner_mut());
+        self.hash.update(&ready);
+        ready
+    }
+
+    /// The rest of the bytes, and the hash of all.
+    fn finish(mut self) -> Result<(Vec<u8>, u64, String), SinkError> {
+        self.slice()?;
+        self.writer.finish().map_err(|e| self.error(e))?;
+        let rest = self.take();
+        let hash = self.hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        Ok((rest, self.rows, hash))
+    }
+
+    fn error(&self, message: impl ToString) -> SinkError {
+        SinkError::Encode { location: self.url.clone(), message: message.to_string() }
+    }
+}
+
+struct Writer {
+    encoder: Option<Encoder>,
+    upload: Option<WriteMultipart>,
+    /// Bytes of a shard that is still small enough for one request.
+    small: Vec<u8>,
+    location: Location,
+    compute: Compute,
+    shard: Shard,
+}
+
+impl Writer {
+    fn error(&self, message: impl ToString) -> SinkError {
+        SinkError::Store { location: self.location.url.clone(), message: message.to_string() }
+    }
+
+    async fn upload(&mut self, bytes: Vec<u8>) -> Result<(), SinkError> {
+        self.shard.bytes += bytes.len() as u64;
+        if self.upload.is_none() {
+            if self.small.is_empty() {
+                self.small = bytes;
+            } else {
+                self.small.extend_from_slice(&bytes);
+            }
+            if self.small.len() < CHUNK {
+                return Ok(());
+            }
+            let begun = self.location.store.put_multipart(&self.location.path).await;
+            let begun = begun.map_err(|e| self.error(e))?;
+            let mut upload = WriteMultipart::new_with_chunk_size(begun, CHUNK);
+            upload.put(std::mem::take(&mut self.small).into());
+            self.upload = Some(upload);
+        } else if let Some(upload) = &mut self.upload {
+            upload.put(bytes.into());
+        }
+        if let Some(upload) = &mut self.upload {
+            let waited = upload.wait_for_capacity(UPLOADS).await;
+            waited.map_err(|e| self.error(e))?;
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl PartWriter for Writer {
+    async fn write(&mut self, batch: RecordBatch) -> Result<(), SinkError> {
+        let Some(mut encoder) = self.encoder.take() else {
+            return Err(self.error("an earlier write of this shard failed"));
+        };
+        let encoded = self.compute.run(move || {
+            let encoded = encoder.encode(&batch);
+            (encoder, encoded)
+        });
+        let (encoder, bytes) = encoded.await;
+        let bytes = bytes?;
+        self.encoder = Some(encoder);
+        if bytes.is_empty() { Ok(()) } else { self.upload(bytes).await }
+    }
+
+    async fn finish(mut self: Box<Self>) -> Result<Option<Shard>, SinkError> {
+        let Some(encoder) = self.encoder.take() else {
+            return Err(self.error("an earlier write of this shard failed"));
+        };
+        if encoder.rows == 0 {
+            return Ok(None);
+        }
+        let (rest, rows, hash) = self.compute.run(move || encoder.finish()).await?;
+        self.upload(rest).await?;
+        match self.upload.take() {
+            Some(upload) => upload.finish().await.map(|_| ()).map_err(|e| self.error(e))?,
+            None => {
+                let body = std::mem::take(&mut self.small);
+                let put = self.location.store.put(&self.location.path, body.into()).await;
+                put.map(|_| ()).map_err(|e| self.error(e))?;
+            }
+        }
+        self.shard.rows = rows;
+        self.shard.sha256 = hash;
+        Ok(Some(self.shard.clone()))
+    }
+}

@@ -1,0 +1,5 @@
+//! Tables: Parquet shards under a Delta log.
+
+mod delta;
+
+pub(crate) use delta::{Added, DeltaLog, DeltaError};
