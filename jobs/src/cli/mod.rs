@@ -1,0 +1,179 @@
+//! The command line: what it takes, and what each command ends with.
+
+use std::io::{self, IsTerminal, Read, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::job::{IfExists, Job, job_schema};
+
+mod exit;
+mod inspect;
+mod logs;
+mod plan;
+mod run;
+mod signals;
+
+pub use exit::{Exit, Failure};
+
+/// A streaming dataflow for multimodal data.
+///
+/// A job file says what to read, what to do with it and where to write it. Exit codes: 0 done,
+/// 1 the job failed, 2 a bad job file or command line, 130 interrupted.
+#[derive(Debug, Parser)]
+#[command(name = "anabranch", version, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// How progress and logs are written to stderr.
+    #[arg(long, global = true, value_name = "FORMAT", default_value = "text")]
+    log_format: LogFormat,
+    /// Print nothing but errors.
+    #[arg(long, short, global = true)]
+    quiet: bool,
+}
+
+/// How progress and logs are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a job until its sources are read, or go on with an unfinished run.
+    Run(RunArgs),
+    /// Check a job, its files and its columns, without running it.
+    Check(JobArgs),
+    /// Show what a job would do: columns, allocations and memory of every operator.
+    Plan {
+        #[command(flatten)]
+        job: JobArgs,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show the columns, the size and the first rows of a table.
+    Inspect {
+        /// The table's folder or URL.
+        table: String,
+        /// How many rows to show.
+        #[arg(long, default_value_t = 5)]
+        rows: usize,
+    },
+    /// Print the JSON Schema of job files, for editors.
+    Schema,
+}
+
+/// Which job, and what is set in it.
+#[derive(Debug, Args)]
+pub struct JobArgs {
+    /// The job file; `-` reads it from stdin.
+    #[arg(value_name = "JOB")]
+    job: PathBuf,
+    /// Set a variable of the job, or any key as TABLE.NAME.KEY; may be given several times.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    sets: Vec<String>,
+}
+
+/// How to run it.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    #[command(flatten)]
+    job: JobArgs,
+    /// Timely workers, as `workers` in `[job]`.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    workers: Option<u16>,
+    /// What to do when the destination holds data already, as `if_exists` in `[job]`.
+    #[arg(long, value_name = "CHOICE")]
+    if_exists: Option<IfExists>,
+    /// Also write the final report to FILE, as JSON.
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+}
+
+/// Runs the program with the process's arguments.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let exit = if error.use_stderr() { Exit::Usage } else { Exit::Done };
+            let _ = error.print();
+            return exit.into();
+        }
+    };
+    logs::start(cli.log_format);
+    let ended = match cli.command {
+        Command::Run(args) => run::run(&args, cli.log_format, cli.quiet),
+        Command::Check(args) => plan::check(&args, cli.quiet),
+        Command::Plan { job, json } => plan::plan(&job, json),
+        Command::Inspect { table, rows } => inspect::inspect(&table, rows),
+        Command::Schema => serde_json::to_string_pretty(&job_schema())
+            .map_err(|error| Failure::new(Exit::Failed, error.to_string()))
+            .and_then(|schema| print(&format!("{schema}\n")))
+            .map(|()| Exit::Done),
+    };
+    match ended {
+        Ok(exit) => exit.into(),
+        Err(failure) => {
+            tell(&failure.message);
+            failure.exit.into()
+        }
+    }
+}
+
+impl JobArgs {
+    /// Reads the job with `more` settings on top.
+    fn read(&self, more: &[String]) -> Result<Job, Failure> {
+        let stdin = self.job.as_os_str() == "-";
+        let label = if stdin { "stdin".to_owned() } else { self.job.display().to_string() };
+        let text = if stdin {
+            let mut text = String::new();
+            io::stdin().read_to_string(&mut text).map(|_| text)
+        } else {
+            std::fs::read_to_string(&self.job)
+        };
+        let text = text.map_err(|error| {
+            Failure::new(Exit::Usage, format!("error: cannot read the job file {label}: {error}"))
+        })?;
+        let sets = [self.sets.as_slice(), more].concat();
+        Job::read(&label, &text, &sets)
+            .map_err(|problems| Failure::new(Exit::Usage, problems.to_string()))
+    }
+}
+
+/// Prints to stdout. A reader that went away has seen enough.
+fn print(text: &str) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::new(Exit::Failed, format!("error: cannot write to stdout: {error}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Tells a line on stderr; there is nobody to tell when that fails.
+fn tell(text: &str) {
+    let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
+/// Whether a person watches stderr.
+fn watched() -> bool {
+    io::stderr().is_terminal()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+}

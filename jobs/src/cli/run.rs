@@ -1,0 +1,119 @@
+//! `anabranch run`: starts a run, shows its progress, and reports how it ended.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anabranch_pipelines::progress::{Ending, Report};
+use anabranch_pipelines::run::Run;
+
+use super::signals::Interrupt;
+use super::{Exit, Failure, LogFormat, RunArgs, plan, print, tell, watched};
+use crate::terminal::{self, Bars};
+
+/// Time between two looks at the run.
+const LOOK: Duration = Duration::from_millis(50);
+/// Time between two lines of progress, off a terminal.
+const LINE: Duration = Duration::from_secs(5);
+
+/// Runs a job to its end.
+pub(super) fn run(args: &RunArgs, format: LogFormat, quiet: bool) -> Result<Exit, Failure> {
+    let more: Vec<String> = args.workers.iter().map(|n| format!("job.workers={n}")).collect();
+    let job = args.job.read(&more)?;
+    let if_exists = args.if_exists.unwrap_or(job.options.if_exists);
+    let interrupt = Interrupt::listen().map_err(|error| {
+        Failure::new(Exit::Failed, format!("error: cannot listen to signals: {error}"))
+    })?;
+    let plan = plan::planned(job)?;
+    let run = Run::start(plan, if_exists.into()).map_err(failed)?;
+    let report = watch(run, &interrupt, Display::new(format, quiet))?;
+    if let Some(path) = &args.report {
+        save(path, &report)?;
+    }
+    match format {
+        _ if quiet => {}
+        LogFormat::Text => print(&terminal::report(&report))?,
+        LogFormat::Json => tell(&json_report(&report)),
+    }
+    Ok(if report.ending == Ending::Cancelled { Exit::Interrupted } else { Exit::Done })
+}
+
+fn watch(run: Run, interrupt: &Interrupt, mut display: Display) -> Result<Report, Failure> {
+    while !run.is_finished() {
+        if interrupt.came() {
+            run.cancel();
+            display.clear();
+            tell(
+                "Stopping: what is in flight is finished and committed. Interrupt again to end at once.",
+            );
+            break;
+        }
+        display.show(&run);
+        std::thread::sleep(LOOK);
+    }
+    let report = run.wait().map_err(failed);
+    display.clear();
+    report
+}
+
+fn failed(error: anabranch_pipelines::run::RunError) -> Failure {
+    Failure::new(Exit::Failed, format!("error: {error}"))
+}
+
+fn json_report(report: &Report) -> String {
+    let mut value = serde_json::to_value(report).unwrap_or_default();
+    if let Some(object) = value.as_object_mut() {
+        object.insert("event".into(), "report".into());
+    }
+    value.to_string()
+}
+
+fn save(path: &Path, report: &Report) -> Result<(), Failure> {
+    let written = serde_json::to_string_pretty(report)
+        .map_err(std::io::Error::other)
+        .and_then(|text| std::fs::write(path, text + "\n"));
+    written.map_err(|error| {
+        let message = format!(
+            "error: the job is done, but its report was not written to {}: {error}",
+            path.display()
+        );
+        Failure::new(Exit::Failed, message)
+    })
+}
+
+/// Where progress goes.
+enum Display {
+    None,
+    Bars(Bars),
+    Lines { format: LogFormat, last: Instant },
+}
+
+impl Display {
+    fn new(format: LogFormat, quiet: bool) -> Self {
+        match format {
+            _ if quiet => Self::None,
+            LogFormat::Text if watched() => Self::Bars(Bars::default()),
+            format => Self::Lines { format, last: Instant::now() },
+        }
+    }
+
+    fn show(&mut self, run: &Run) {
+        match self {
+            Self::None => {}
+            Self::Bars(bars) => bars.update(&run.progress()),
+            Self::Lines { format, last } if last.elapsed() >= LINE => {
+                *last = Instant::now();
+                tell(&match format {
+                    LogFormat::Text => terminal::line(&run.progress()),
+                    LogFormat::Json => terminal::json_line(&run.progress()),
+                });
+            }
+            Self::Lines { .. } => {}
+        }
+    }
+
+    fn clear(&self) {
+        if let Self::Bars(bars) = self {
+            bars.clear();
+        }
+    }
+}

@@ -1,0 +1,6 @@
+//! Kinds of operators.
+
+use super::Operators;
+
+/// All kinds of operators.
+pub const OPERATORS: Operators = &[];

@@ -1,0 +1,35 @@
+//! What a person sees of a run: bars, lines, and the final report. Everything here is a pure function of
+//! [`Progress`] or [`Report`](anabranch_pipelines::progress::Report), except [`Bars`], which draws.
+
+use anabranch_pipelines::progress::{NodeProgress, Progress};
+
+mod bars;
+mod line;
+mod number;
+mod plan;
+mod report;
+#[cfg(test)]
+mod sample;
+
+pub use bars::Bars;
+pub use line::{json_line, line};
+pub use plan::{check, plan};
+pub use report::report;
+
+/// A size in bytes, for people.
+pub(crate) fn size(bytes: u64) -> String {
+    number::bytes(bytes)
+}
+
+/// How large a table is, for people.
+pub(crate) fn table_size(rows: u64, shards: usize, bytes: u64) -> String {
+    let shards = number::plural(shards as u64, "piece");
+    format!("{} in {shards}, {}", number::plural(rows, "row"), number::bytes(bytes))
+}
+
+/// The operator that computed longest so far; none while that says nothing.
+pub(crate) fn slowest(progress: &Progress) -> Option<&NodeProgress> {
+    let operators = || progress.nodes.iter().filter(|node| node.role == "operator");
+    let busiest = operators().max_by(|a, b| a.busy_seconds.total_cmp(&b.busy_seconds))?;
+    (operators().count() > 1 && busiest.busy_seconds > 0.0).then_some(busiest)
+}

@@ -1,0 +1,187 @@
+//! The final report, for a person who sees it for the first time.
+
+use std::fmt::Write;
+
+use anabranch_pipelines::progress::{Ending, NodeProgress, Report};
+
+use super::number::{bytes, count, plural, rate, ratio, records, seconds};
+
+/// The report as text, ending in a newline.
+pub fn report(report: &Report) -> String {
+    let mut out = String::new();
+    heading(&mut out, report);
+    if report.ending != Ending::AlreadyComplete {
+        figures(&mut out, report);
+        operators(&mut out, report);
+    }
+    outputs(&mut out, report);
+    dead_letters(&mut out, report);
+    next(&mut out, report);
+    out
+}
+
+fn nodes<'a>(report: &'a Report, role: &'static str) -> impl Iterator<Item = &'a NodeProgress> {
+    report.progress.nodes.iter().filter(move |node| node.role == role)
+}
+
+fn heading(out: &mut String, report: &Report) {
+    let Report { job, run, .. } = report;
+    let _ = match report.ending {
+        Ending::Complete => writeln!(out, "{job} is complete (run {run})"),
+        Ending::AlreadyComplete => {
+            writeln!(out, "{job} is already complete (run {run}); nothing was done")
+        }
+        Ending::Cancelled => {
+            writeln!(out, "{job} was stopped (run {run}); what was committed stays")
+        }
+    };
+    if let (true, Some(commit)) = (report.resumed, report.resumed_after) {
+        let _ = writeln!(out, "It went on after commit {commit} of an earlier start.");
+    }
+    out.push('\n');
+}
+
+fn row(out: &mut String, name: &str, text: &str) {
+    let _ = writeln!(out, "  {name:<13}{text}");
+}
+
+fn figures(out: &mut String, report: &Report) {
+    for node in nodes(report, "source") {
+        let text =
+            format!("{}, {} from {}", records(node.records_out), bytes(node.bytes_out), node.name);
+        row(out, "read", &text);
+    }
+    for node in nodes(report, "sink") {
+        let text =
+            format!("{}, {} to {}", records(node.records_in), bytes(node.bytes_out), node.name);
+        row(out, "written", &text);
+    }
+    let read: u64 = nodes(report, "source").map(|node| node.bytes_out).sum();
+    let wrote: u64 = nodes(report, "sink").map(|node| node.bytes_out).sum();
+    if let Some(ratio) = ratio(read, wrote) {
+        row(out, "size", &ratio);
+    }
+    let total: u64 = nodes(report, "source").map(|node| node.records_out).sum();
+    let time = report.progress.seconds;
+    let speed = rate(total, time).map(|rate| format!(", {rate}")).unwrap_or_default();
+    row(out, "time", &format!("{}{speed}", seconds(time)));
+    let memory = format!(
+        "{} of CPU, {} of memory at most (credit {})",
+        seconds(report.cpu_seconds),
+        bytes(report.peak_rss),
+        bytes(report.progress.credit)
+    );
+    row(out, "used", &memory);
+}
+
+fn operators(out: &mut String, report: &Report) {
+    let operators: Vec<&NodeProgress> = nodes(report, "operator").collect();
+    if operators.is_empty() {
+        return;
+    }
+    let width = operators.iter().map(|node| node.name.len()).max().unwrap_or(0).max(8);
+    let slowest = super::slowest(&report.progress).map(|node| node.name.as_str());
+    let _ = writeln!(
+        out,
+        "\n  {:<width$}  {:>11}  {:>10}  {:>10}  {:>11}",
+        "operator", "records", "in", "out", "busy"
+    );
+    for node in operators {
+        let mark = if slowest == Some(node.name.as_str()) { "  slowest" } else { "" };
+        let _ = writeln!(
+            out,
+            "  {:<width$}  {:>11}  {:>10}  {:>10}  {:>11}{mark}",
+            node.name,
+            count(node.records_in),
+            bytes(node.bytes_in),
+            bytes(node.bytes_out),
+            seconds(node.busy_seconds),
+        );
+    }
+}
+
+fn outputs(out: &mut String, report: &Report) {
+    if report.outputs.is_empty() {
+        return;
+    }
+    out.push('\n');
+    for (name, output) in &report.outputs {
+        let _ = writeln!(out, "  {name}: {}", output.location);
+        let rows = plural(output.rows, "row");
+        let _ = writeln!(
+            out,
+            "    {rows} in {}, {}",
+            plural(output.shards, "shard"),
+            bytes(output.bytes)
+        );
+    }
+}
+
+fn dead_letters(out: &mut String, report: &Report) {
+    let refused: u64 = report.progress.nodes.iter().map(|node| node.dead_letters).sum();
+    let Some(location) = &report.dead_letters else { return };
+    let _ = writeln!(
+        out,
+        "\n  {} refused; nothing is lost, they are kept as dead letters at",
+        records(refused)
+    );
+    let _ = writeln!(out, "    {location}");
+    for example in &report.dead_letter_examples {
+        let _ = writeln!(out, "    - {example}");
+    }
+    let _ = writeln!(out, "  To look at all of them: anabranch inspect {location}");
+}
+
+fn next(out: &mut String, report: &Report) {
+    let first = report.outputs.values().next().map(|output| output.location.as_str());
+    match (report.ending, first) {
+        (Ending::Cancelled, _) => {
+            out.push_str("\nRun the same command again to go on from there.\n");
+        }
+        (Ending::AlreadyComplete, _) => {
+            out.push_str("\nTo do it again:      --if-exists overwrite\nTo add to it:        --if-exists append\n");
+            if let Some(location) = first {
+                let _ = writeln!(out, "To look at the rows: anabranch inspect {location}");
+            }
+        }
+        (Ending::Complete, Some(location)) => {
+            let _ = writeln!(out, "\nTo look at the rows: anabranch inspect {location}");
+        }
+        (Ending::Complete, None) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::terminal::sample;
+
+    #[test]
+    fn a_complete_run() {
+        insta::assert_snapshot!(report(&sample::complete()));
+    }
+
+    #[test]
+    fn a_second_run() {
+        let mut second = sample::complete();
+        second.ending = Ending::AlreadyComplete;
+        second.dead_letters = None;
+        insta::assert_snapshot!(report(&second));
+    }
+
+    #[test]
+    fn a_stopped_and_resumed_run() {
+        let mut stopped = sample::complete();
+        stopped.ending = Ending::Cancelled;
+        (stopped.resumed, stopped.resumed_after) = (true, Some(3));
+        insta::assert_snapshot!(report(&stopped));
+    }
+
+    #[test]
+    fn an_empty_run_divides_by_nothing() {
+        let mut empty = sample::complete();
+        empty.progress = Default::default();
+        empty.outputs.clear();
+        assert!(!report(&empty).contains("NaN"));
+    }
+}

@@ -1,0 +1,61 @@
+//! A report for tests.
+
+use anabranch_pipelines::progress::{Ending, NodeProgress, Output, Progress, Report};
+
+pub(super) fn complete() -> Report {
+    let node =
+        |name: &str, role: &str, kind: &str, out: u64, bytes: (u64, u64), busy| NodeProgress {
+            name: name.into(),
+            role: role.into(),
+            kind: kind.into(),
+            records_in: 2000,
+            records_out: out,
+            bytes_in: bytes.0,
+            bytes_out: bytes.1,
+            busy_seconds: busy,
+            ..Default::default()
+        };
+    let mut decode = node("decode", "operator", "decode", 1998, (40_000_000, 900_000_000), 8.25);
+    decode.dead_letters = 2;
+    let mut sink = node("table", "sink", "table", 1998, (9_000_000, 8_500_000), 0.4);
+    sink.records_in = 1998;
+    Report {
+        job: "photos".into(),
+        run: "r1-5f0c9a12".into(),
+        ending: Ending::Complete,
+        resumed: false,
+        resumed_after: None,
+        class: "pure".into(),
+        cpu: "x86_64+avx2".into(),
+        progress: Progress {
+            nodes: vec![
+                node("images", "source", "files", 2000, (40_000_000, 40_000_000), 0.2),
+                decode,
+                node("shrink", "operator", "resize", 1998, (900_000_000, 90_000_000), 1.5),
+                sink,
+            ],
+            commits: 3,
+            records_total: Some(4000),
+            bytes_total: Some(80_000_000),
+            credit_used: 64 << 20,
+            credit: 256 << 20,
+            seconds: 5.5,
+        },
+        outputs: [(
+            "table".to_owned(),
+            Output {
+                location: "file:///data/photos".into(),
+                shards: 4,
+                rows: 1998,
+                bytes: 8_500_000,
+            },
+        )]
+        .into(),
+        dead_letters: Some("file:///data/photos/_anabranch/dead_letters".into()),
+        dead_letter_examples: vec![
+            "decode: broken.png: the file ends in the middle of a chunk".into(),
+        ],
+        cpu_seconds: 10.4,
+        peak_rss: 210 << 20,
+    }
+}
