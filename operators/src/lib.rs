@@ -1,1 +1,23 @@
-//! Anabranch.
+//! Operators: codecs and transforms over records.
+//!
+//! Every operator implements [`anabranch_pipelines::operator::Operator`]; every codec implements
+//! [`codec::Codec`]. This crate knows no connector, no job file and not how a run moves batches.
+
+pub mod codec;
+mod decode;
+mod encode;
+mod resize;
+mod rewrite;
+mod select;
+
+pub use decode::DecodeOptions;
+pub use encode::EncodeOptions;
+pub use resize::ResizeOptions;
+pub use select::SelectOptions;
+
+use thiserror::Error;
+
+/// Options that make no operator.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{0}")]
+pub struct OptionsError(pub String);

@@ -292,7 +292,11 @@ pub trait Shard: Send {
     ///
     /// # Errors
     /// For what is no single record's fault.
-    fn absorb(&mut self, input: usize, batch: &RecordBatch) -> Result<Vec<RecordBatch>, OperatorError>;
+    fn absorb(
+        &mut self,
+        input: usize,
+        batch: &RecordBatch,
+    ) -> Result<Vec<RecordBatch>, OperatorError>;
 
     /// The inputs have ended: output rows that waited for more, and rows to refuse.
     ///

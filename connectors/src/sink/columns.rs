@@ -47,7 +47,9 @@ fn stored_type(data_type: &DataType) -> Option<DataType> {
         DataType::UInt32 => DataType::Int64,
         DataType::Float16 => DataType::Float32,
         DataType::LargeUtf8 | DataType::Utf8View => DataType::Utf8,
-        DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => DataType::Binary,
+        DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => {
+            DataType::Binary
+        }
         DataType::Timestamp(_, _) => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
         DataType::Dictionary(_, values) => stored_type(values)?,
         DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => {
@@ -56,7 +58,9 @@ fn stored_type(data_type: &DataType) -> Option<DataType> {
         DataType::Struct(fields) => {
             let stored: Option<Vec<FieldRef>> = fields
                 .iter()
-                .map(|field| Some(Arc::new(Field::new(field.name(), stored_type(field.data_type())?, true))))
+                .map(|field| {
+                    Some(Arc::new(Field::new(field.name(), stored_type(field.data_type())?, true)))
+                })
                 .collect();
             DataType::Struct(stored?.into())
         }
@@ -83,7 +87,8 @@ pub(super) fn huggingface(schema: &Schema) -> Option<String> {
         .fields()
         .iter()
         .filter(|field| {
-            media::is_media(field.data_type()) && media::State::of(field) == Some(media::State::Encoded)
+            media::is_media(field.data_type())
+                && media::State::of(field) == Some(media::State::Encoded)
         })
         .filter_map(|field| {
             let kind = match Modality::of(field)? {

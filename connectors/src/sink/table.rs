@@ -68,12 +68,14 @@ impl TableOptions {
     /// # Errors
     /// When the path is no location or an option is out of range.
     pub fn build(self) -> Result<Arc<dyn Sink>, SinkError> {
-        let error = |message: String| SinkError::Destination { location: self.path.clone(), message };
+        let error =
+            |message: String| SinkError::Destination { location: self.path.clone(), message };
         let location = Location::parse(&self.path).map_err(|e| error(e.to_string()))?;
         if self.row_group.0 < 64 << 10 {
             return Err(error("`row_group` is at least \"64KiB\"".to_owned()));
         }
-        let zstd = ZstdLevel::try_new(self.zstd).map_err(|e| error(format!("`zstd = {}`: {e}", self.zstd)))?;
+        let zstd = ZstdLevel::try_new(self.zstd)
+            .map_err(|e| error(format!("`zstd = {}`: {e}", self.zstd)))?;
         Ok(Arc::new(Table { location, zstd, options: self }))
     }
 }
@@ -105,7 +107,8 @@ impl Table {
             .set_compression(Compression::ZSTD(self.zstd))
             .set_max_row_group_row_count(None)
             .set_key_value_metadata(
-                columns::huggingface(schema).map(|value| vec![KeyValue::new("huggingface".to_owned(), value)]),
+                columns::huggingface(schema)
+                    .map(|value| vec![KeyValue::new("huggingface".to_owned(), value)]),
             );
         for field in schema.fields().iter().filter(|field| media::is_media(field.data_type())) {
             let bytes = ColumnPath::new(vec![field.name().clone(), "bytes".to_owned()]);
@@ -162,7 +165,8 @@ impl Sink for Table {
             schema.fields().iter().map(|f| format!("{} {}", f.name(), f.data_type())).collect()
         };
         let (old, new) = (columns(&there), columns(&stored));
-        let differs = old.iter().filter(|c| !new.contains(c)).chain(new.iter().filter(|c| !old.contains(c)));
+        let differs =
+            old.iter().filter(|c| !new.contains(c)).chain(new.iter().filter(|c| !old.contains(c)));
         match differs.map(String::as_str).collect::<Vec<_>>().as_slice() {
             [] => Ok(()),
             columns => Err(SinkError::Destination {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use anabranch_pipelines::record::{KEY, Modality, Reference, media};
 use anabranch_pipelines::source::{
-    Abilities, BatchSize, Mark, Marks, Source, SourceBatch, SourceBatches, SourceError, Split, SplitRange,
-    Unreadable,
+    Abilities, BatchSize, Mark, Marks, Source, SourceBatch, SourceBatches, SourceError, Split,
+    SplitRange, Unreadable,
 };
 use arrow::array::{ArrayRef, BinaryArray, RecordBatch, StringArray, new_null_array};
 use arrow::buffer::{Buffer, OffsetBuffer, ScalarBuffer};
@@ -71,11 +71,15 @@ impl Files {
         Arc::new(Schema::new(fields))
     }
 
-    fn modality(&self, names: impl Iterator<Item = impl AsRef<str>>) -> Result<Modality, SourceError> {
+    fn modality(
+        &self,
+        names: impl Iterator<Item = impl AsRef<str>>,
+    ) -> Result<Modality, SourceError> {
         if let Some(modality) = self.modality {
             return Ok(modality);
         }
-        let mut found: Vec<Modality> = names.filter_map(|name| guess(encoding(name.as_ref())?)).collect();
+        let mut found: Vec<Modality> =
+            names.filter_map(|name| guess(encoding(name.as_ref())?)).collect();
         found.dedup();
         match found.as_slice() {
             [modality] => Ok(*modality),
@@ -129,7 +133,8 @@ impl Source for Files {
             Ok(modality) => self.schema_of(modality),
             Err(error) => return stream::iter([Err(error)]).boxed(),
         };
-        let files = ranges.into_iter().filter(|range| range.range.start == 0 && range.range.end > 0);
+        let files =
+            ranges.into_iter().filter(|range| range.range.start == 0 && range.range.end > 0);
         let batches = batches(files.map(|range| range.split), size);
         let (objects, references) = (Arc::clone(&self.objects), self.options.references);
         stream::iter(batches)
@@ -147,7 +152,9 @@ fn batches(files: impl Iterator<Item = Arc<Split>>, size: BatchSize) -> Vec<Vec<
     for file in files {
         let more = usize::try_from(file.bytes).unwrap_or(usize::MAX);
         match batches.last_mut() {
-            Some(batch) if batch.len() < size.records && bytes.saturating_add(more) <= size.bytes => {
+            Some(batch)
+                if batch.len() < size.records && bytes.saturating_add(more) <= size.bytes =>
+            {
                 bytes += more;
                 batch.push(file);
             }
@@ -182,8 +189,12 @@ async fn read(
     } else {
         Bodies::fetch(&objects, &files).await
     };
-    let kept: Vec<Arc<Split>> =
-        files.iter().zip(&bodies.good).filter(|(_, good)| **good).map(|(file, _)| Arc::clone(file)).collect();
+    let kept: Vec<Arc<Split>> = files
+        .iter()
+        .zip(&bodies.good)
+        .filter(|(_, good)| **good)
+        .map(|(file, _)| Arc::clone(file))
+        .collect();
     let paths: StringArray = kept.iter().map(|file| Some(file.name.as_str())).collect();
     let refused = files
         .iter()
@@ -234,7 +245,12 @@ impl Bodies {
         let bytes: u64 = files.iter().map(|file| file.bytes).sum();
         // A listing may lie; a lie costs growth of the buffer, not memory up front.
         let bytes = usize::try_from(bytes).unwrap_or(0).min(64 << 20);
-        Self { values: Vec::with_capacity(bytes), offsets: vec![0], good: Vec::new(), errors: Vec::new() }
+        Self {
+            values: Vec::with_capacity(bytes),
+            offsets: vec![0],
+            good: Vec::new(),
+            errors: Vec::new(),
+        }
     }
 
     /// Reads all files on this thread, straight into the buffer.
@@ -242,7 +258,8 @@ impl Bodies {
         let mut bodies = Self::with_capacity(files);
         for file in files {
             let start = bodies.values.len();
-            let read = objects.location(file).local_path().ok_or_else(|| "it is no local file".to_owned());
+            let read =
+                objects.location(file).local_path().ok_or_else(|| "it is no local file".to_owned());
             let read = read.and_then(|path| {
                 let mut open = std::fs::File::open(path).map_err(|e| e.to_string())?;
                 open.read_to_end(&mut bodies.values).map_err(|e| e.to_string())
@@ -262,7 +279,8 @@ impl Bodies {
         let mut bodies = Self::with_capacity(files);
         for (file, body) in files.iter().zip(read) {
             let start = bodies.values.len();
-            let body = body.map(|body| bodies.values.extend_from_slice(&body)).map_err(|e| e.to_string());
+            let body =
+                body.map(|body| bodies.values.extend_from_slice(&body)).map_err(|e| e.to_string());
             bodies.finish(file, start, body);
         }
         bodies
@@ -272,7 +290,9 @@ impl Bodies {
         let length = (self.values.len() - start) as u64;
         let read = read.and_then(|()| match length == file.bytes {
             true => Ok(()),
-            false => Err(format!("it has {length} bytes, but had {} when it was listed", file.bytes)),
+            false => {
+                Err(format!("it has {length} bytes, but had {} when it was listed", file.bytes))
+            }
         });
         let end = i32::try_from(self.values.len());
         match (read, end) {
@@ -283,7 +303,8 @@ impl Bodies {
             (result, _) => {
                 self.values.truncate(start);
                 self.good.push(false);
-                self.errors.push(result.err().unwrap_or_else(|| "it is larger than 2 GiB".to_owned()));
+                self.errors
+                    .push(result.err().unwrap_or_else(|| "it is larger than 2 GiB".to_owned()));
             }
         }
     }

@@ -18,16 +18,21 @@ pub(super) struct Objects {
 impl Objects {
     /// Understands `dir/*.png`, `dir/**`, a folder or a single object.
     pub(super) fn parse(pattern: &str) -> Result<Self, SourceError> {
-        let error = |message: String| SourceError::Options(format!("`path = {pattern:?}`: {message}"));
+        let error =
+            |message: String| SourceError::Options(format!("`path = {pattern:?}`: {message}"));
         let wild = pattern.find(['*', '?', '[', '{']);
         let (root, glob) = match wild {
             Some(at) => {
-                let cut = pattern.get(..at).and_then(|before| before.rfind('/')).map_or(0, |slash| slash + 1);
+                let cut = pattern
+                    .get(..at)
+                    .and_then(|before| before.rfind('/'))
+                    .map_or(0, |slash| slash + 1);
                 pattern.split_at(cut)
             }
             None => (pattern, ""),
         };
-        let root = Location::parse(if root.is_empty() { "." } else { root }).map_err(|e| error(e.to_string()))?;
+        let root = Location::parse(if root.is_empty() { "." } else { root })
+            .map_err(|e| error(e.to_string()))?;
         let pattern_of = |glob: &str| GlobBuilder::new(glob).literal_separator(true).build();
         let matcher = match glob {
             "" => None,
@@ -64,7 +69,8 @@ impl Objects {
         if splits.is_empty() {
             return Err(SourceError::Nothing {
                 location: self.written.clone(),
-                hint: "check the path; `*` stays inside a folder, `**/` goes into folders".to_owned(),
+                hint: "check the path; `*` stays inside a folder, `**/` goes into folders"
+                    .to_owned(),
             });
         }
         Ok(splits)

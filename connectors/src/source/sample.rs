@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use anabranch_pipelines::record::{KEY, Modality, media};
 use anabranch_pipelines::source::{
-    Abilities, BatchSize, Mark, Marks, Source, SourceBatch, SourceBatches, SourceError, Split, SplitRange,
+    Abilities, BatchSize, Mark, Marks, Source, SourceBatch, SourceBatches, SourceError, Split,
+    SplitRange,
 };
 use arrow::array::{ArrayRef, Int32Array, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
@@ -74,7 +75,11 @@ impl Source for Sample {
     async fn splits(&self) -> Result<Vec<Split>, SourceError> {
         let SampleOptions { records, seed } = self.options;
         let bytes = records * bytes_of_one();
-        Ok(vec![Split { name: format!("sample-{seed}"), bytes, version: format!("{records}-{seed}") }])
+        Ok(vec![Split {
+            name: format!("sample-{seed}"),
+            bytes,
+            version: format!("{records}-{seed}"),
+        }])
     }
 
     fn measure(&self, _: Arc<Split>, from: u64) -> Marks {
@@ -85,8 +90,11 @@ impl Source for Sample {
 
     fn open(&self, ranges: Vec<SplitRange>, size: BatchSize) -> SourceBatches {
         let records = self.options.records;
-        let numbers: Vec<u64> =
-            ranges.into_iter().flat_map(|range| range.range).filter(|number| *number < records).collect();
+        let numbers: Vec<u64> = ranges
+            .into_iter()
+            .flat_map(|range| range.range)
+            .filter(|number| *number < records)
+            .collect();
         let each = size.records.min(size.bytes / bytes_of_one() as usize).max(1);
         let batches: Vec<Vec<u64>> = numbers.chunks(each).map(<[u64]>::to_vec).collect();
         let seed = self.options.seed;
@@ -134,7 +142,11 @@ fn batch(seed: u64, numbers: &[u64]) -> Result<RecordBatch, ArrowError> {
     );
     let audio = media::column(
         sounds.iter().map(Option::as_deref).collect(),
-        sounds.iter().zip(&audio_paths).map(|(sound, path)| sound.as_ref().map(|_| path.as_str())).collect(),
+        sounds
+            .iter()
+            .zip(&audio_paths)
+            .map(|(sound, path)| sound.as_ref().map(|_| path.as_str()))
+            .collect(),
     );
     let heard = |value: i32| -> ArrayRef {
         Arc::new(sounds.iter().map(|sound| sound.as_ref().map(|_| value)).collect::<Int32Array>())
@@ -149,7 +161,9 @@ fn batch(seed: u64, numbers: &[u64]) -> Result<RecordBatch, ArrowError> {
         number(SIDE as i32),
         number(3),
         Arc::new(audio),
-        Arc::new(sounds.iter().map(|sound| sound.as_ref().map(|_| "pcm_s16le")).collect::<StringArray>()),
+        Arc::new(
+            sounds.iter().map(|sound| sound.as_ref().map(|_| "pcm_s16le")).collect::<StringArray>(),
+        ),
         heard(RATE as i32),
         heard(1),
         Arc::new(frames.collect::<Int64Array>()),
@@ -198,7 +212,11 @@ impl Scene {
     fn caption(&self) -> String {
         let shape = SHAPES.get(self.shape).unwrap_or(&"shape");
         let colour = COLOURS.get(self.colour).map_or("grey", |colour| colour.0);
-        let sound = if self.silent { "no sound".to_owned() } else { format!("a tone of {:.0} Hz", self.pitch) };
+        let sound = if self.silent {
+            "no sound".to_owned()
+        } else {
+            format!("a tone of {:.0} Hz", self.pitch)
+        };
         format!("a {colour} {shape} on a lit wall, and {sound}")
     }
 
@@ -211,7 +229,8 @@ impl Scene {
             for x in 0..SIDE {
                 let (u, v) = (x as f32, y as f32);
                 let light = 120.0 + self.light.0 * (u - 48.0) + self.light.1 * (v - 48.0);
-                let grain = 6.0 * (u * 0.31 + 1.7 * (v * 0.23).sin()).sin() + rough.between(-2.5, 2.5);
+                let grain =
+                    6.0 * (u * 0.31 + 1.7 * (v * 0.23).sin()).sin() + rough.between(-2.5, 2.5);
                 let cover = ((0.8 - self.distance(u, v)).clamp(0.0, 1.6)) / 1.6;
                 let shade = 1.0 + (self.centre.0 - u + self.centre.1 - v) / 200.0;
                 for (channel, tint) in colour.iter().zip([1.02, 1.0, 0.94]) {

@@ -7,7 +7,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use anabranch_pipelines::store::Location;
-use arrow::array::{ArrayRef, Int64Array, MapBuilder, RecordBatch, StringArray, StringBuilder, StructArray};
+use arrow::array::{
+    ArrayRef, Int64Array, MapBuilder, RecordBatch, StringArray, StringBuilder, StructArray,
+};
 use arrow::datatypes::{DataType, Field, Fields, Schema};
 use delta_kernel::committer::FileSystemCommitter;
 use delta_kernel::engine::arrow_conversion::{TryFromArrow, TryFromKernel};
@@ -51,7 +53,8 @@ impl DeltaLog {
     pub(crate) fn new(location: &Location) -> Result<Self, DeltaError> {
         let error = |message: String| DeltaError { url: location.url.clone(), message };
         if let Some(folder) = location.local_path() {
-            std::fs::create_dir_all(&folder).map_err(|e| error(format!("cannot create the folder: {e}")))?;
+            std::fs::create_dir_all(&folder)
+                .map_err(|e| error(format!("cannot create the folder: {e}")))?;
         }
         let url = Url::parse(&format!("{}/", location.url)).map_err(|e| error(e.to_string()))?;
         let engine = DefaultEngineBuilder::new(Arc::clone(&location.store)).build();
@@ -93,7 +96,8 @@ impl DeltaLog {
         loop {
             let snapshot = self.snapshot()?.ok_or_else(|| self.error("the table is gone"))?;
             let engine = self.engine.as_ref();
-            let seen = snapshot.get_app_id_version(transaction, engine).map_err(|e| self.error(e))?;
+            let seen =
+                snapshot.get_app_id_version(transaction, engine).map_err(|e| self.error(e))?;
             if seen.is_some_and(|seen| seen >= version) {
                 return Ok(());
             }
@@ -134,8 +138,18 @@ impl DeltaLog {
             Ok(snapshot) => Ok(Some(snapshot)),
             Err(e) => {
                 let text = e.to_string();
-                let none = ["No files in log segment", "not found", "NotFound", "No such file", "No table"];
-                if none.iter().any(|part| text.contains(part)) { Ok(None) } else { Err(self.error(text)) }
+                let none = [
+                    "No files in log segment",
+                    "not found",
+                    "NotFound",
+                    "No such file",
+                    "No table",
+                ];
+                if none.iter().any(|part| text.contains(part)) {
+                    Ok(None)
+                } else {
+                    Err(self.error(text))
+                }
             }
         }
     }
@@ -174,15 +188,22 @@ fn added(files: &[Added]) -> Result<RecordBatch, arrow::error::ArrowError> {
     }
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     let now = now.map_or(0, |since| since.as_millis() as i64);
-    let rows: ArrayRef = Arc::new(files.iter().map(|file| Some(file.rows as i64)).collect::<Int64Array>());
+    let rows: ArrayRef =
+        Arc::new(files.iter().map(|file| Some(file.rows as i64)).collect::<Int64Array>());
     let stats = Fields::from(vec![Field::new("numRecords", DataType::Int64, true)]);
     let columns: HashMap<&str, ArrayRef> = HashMap::from([
-        ("path", Arc::new(files.iter().map(|f| Some(f.path.as_str())).collect::<StringArray>()) as ArrayRef),
+        (
+            "path",
+            Arc::new(files.iter().map(|f| Some(f.path.as_str())).collect::<StringArray>())
+                as ArrayRef,
+        ),
         ("partitionValues", Arc::new(partitions.finish())),
         ("size", Arc::new(files.iter().map(|f| Some(f.bytes as i64)).collect::<Int64Array>())),
         ("modificationTime", Arc::new(Int64Array::from(vec![now; files.len()]))),
         ("stats", Arc::new(StructArray::new(stats, vec![rows], None))),
     ]);
     let names = ["path", "partitionValues", "size", "modificationTime", "stats"];
-    RecordBatch::try_from_iter(names.iter().filter_map(|name| Some((*name, Arc::clone(columns.get(name)?)))))
+    RecordBatch::try_from_iter(
+        names.iter().filter_map(|name| Some((*name, Arc::clone(columns.get(name)?)))),
+    )
 }

@@ -2,4 +2,4 @@
 
 mod delta;
 
-pub(crate) use delta::{Added, DeltaLog, DeltaError};
+pub(crate) use delta::{Added, DeltaError, DeltaLog};

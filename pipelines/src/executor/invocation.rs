@@ -62,9 +62,14 @@ pub(crate) struct Invocation {
 
 impl Invocation {
     /// Runs the batch with this allocation.
-    pub(crate) fn run(&self, batch: &RecordBatch, allocation: &Allocation) -> Result<Verdict, Failure> {
+    pub(crate) fn run(
+        &self,
+        batch: &RecordBatch,
+        allocation: &Allocation,
+    ) -> Result<Verdict, Failure> {
         let slices = self.slices(batch);
-        let verdicts: Result<Vec<Verdict>, Failure> = if allocation.threads > 1 && slices.len() > 1 {
+        let verdicts: Result<Vec<Verdict>, Failure> = if allocation.threads > 1 && slices.len() > 1
+        {
             slices.into_par_iter().map(|slice| self.guarded(slice, allocation)).collect()
         } else {
             slices.into_iter().map(|slice| self.guarded(slice, allocation)).collect()
@@ -129,8 +134,15 @@ impl Invocation {
                 if let Some(member) = self.members.get(member) {
                     member.meter.refused(1);
                 }
-                let refusal = Refusal { operator, row: input, error: format!("the operator panicked: {panic}") };
-                Ok(Verdict { records: RecordBatch::new_empty(Arc::clone(&self.schema)), refused: vec![refusal] })
+                let refusal = Refusal {
+                    operator,
+                    row: input,
+                    error: format!("the operator panicked: {panic}"),
+                };
+                Ok(Verdict {
+                    records: RecordBatch::new_empty(Arc::clone(&self.schema)),
+                    refused: vec![refusal],
+                })
             })
         });
         let verdicts: Result<Vec<Verdict>, Failure> = rows.collect();
@@ -159,17 +171,28 @@ impl Invocation {
                 .map_err(|error| self.failure(index, RecordId::of_row(&records, 0), error))?;
             for refusal in rejected {
                 let row = records.slice(refusal.row.min(rows.saturating_sub(1)), 1);
-                refused.push(Refusal { operator: Arc::clone(&member.name), row, error: refusal.error });
+                refused.push(Refusal {
+                    operator: Arc::clone(&member.name),
+                    row,
+                    error: refusal.error,
+                });
                 member.meter.refused(1);
             }
-            member.meter.invoked((rows, bytes), (output.num_rows(), bytes_of(&output)), begun.elapsed());
+            member.meter.invoked(
+                (rows, bytes),
+                (output.num_rows(), bytes_of(&output)),
+                begun.elapsed(),
+            );
             records = output;
         }
         Ok(Verdict { records, refused })
     }
 
     fn name(&self, member: usize) -> Arc<str> {
-        self.members.get(member).or(self.members.last()).map_or_else(|| "".into(), |m| Arc::clone(&m.name))
+        self.members
+            .get(member)
+            .or(self.members.last())
+            .map_or_else(|| "".into(), |m| Arc::clone(&m.name))
     }
 
     fn failure(&self, member: usize, record: Option<RecordId>, error: OperatorError) -> Failure {
@@ -180,5 +203,6 @@ impl Invocation {
 /// What a panic said.
 pub(crate) fn message(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".to_owned())
+    text.or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "no message".to_owned())
 }

@@ -195,12 +195,17 @@ mod tests {
     #[test]
     fn bytes_are_never_overdrawn_and_all_jobs_run() {
         let executor = Executor::new(4, 100);
-        let (held, peak, done) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let (held, peak, done) = (
+            Arc::new(AtomicUsize::new(0)),
+            Arc::new(AtomicUsize::new(0)),
+            Arc::new(AtomicUsize::new(0)),
+        );
         for job in 0..200 {
             let bytes = [10, 60, 100, 1000][job % 4];
             let (held, peak, done) = (Arc::clone(&held), Arc::clone(&peak), Arc::clone(&done));
             executor.submit(Allocation { threads: 1 + job % 3, bytes }, move |granted| {
-                let now = held.fetch_add(granted.allocation.bytes, Ordering::SeqCst) + granted.allocation.bytes;
+                let now = held.fetch_add(granted.allocation.bytes, Ordering::SeqCst)
+                    + granted.allocation.bytes;
                 peak.fetch_max(now, Ordering::SeqCst);
                 std::thread::yield_now();
                 held.fetch_sub(granted.allocation.bytes, Ordering::SeqCst);

@@ -58,7 +58,9 @@ pub enum PlanErrorKind {
     #[error("{0}")]
     Ability(String),
     /// The credit is smaller than what the graph must hold.
-    #[error("the credit of {credit} is too small: {needed} are needed ({detail}); raise `credit` in `[job]`")]
+    #[error(
+        "the credit of {credit} is too small: {needed} are needed ({detail}); raise `credit` in `[job]`"
+    )]
     Credit {
         /// What the job grants.
         credit: String,
@@ -93,7 +95,10 @@ pub(super) fn order(graph: &Graph) -> Result<Vec<usize>, PlanError> {
     while order.len() < graph.nodes.len() {
         let ready = graph.nodes.iter().enumerate().find(|(at, node)| {
             !placed.contains(at)
-                && node.inputs.iter().all(|input| index.get(input.as_str()).is_some_and(|i| placed.contains(i)))
+                && node
+                    .inputs
+                    .iter()
+                    .all(|input| index.get(input.as_str()).is_some_and(|i| placed.contains(i)))
         });
         let Some((at, _)) = ready else { return Err(cycle(graph, &placed)) };
         placed.insert(at);
@@ -143,7 +148,9 @@ fn inputs(node: &Node, index: &BTreeMap<&str, usize>) -> Result<(), PlanError> {
                 keyed.inputs(),
                 node.inputs.len()
             )),
-            _ if node.inputs.is_empty() => wrong("`inputs` is empty; name the node it reads".into()),
+            _ if node.inputs.is_empty() => {
+                wrong("`inputs` is empty; name the node it reads".into())
+            }
             _ => Ok(()),
         },
         Work::Sink { .. } if node.inputs.is_empty() => {

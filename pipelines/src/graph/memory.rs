@@ -49,7 +49,9 @@ impl Memory {
     /// Bytes of credit for a batch of source `node` with this size.
     pub fn charge(&self, node: usize, bytes: usize, records: usize) -> usize {
         match self.ways.get(node).copied().flatten() {
-            Some(way) => (bytes as f64 * way.factor + records as f64 * way.per_record).ceil() as usize,
+            Some(way) => {
+                (bytes as f64 * way.factor + records as f64 * way.per_record).ceil() as usize
+            }
             None => bytes,
         }
     }
@@ -107,7 +109,11 @@ pub(super) fn plan(
         .map(|way| {
             way.map(|(factor, per_record)| {
                 let most = (share as f64 / factor) as usize;
-                Way { factor, per_record, batch: most.clamp(LEAST_BATCH, settings.batch.bytes.max(LEAST_BATCH)) }
+                Way {
+                    factor,
+                    per_record,
+                    batch: most.clamp(LEAST_BATCH, settings.batch.bytes.max(LEAST_BATCH)),
+                }
             })
         })
         .collect();

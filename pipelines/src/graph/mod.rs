@@ -125,7 +125,12 @@ impl Graph {
     }
 
     /// Adds an operator that gets one thread per invocation.
-    pub fn operator(&mut self, name: &str, operator: Arc<dyn Operator>, inputs: &[NodeId]) -> NodeId {
+    pub fn operator(
+        &mut self,
+        name: &str,
+        operator: Arc<dyn Operator>,
+        inputs: &[NodeId],
+    ) -> NodeId {
         let work = Work::Operator { operator, resources: Resources::default() };
         let inputs = self.names(inputs);
         self.add(Node { name: name.to_owned(), inputs, work })

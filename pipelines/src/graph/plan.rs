@@ -185,11 +185,18 @@ async fn plan_node(
                 Some(_) => lanes = 1,
                 None => same(&above)?,
             }
-            operator.output(if operator.keyed().is_some() { &schemas } else { schemas.get(..1).unwrap_or(&[]) })?
+            operator.output(if operator.keyed().is_some() {
+                &schemas
+            } else {
+                schemas.get(..1).unwrap_or(&[])
+            })?
         }
         Work::Sink { sink } => {
             same(&above)?;
-            let schema = schemas.first().cloned().unwrap_or_else(|| Arc::new(arrow::datatypes::Schema::empty()));
+            let schema = schemas
+                .first()
+                .cloned()
+                .unwrap_or_else(|| Arc::new(arrow::datatypes::Schema::empty()));
             sink.check(&schema)?;
             schema
         }
@@ -205,12 +212,16 @@ fn same(inputs: &[&PlannedNode]) -> Result<(), SchemaError> {
         None => Ok(()),
         Some(other) => {
             let names = |node: &PlannedNode| {
-                let of = |f: &Arc<arrow::datatypes::Field>| format!("{} {}", f.name(), f.data_type());
+                let of =
+                    |f: &Arc<arrow::datatypes::Field>| format!("{} {}", f.name(), f.data_type());
                 node.schema.fields().iter().map(of).collect::<Vec<_>>().join(", ")
             };
             Err(SchemaError::Mismatch(format!(
                 "its inputs have different columns: `{}` has ({}), `{}` has ({}); make them equal with a `select`",
-                first.name, names(first), other.name, names(other)
+                first.name,
+                names(first),
+                other.name,
+                names(other)
             )))
         }
     }
@@ -276,7 +287,10 @@ fn hash(graph: &Graph, nodes: &[PlannedNode], settings: &Settings) -> String {
         hash.update(text.as_bytes());
     };
     add(&graph.name);
-    add(&format!("{:?}", (settings.mode, settings.part, settings.commit.parts, settings.commit.bytes)));
+    add(&format!(
+        "{:?}",
+        (settings.mode, settings.part, settings.commit.parts, settings.commit.bytes)
+    ));
     for node in nodes {
         add(&node.name);
         add(node.work.kind());

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use object_store::path::Path;
 use object_store::ObjectStore;
+use object_store::path::Path;
 
 use super::run_log::json;
 use super::{Commit, LOG_VERSION, LogError, RunLog, RunRecord};

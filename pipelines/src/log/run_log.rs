@@ -33,7 +33,9 @@ pub enum LogError {
         message: String,
     },
     /// Another generation of the run wrote this commit: this one must stop.
-    #[error("commit {number} was written by another start of this run (generation {generation}); this start stops")]
+    #[error(
+        "commit {number} was written by another start of this run (generation {generation}); this start stops"
+    )]
     Fenced {
         /// The commit.
         number: u64,
@@ -41,7 +43,9 @@ pub enum LogError {
         generation: u64,
     },
     /// A commit is missing between others.
-    #[error("run log {path}: commit {missing} is missing, though later ones are there; restore it, or start anew with `if_exists = \"overwrite\"`")]
+    #[error(
+        "run log {path}: commit {missing} is missing, though later ones are there; restore it, or start anew with `if_exists = \"overwrite\"`"
+    )]
     Gap {
         /// The log.
         path: String,
@@ -49,7 +53,9 @@ pub enum LogError {
         missing: u64,
     },
     /// State that a commit names is not there.
-    #[error("snapshot {path} is missing, though the run log names it; restore it, or start anew with `if_exists = \"overwrite\"`")]
+    #[error(
+        "snapshot {path} is missing, though the run log names it; restore it, or start anew with `if_exists = \"overwrite\"`"
+    )]
     SnapshotMissing {
         /// The object.
         path: String,
@@ -190,7 +196,12 @@ impl RunLog {
     ///
     /// # Errors
     /// [`LogError::SnapshotMissing`]: a fresh start in its place would lose state silently.
-    pub async fn snapshot(&self, commit: u64, operator: &str, shard: u32) -> Result<Bytes, LogError> {
+    pub async fn snapshot(
+        &self,
+        commit: u64,
+        operator: &str,
+        shard: u32,
+    ) -> Result<Bytes, LogError> {
         let path = self.snapshot_path(commit, operator, shard);
         let found = self.get(&path).await?;
         found.ok_or_else(|| LogError::SnapshotMissing { path: path.to_string() })

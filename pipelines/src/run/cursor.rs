@@ -68,7 +68,9 @@ impl Cursor {
             self.advance(split, &mark);
             let Some(split) = self.splits.get(split) else { break };
             match ranges.last_mut() {
-                Some(last) if Arc::ptr_eq(&last.split, split) && last.range.end == mark.range.start => {
+                Some(last)
+                    if Arc::ptr_eq(&last.split, split) && last.range.end == mark.range.start =>
+                {
                     last.range.end = mark.range.end;
                 }
                 _ => ranges.push(SplitRange { split: Arc::clone(split), range: mark.range }),
@@ -102,16 +104,17 @@ impl Cursor {
         loop {
             let at = self.place.split as usize;
             let Some(split) = self.splits.get(at) else { return Ok(None) };
-            let marks = self.marks.get_or_insert_with(|| {
-                self.source.measure(Arc::clone(split), self.place.offset)
-            });
+            let marks = self
+                .marks
+                .get_or_insert_with(|| self.source.measure(Arc::clone(split), self.place.offset));
             match marks.next().await {
                 Some(mark) => return Ok(Some((at, mark.map_err(|e| failed(&self.name, e))?))),
                 None => {
                     self.marks = None;
                     self.place.split += 1;
                     self.place.offset = 0;
-                    self.place.name = self.splits.get(at + 1).map_or_else(String::new, |s| s.name.clone());
+                    self.place.name =
+                        self.splits.get(at + 1).map_or_else(String::new, |s| s.name.clone());
                 }
             }
         }

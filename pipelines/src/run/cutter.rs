@@ -90,7 +90,11 @@ impl Cutter {
     }
 
     /// Emits the parts of one commit; `None` when the run was cancelled before it was whole.
-    async fn one_commit(&mut self, number: u64, first: u64) -> Result<Option<PlannedCommit>, RunError> {
+    async fn one_commit(
+        &mut self,
+        number: u64,
+        first: u64,
+    ) -> Result<Option<PlannedCommit>, RunError> {
         let open = self.open_commits;
         if self.durable.wait_for(|durable| number < durable + open).await.is_err() {
             return Ok(None);

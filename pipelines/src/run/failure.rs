@@ -57,7 +57,9 @@ pub enum RunError {
         error: String,
     },
     /// More records were refused than the job allows.
-    #[error("{refused} of {records} records were refused, more than `max_errors = {limit}` allows; the last: {example}")]
+    #[error(
+        "{refused} of {records} records were refused, more than `max_errors = {limit}` allows; the last: {example}"
+    )]
     TooManyErrors {
         /// How many were refused.
         refused: u64,
@@ -69,7 +71,9 @@ pub enum RunError {
         example: String,
     },
     /// Nothing progressed for too long.
-    #[error("nothing progressed for {seconds} s; {doing}; raise `stall` in `[job]` if that is expected")]
+    #[error(
+        "nothing progressed for {seconds} s; {doing}; raise `stall` in `[job]` if that is expected"
+    )]
     Stalled {
         /// How long.
         seconds: u64,

@@ -87,7 +87,8 @@ impl Run {
         let first_epoch = ticket.commits.last().map_or(0, |commit| commit.epochs.end);
         let memory = plan.memory();
         let slices = memory.threads * memory.slice;
-        let declared = plan.nodes().iter().filter_map(|node| node.resources().memory).max().unwrap_or(0);
+        let declared =
+            plan.nodes().iter().filter_map(|node| node.resources().memory).max().unwrap_or(0);
         let shared = Arc::new(Shared {
             run: ticket.record.run.clone(),
             first_epoch,
@@ -95,7 +96,10 @@ impl Run {
             credit: Credit::new(memory.in_flight),
             executor: Arc::new(Executor::new(memory.threads, slices.max(declared))),
             runtime: runtime.handle().clone(),
-            context: Context::new(Arc::new(StoreFetcher::new(runtime.handle().clone())), failures.flag()),
+            context: Context::new(
+                Arc::new(StoreFetcher::new(runtime.handle().clone())),
+                failures.flag(),
+            ),
             failures,
             running: Running::default(),
             examples: std::sync::Mutex::default(),
@@ -145,7 +149,8 @@ impl Run {
             end.wake();
         });
         let cuts = ticket.commits.iter().flat_map(|commit| &commit.cuts);
-        let letters = ticket.commits.iter().filter_map(|commit| commit.shards.get(DEAD_LETTERS)).flatten();
+        let letters =
+            ticket.commits.iter().filter_map(|commit| commit.shards.get(DEAD_LETTERS)).flatten();
         let task = CommitTask {
             log: ticket.log.clone(),
             run: ticket.record.run.clone(),
@@ -160,20 +165,23 @@ impl Run {
         let workers = settings.workers;
         let thread = std::thread::Builder::new().name("run".to_owned());
         let spawned = thread.spawn(move || work(&shared, workers, first));
-        self.outcome = Some(spawned.map_err(|e| RunError::Worker(format!("cannot start the run: {e}")))?);
+        self.outcome =
+            Some(spawned.map_err(|e| RunError::Worker(format!("cannot start the run: {e}")))?);
         Ok(())
     }
 
     fn start_sinks(&self) -> Result<Vec<(RunStart, Arc<dyn crate::sink::Sink>)>, RunError> {
         let plan = &self.shared.plan;
-        let named = plan.sinks().map(|(node, sink)| (node.name.clone(), sink, Arc::clone(&node.schema)));
-        let letters = plan.dead_letters().map(|sink| {
-            (DEAD_LETTERS.to_owned(), sink, crate::dead_letter::schema())
-        });
+        let named =
+            plan.sinks().map(|(node, sink)| (node.name.clone(), sink, Arc::clone(&node.schema)));
+        let letters = plan
+            .dead_letters()
+            .map(|sink| (DEAD_LETTERS.to_owned(), sink, crate::dead_letter::schema()));
         let mut sinks = Vec::new();
         for (name, sink, schema) in named.chain(letters) {
             let overwrite = self.ticket.record.overwrite && name != DEAD_LETTERS;
-            let start = RunStart { run: self.ticket.record.run.clone(), sink: name.clone(), overwrite };
+            let start =
+                RunStart { run: self.ticket.record.run.clone(), sink: name.clone(), overwrite };
             let ready = async {
                 sink.start(&start, &schema).await?;
                 sink.recover(&start, &self.ticket.commits).await
@@ -266,7 +274,8 @@ impl Run {
                 let doing = self.shared.running.longest().map(|(_, doing)| doing);
                 self.shared.failures.report(RunError::Stalled {
                     seconds: settings.stall.as_secs(),
-                    doing: doing.unwrap_or_else(|| "a source or a store does not answer".to_owned()),
+                    doing: doing
+                        .unwrap_or_else(|| "a source or a store does not answer".to_owned()),
                 });
                 return;
             }
@@ -295,7 +304,8 @@ impl Run {
             .collect();
         let dead = count(DEAD_LETTERS).rows > 0;
         let (cpu_seconds, peak_rss) = usage::of_this_process();
-        let examples = self.shared.examples.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let examples =
+            self.shared.examples.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         Ok(Report {
             job: plan.name().to_owned(),
             run: ticket.record.run.clone(),
@@ -344,11 +354,13 @@ fn cursors(plan: &Plan, ticket: &Ticket) -> Vec<Cursor> {
         .collect()
 }
 
-type First = std::sync::Mutex<Option<((mpsc::UnboundedReceiver<cutter::Cutting>, Waker), CommitTask)>>;
+type First =
+    std::sync::Mutex<Option<((mpsc::UnboundedReceiver<cutter::Cutting>, Waker), CommitTask)>>;
 
 /// Runs the timely workers of this process until the dataflow completes or the run fails.
 fn work(shared: &Arc<Shared>, workers: usize, first: First) {
-    let config = if workers == 1 { timely::Config::thread() } else { timely::Config::process(workers) };
+    let config =
+        if workers == 1 { timely::Config::thread() } else { timely::Config::process(workers) };
     let inner = Arc::clone(shared);
     let guards = timely::execute(config, move |worker| {
         let failures = inner.failures.clone();
@@ -367,7 +379,10 @@ fn work(shared: &Arc<Shared>, workers: usize, first: First) {
         }));
         if let Err(panic) = caught {
             let message = crate::executor::message(panic.as_ref());
-            failures.report(RunError::Worker(format!("timely worker {} panicked: {message}", worker.index())));
+            failures.report(RunError::Worker(format!(
+                "timely worker {} panicked: {message}",
+                worker.index()
+            )));
         }
         for dataflow in worker.installed_dataflows() {
             worker.drop_dataflow(dataflow);
@@ -375,6 +390,8 @@ fn work(shared: &Arc<Shared>, workers: usize, first: First) {
     });
     match guards {
         Ok(guards) => drop(guards.join()),
-        Err(error) => shared.failures.report(RunError::Worker(format!("timely did not start: {error}"))),
+        Err(error) => {
+            shared.failures.report(RunError::Worker(format!("timely did not start: {error}")))
+        }
     }
 }

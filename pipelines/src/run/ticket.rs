@@ -47,10 +47,11 @@ pub(crate) async fn take(plan: &Plan, if_exists: IfExists) -> Result<Ticket, Run
         // Only the newest run can go on: what an older one wrote may have been replaced since.
         IfExists::Resume => same.filter(|at| Some(*at) == newest).map(|at| runs.swap_remove(at)),
         // An append or overwrite that was killed goes on as well; a complete one is done again.
-        IfExists::Append | IfExists::Overwrite => same
-            .filter(|at| Some(*at) == newest)
-            .map(|at| runs.swap_remove(at))
-            .filter(|run| !run.complete() && run.record.overwrite == (if_exists == IfExists::Overwrite)),
+        IfExists::Append | IfExists::Overwrite => {
+            same.filter(|at| Some(*at) == newest).map(|at| runs.swap_remove(at)).filter(|run| {
+                !run.complete() && run.record.overwrite == (if_exists == IfExists::Overwrite)
+            })
+        }
         IfExists::Error => None,
     };
     if let Some(Existing { record, log, commits }) = resume {
@@ -134,7 +135,8 @@ async fn list(plan: &Plan) -> Result<Vec<Option<Vec<Arc<Split>>>>, RunError> {
         listing.push(match &node.work {
             Work::Source { source, .. } => {
                 let splits = source.splits().await;
-                let splits = splits.map_err(|error| RunError::Source { node: node.name.clone(), error })?;
+                let splits =
+                    splits.map_err(|error| RunError::Source { node: node.name.clone(), error })?;
                 Some(splits.into_iter().map(Arc::new).collect())
             }
             _ => None,

@@ -36,7 +36,9 @@ pub struct Location {
 
 /// A location that cannot be used.
 #[derive(Debug, Error)]
-#[error("`{location}` is no location: {message}; write a path, or a URL of scheme file, s3, gs, az, http, https or memory")]
+#[error(
+    "`{location}` is no location: {message}; write a path, or a URL of scheme file, s3, gs, az, http, https or memory"
+)]
 pub struct LocationError {
     location: String,
     message: String,
@@ -60,7 +62,8 @@ impl Location {
         let url = Url::parse(location).map_err(|e| error(e.to_string()))?;
         match url.scheme() {
             "file" => {
-                let path = url.to_file_path().map_err(|()| error("it is no absolute path".into()))?;
+                let path =
+                    url.to_file_path().map_err(|()| error("it is no absolute path".into()))?;
                 Self::local(&path).map_err(error)
             }
             "memory" => {

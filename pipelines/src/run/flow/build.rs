@@ -3,11 +3,13 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arrow::array::{ArrayRef, BinaryArray, FixedSizeBinaryArray, Int64Array, RecordBatch, StringArray};
+use arrow::array::{
+    ArrayRef, BinaryArray, FixedSizeBinaryArray, Int64Array, RecordBatch, StringArray,
+};
 use arrow::datatypes::SchemaRef;
 use timely::dataflow::Scope;
-use timely::dataflow::operators::vec::Map;
 use timely::dataflow::operators::Concatenate;
+use timely::dataflow::operators::vec::Map;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::committer::{CommitTask, committer};
@@ -74,7 +76,8 @@ impl Shared {
         {
             let mut examples = self.examples.lock().unwrap_or_else(PoisonError::into_inner);
             for letter in letters {
-                let name = if letter.key.is_empty() { letter.id.to_string() } else { letter.key.clone() };
+                let name =
+                    if letter.key.is_empty() { letter.id.to_string() } else { letter.key.clone() };
                 examples.push_back(format!("{}: {name}: {}", letter.operator, letter.error));
                 if examples.len() > 5 {
                     examples.pop_front();
@@ -102,7 +105,9 @@ impl Shared {
             Arc::new(letters.iter().map(of).collect::<BinaryArray>())
         };
         let range = |of: fn(&std::ops::Range<u64>) -> u64| -> ArrayRef {
-            Arc::new(letters.iter().map(|l| number(l.range.as_ref().map(of))).collect::<Int64Array>())
+            Arc::new(
+                letters.iter().map(|l| number(l.range.as_ref().map(of))).collect::<Int64Array>(),
+            )
         };
         let columns = vec![
             ids,
@@ -115,7 +120,8 @@ impl Shared {
             range(|range| range.end),
             bytes(|letter| letter.bytes.as_deref()),
         ];
-        RecordBatch::try_new(dead_letter::schema(), columns).map_err(|e| RunError::Worker(e.to_string()))
+        RecordBatch::try_new(dead_letter::schema(), columns)
+            .map_err(|e| RunError::Worker(e.to_string()))
     }
 }
 
@@ -127,7 +133,8 @@ pub(crate) fn build(
     task: Option<CommitTask>,
 ) {
     let plan = &shared.plan;
-    let is_source = |at: &usize| matches!(plan.nodes().get(*at).map(|n| &n.work), Some(Work::Source { .. }));
+    let is_source =
+        |at: &usize| matches!(plan.nodes().get(*at).map(|n| &n.work), Some(Work::Source { .. }));
     let sources: Vec<usize> = (0..plan.nodes().len()).filter(is_source).collect();
     let (parts, planned) = cuts(scope, sources.len(), shared.first_epoch, cutting);
 
@@ -151,10 +158,12 @@ pub(crate) fn build(
         match &node.work {
             Work::Source { .. } => {}
             Work::Operator { .. } => {
-                let Some(members) = plan.stages().iter().find(|stage| stage.first() == Some(&at)) else {
+                let Some(members) = plan.stages().iter().find(|stage| stage.first() == Some(&at))
+                else {
                     continue;
                 };
-                let (batches, dead) = stage(scope.concatenate(inputs), a_stage(members, shared), shared);
+                let (batches, dead) =
+                    stage(scope.concatenate(inputs), a_stage(members, shared), shared);
                 letters.push((node.lanes, dead));
                 let slot = members.last().and_then(|last| outputs.get_mut(*last));
                 if let Some(slot) = slot {
@@ -206,7 +215,8 @@ fn shift(batches: Batches<'_>, offset: u32) -> Batches<'_> {
 
 fn a_stage(members: &[usize], shared: &Arc<Shared>) -> Stage {
     let plan = &shared.plan;
-    let nodes: Vec<_> = members.iter().filter_map(|at| Some((*at, plan.nodes().get(*at)?))).collect();
+    let nodes: Vec<_> =
+        members.iter().filter_map(|at| Some((*at, plan.nodes().get(*at)?))).collect();
     let name = nodes.iter().map(|(_, node)| node.name.as_str()).collect::<Vec<_>>().join(" > ");
     let mut growth = Growth::NONE;
     let mut invocation = Invocation {

@@ -39,7 +39,12 @@ pub(super) fn committer<'scope>(
     let (send, from_operator) = mpsc::unbounded_channel();
     let (to_operator, mut receive) = mpsc::unbounded_channel();
     if let Some(task) = task {
-        shared.runtime.spawn(task.run(from_operator, to_operator, waker.clone(), Arc::clone(shared)));
+        shared.runtime.spawn(task.run(
+            from_operator,
+            to_operator,
+            waker.clone(),
+            Arc::clone(shared),
+        ));
     }
 
     builder.build(move |_| {
@@ -67,7 +72,8 @@ pub(super) fn committer<'scope>(
                 }
                 let (number, (commit, capability)) = entry.remove_entry();
                 let later = collected.split_off(&commit.epochs.end);
-                let shards = std::mem::replace(&mut collected, later).into_values().flatten().collect();
+                let shards =
+                    std::mem::replace(&mut collected, later).into_values().flatten().collect();
                 committing.insert(number, capability);
                 let _ = send.send((commit, shards));
             }
@@ -121,12 +127,16 @@ impl CommitTask {
         let mut shards: BTreeMap<String, Vec<Shard>> =
             self.sinks.iter().map(|(start, _)| (start.sink.clone(), Vec::new())).collect();
         for prepared in prepared {
-            let shard = serde_json::from_str(&prepared.shard)
-                .map_err(|e| RunError::Worker(format!("a shard came damaged to the committer: {e}")))?;
+            let shard = serde_json::from_str(&prepared.shard).map_err(|e| {
+                RunError::Worker(format!("a shard came damaged to the committer: {e}"))
+            })?;
             shards.entry(prepared.sink).or_default().push(shard);
         }
-        shards.values_mut().for_each(|shards| shards.sort_by_key(|shard| (shard.epoch, shard.lane)));
-        let refused = shards.get(DEAD_LETTERS).into_iter().flatten().map(|shard| shard.rows).sum::<u64>();
+        shards
+            .values_mut()
+            .for_each(|shards| shards.sort_by_key(|shard| (shard.epoch, shard.lane)));
+        let refused =
+            shards.get(DEAD_LETTERS).into_iter().flatten().map(|shard| shard.rows).sum::<u64>();
         self.records += planned.cuts.iter().map(|cut| cut.records).sum::<u64>();
         self.refused += refused;
         self.check_limit(shared, planned.last)?;
@@ -169,6 +179,11 @@ impl CommitTask {
             return Ok(());
         }
         let example = shared.example().unwrap_or_default();
-        Err(RunError::TooManyErrors { refused: self.refused, records: self.records, limit, example })
+        Err(RunError::TooManyErrors {
+            refused: self.refused,
+            records: self.records,
+            limit,
+            example,
+        })
     }
 }

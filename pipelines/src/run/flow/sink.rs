@@ -63,7 +63,9 @@ pub(super) fn sink<'scope>(
             input.for_each(|capability, batches| {
                 for batch in batches.drain(..) {
                     let (lane, epoch) = (batch.position.lane, batch.position.epoch);
-                    if let std::collections::hash_map::Entry::Vacant(slot) = open.entry((lane, epoch)) {
+                    if let std::collections::hash_map::Entry::Vacant(slot) =
+                        open.entry((lane, epoch))
+                    {
                         if let Some(capability) = capability.retain_least(0) {
                             slot.insert(capability);
                         }
@@ -90,7 +92,11 @@ pub(super) fn sink<'scope>(
                 match serde_json::to_string(&shard) {
                     Ok(shard) => {
                         let sink = writing.name.clone();
-                        output.activate().session(&capability).give(Prepared { sink, epoch, shard });
+                        output.activate().session(&capability).give(Prepared {
+                            sink,
+                            epoch,
+                            shard,
+                        });
                     }
                     Err(e) => shared.failures.report(RunError::Worker(format!(
                         "sink `{}`: shard {} cannot be named in the run log: {e}",
@@ -115,7 +121,8 @@ impl Lane {
         let executor = Arc::downgrade(&self.shared.executor);
         let compute = Compute::new(move |job| {
             if let Some(executor) = executor.upgrade() {
-                executor.submit(crate::operator::Allocation { threads: 1, bytes: 0 }, move |_| job());
+                executor
+                    .submit(crate::operator::Allocation { threads: 1, bytes: 0 }, move |_| job());
             }
         });
         let mut writer: Option<Box<dyn PartWriter>> = None;

@@ -12,8 +12,8 @@ use crate::dead_letter::DeadLetter;
 use crate::executor::{Failure, Invocation, Refusal, Verdict};
 use crate::operator::{Sizing, Usage};
 use crate::record::{Batch, Position, RecordId, bytes_of, to_ipc};
-use arrow::array::Array;
 use crate::run::RunError;
+use arrow::array::Array;
 
 /// A stage as the dataflow runs it.
 pub(super) struct Stage {
@@ -61,15 +61,19 @@ pub(super) fn stage<'scope>(
                 for batch in batches.drain(..) {
                     let pair = capability.retain_least(0).zip(capability.retain_least(1));
                     let Some((output, letters)) = pair else { continue };
-                    waiting.push_back((next, Waiting { output, letters, position: batch.position }));
+                    waiting
+                        .push_back((next, Waiting { output, letters, position: batch.position }));
                     submit(next, batch, &stage, &shared, send.clone(), waker.clone());
                     next += 1;
                 }
             });
-            done.extend(receive.try_iter().map(|(number, batch, result)| (number, (batch, result))));
+            done.extend(
+                receive.try_iter().map(|(number, batch, result)| (number, (batch, result))),
+            );
             while let Some((number, _)) = waiting.front()
                 && let Some((batch, result)) = done.remove(number)
-                && let Some((_, Waiting { output: held, letters: dead, position })) = waiting.pop_front()
+                && let Some((_, Waiting { output: held, letters: dead, position })) =
+                    waiting.pop_front()
             {
                 let verdict = match result {
                     Ok(verdict) => verdict,
@@ -92,7 +96,9 @@ pub(super) fn stage<'scope>(
                         Err(error) => shared.failures.report(error),
                     }
                 }
-                if stage.last && let Some(charge) = &batch.charge {
+                if stage.last
+                    && let Some(charge) = &batch.charge
+                {
                     charge.shrink_to(bytes_of(&verdict.records));
                 }
                 output.activate().session(&held).give(batch.with_records(verdict.records));
@@ -130,7 +136,8 @@ fn submit(
         let result = stage.invocation.run(&batch.records, &granted.allocation);
         drop(watch);
         if let Ok(verdict) = &result {
-            let used = Usage { seconds: begun.elapsed().as_secs_f64(), bytes: bytes_of(&verdict.records) };
+            let used =
+                Usage { seconds: begun.elapsed().as_secs_f64(), bytes: bytes_of(&verdict.records) };
             stage.sizing.observe(&features, &granted.allocation, &used);
         }
         for member in members {

@@ -1,0 +1,90 @@
+//! FLAC: lossless, 16, 24 and 32-bit integers.
+
+use std::io::Cursor;
+
+use anabranch_pipelines::record::Modality;
+use flac_codec::decode::FlacSampleReader;
+use flac_codec::encode::{FlacSampleWriter, Options};
+use flac_codec::metadata::Metadata;
+
+use super::{Codec, CodecError, Limits, Media, Pcm};
+
+pub(super) struct Flac;
+
+impl Codec for Flac {
+    fn name(&self) -> &'static str {
+        "flac"
+    }
+
+    fn modality(&self) -> Modality {
+        Modality::Audio
+    }
+
+    fn lossless(&self, _: Option<u8>) -> bool {
+        true
+    }
+
+    fn default_quality(&self) -> Option<u8> {
+        None
+    }
+
+    fn recognises(&self, bytes: &[u8]) -> bool {
+        bytes.starts_with(b"fLaC")
+    }
+
+    fn encode(&self, media: &Media, _: Option<u8>) -> Result<Vec<u8>, CodecError> {
+        let Media::Audio { samples, format, rate, channels } = media else {
+            return Err(CodecError("FLAC holds sound only".to_owned()));
+        };
+        let error = |e: flac_codec::Error| CodecError(format!("FLAC cannot encode it: {e}"));
+        let integers = format.integers(samples).ok_or_else(|| {
+            CodecError("FLAC holds integers only; this sound is in floats".to_owned())
+        })?;
+        let channels = u8::try_from(*channels)
+            .map_err(|_| CodecError(format!("{channels} channels are more than FLAC holds (8)")))?;
+        let mut bytes = Cursor::new(Vec::with_capacity(samples.len()));
+        let bits = format.bytes() as u32 * 8;
+        let total = Some(integers.len() as u64);
+        let options = Options::default().no_padding().no_seektable();
+        let mut writer = FlacSampleWriter::new(&mut bytes, options, *rate, bits, channels, total)
+            .map_err(error)?;
+        writer.write(&integers).map_err(error)?;
+        writer.finalize().map_err(error)?;
+        Ok(bytes.into_inner())
+    }
+
+    fn decode(&self, bytes: &[u8], limits: &Limits) -> Result<Media, CodecError> {
+        let corrupt = |e: &dyn std::fmt::Display| CodecError::corrupt("FLAC", e);
+        let mut reader = FlacSampleReader::new(Cursor::new(bytes)).map_err(|e| corrupt(&e))?;
+        let (rate, channels) = (reader.sample_rate(), u16::from(reader.channel_count()));
+        let format = match reader.bits_per_sample() {
+            0..=16 => Pcm::S16,
+            17..=24 => Pcm::S24,
+            _ => Pcm::S32,
+        };
+        let shift = format.bytes() as u32 * 8 - reader.bits_per_sample().min(32);
+        let frame = u64::from(channels) * format.bytes() as u64;
+        let declared = reader.total_samples();
+        limits.check_audio(declared.unwrap_or(0), rate, frame)?;
+        let mut samples = Vec::new();
+        loop {
+            let some = reader.fill_buf().map_err(|e| corrupt(&e))?;
+            if some.is_empty() {
+                break;
+            }
+            some.iter().for_each(|sample| format.push(sample << shift, &mut samples));
+            let read = some.len();
+            reader.consume(read);
+            // The header may not declare a length, so what comes is counted too.
+            limits.check_audio(samples.len() as u64 / frame.max(1), rate, frame)?;
+        }
+        let frames = samples.len() as u64 / frame.max(1);
+        if declared.is_some_and(|declared| declared != 0 && declared != frames) {
+            return Err(corrupt(&format!(
+                "it declares {} frames and holds {frames}",
+                declared.unwrap_or(0)
+            )));
+        }
+        Ok(Media::Audio { samples, format, rate, channels })
+    }
+}
