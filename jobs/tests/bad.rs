@@ -1,5 +1,6 @@
 //! Every file in `tests/bad` is refused, with the message that its first line names.
 
+use anabranch::components::Registry;
 use anabranch::job::Job;
 
 #[test]
@@ -12,7 +13,7 @@ fn each_bad_file_is_refused_with_its_message() {
         let first = text.lines().next().unwrap();
         let expected = first.strip_prefix("# fails: ").expect("the first line names the message");
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
-        let message = match Job::read_in(&name, &text, &[], &|_| None) {
+        let message = match Job::read_in(&Registry::standard(), &name, &text, &[], &|_| None) {
             Ok(_) => panic!("{name} was accepted"),
             Err(problems) => problems.to_string(),
         };
@@ -28,7 +29,7 @@ fn each_bad_file_is_refused_with_its_message() {
 #[test]
 fn all_problems_are_told_at_once() {
     let text = "[job]\nname = 'x'\nworkrs = 1\ncredit = 5\n[sorce.a]\nkind = 'b'\n";
-    let problems = Job::read("job.toml", text, &[]).err().unwrap();
+    let problems = Job::read(&Registry::standard(), "job.toml", text, &[]).err().unwrap();
     assert_eq!(problems.found().len(), 3, "{problems}");
     insta::assert_snapshot!(problems);
 }
@@ -36,8 +37,12 @@ fn all_problems_are_told_at_once() {
 #[test]
 fn set_reaches_any_key_and_names_its_own_place() {
     let text = "[job]\nname = 'x'\n[vars]\ndata = '.'\n";
-    let set =
-        |argument: &str| Job::read("job.toml", text, &[argument.into()]).err().unwrap().to_string();
+    let set = |argument: &str| {
+        Job::read(&Registry::standard(), "job.toml", text, &[argument.into()])
+            .err()
+            .unwrap()
+            .to_string()
+    };
     assert!(set("job.workers=0").contains("--> --set:1:13"));
     assert!(set("job.wrkers=2").contains("did you mean `workers`?"));
     assert!(set("dta=2").contains("did you mean `data`?"));

@@ -101,14 +101,14 @@ impl DeltaLog {
             if seen.is_some_and(|seen| seen >= version) {
                 return Ok(());
             }
-            let mut update = snapshot
-                .clone()
+            let mut update = Arc::clone(&snapshot)
                 .update_table(UpdateTableOperation::StreamingUpdate, WRITER, true)
                 .with_transaction_id(transaction, version)
                 .build(engine, Box::new(FileSystemCommitter::new()))
                 .map_err(|e| self.error(e))?;
             if replace {
-                let scan = snapshot.clone().scan_builder().build().map_err(|e| self.error(e))?;
+                let scan =
+                    Arc::clone(&snapshot).scan_builder().build().map_err(|e| self.error(e))?;
                 for old in scan.scan_metadata(engine).map_err(|e| self.error(e))? {
                     update.remove_files(old.map_err(|e| self.error(e))?.scan_files);
                 }

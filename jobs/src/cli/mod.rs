@@ -6,10 +6,10 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::components::Registry;
 use crate::job::{IfExists, Job, job_schema};
 
 mod exit;
-mod inspect;
 mod logs;
 mod plan;
 mod run;
@@ -57,14 +57,6 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Show the columns, the size and the first rows of a table.
-    Inspect {
-        /// The table's folder or URL.
-        table: String,
-        /// How many rows to show.
-        #[arg(long, default_value_t = 5)]
-        rows: usize,
-    },
     /// Print the JSON Schema of job files, for editors.
     Schema,
 }
@@ -96,8 +88,13 @@ pub struct RunArgs {
     report: Option<PathBuf>,
 }
 
-/// Runs the program with the process's arguments.
+/// Runs the program with the process's arguments and the standard kinds.
 pub fn main() -> ExitCode {
+    main_with(&Registry::standard())
+}
+
+/// Runs the program with the process's arguments; job files may name what is in `registry`.
+pub fn main_with(registry: &Registry) -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -108,11 +105,10 @@ pub fn main() -> ExitCode {
     };
     logs::start(cli.log_format);
     let ended = match cli.command {
-        Command::Run(args) => run::run(&args, cli.log_format, cli.quiet),
-        Command::Check(args) => plan::check(&args, cli.quiet),
-        Command::Plan { job, json } => plan::plan(&job, json),
-        Command::Inspect { table, rows } => inspect::inspect(&table, rows),
-        Command::Schema => serde_json::to_string_pretty(&job_schema())
+        Command::Run(args) => run::run(registry, &args, cli.log_format, cli.quiet),
+        Command::Check(args) => plan::check(registry, &args, cli.quiet),
+        Command::Plan { job, json } => plan::plan(registry, &job, json),
+        Command::Schema => serde_json::to_string_pretty(&job_schema(registry))
             .map_err(|error| Failure::new(Exit::Failed, error.to_string()))
             .and_then(|schema| print(&format!("{schema}\n")))
             .map(|()| Exit::Done),
@@ -128,7 +124,7 @@ pub fn main() -> ExitCode {
 
 impl JobArgs {
     /// Reads the job with `more` settings on top.
-    fn read(&self, more: &[String]) -> Result<Job, Failure> {
+    fn read(&self, registry: &Registry, more: &[String]) -> Result<Job, Failure> {
         let stdin = self.job.as_os_str() == "-";
         let label = if stdin { "stdin".to_owned() } else { self.job.display().to_string() };
         let text = if stdin {
@@ -141,7 +137,7 @@ impl JobArgs {
             Failure::new(Exit::Usage, format!("error: cannot read the job file {label}: {error}"))
         })?;
         let sets = [self.sets.as_slice(), more].concat();
-        Job::read(&label, &text, &sets)
+        Job::read(registry, &label, &text, &sets)
             .map_err(|problems| Failure::new(Exit::Usage, problems.to_string()))
     }
 }

@@ -7,12 +7,13 @@ use anabranch_pipelines::record::Modality;
 use serde_json::json;
 
 use super::{Exit, Failure, JobArgs, print};
+use crate::components::Registry;
 use crate::job::Job;
 use crate::terminal;
 
 /// Checks a job and says what it is made of.
-pub(super) fn check(args: &JobArgs, quiet: bool) -> Result<Exit, Failure> {
-    let plan = planned(args.read(&[])?)?;
+pub(super) fn check(registry: &Registry, args: &JobArgs, quiet: bool) -> Result<Exit, Failure> {
+    let plan = planned(args.read(registry, &[])?)?;
     if !quiet {
         print(&terminal::check(&plan))?;
     }
@@ -20,8 +21,8 @@ pub(super) fn check(args: &JobArgs, quiet: bool) -> Result<Exit, Failure> {
 }
 
 /// Shows the plan of a job.
-pub(super) fn plan(args: &JobArgs, as_json: bool) -> Result<Exit, Failure> {
-    let plan = planned(args.read(&[])?)?;
+pub(super) fn plan(registry: &Registry, args: &JobArgs, as_json: bool) -> Result<Exit, Failure> {
+    let plan = planned(args.read(registry, &[])?)?;
     let text = if as_json { format!("{:#}\n", json(&plan)) } else { terminal::plan(&plan) };
     print(&text)?;
     Ok(Exit::Done)

@@ -8,6 +8,7 @@ use anabranch_pipelines::run::Run;
 
 use super::signals::Interrupt;
 use super::{Exit, Failure, LogFormat, RunArgs, plan, print, tell, watched};
+use crate::components::Registry;
 use crate::terminal::{self, Bars};
 
 /// Time between two looks at the run.
@@ -16,9 +17,14 @@ const LOOK: Duration = Duration::from_millis(50);
 const LINE: Duration = Duration::from_secs(5);
 
 /// Runs a job to its end.
-pub(super) fn run(args: &RunArgs, format: LogFormat, quiet: bool) -> Result<Exit, Failure> {
+pub(super) fn run(
+    registry: &Registry,
+    args: &RunArgs,
+    format: LogFormat,
+    quiet: bool,
+) -> Result<Exit, Failure> {
     let more: Vec<String> = args.workers.iter().map(|n| format!("job.workers={n}")).collect();
-    let job = args.job.read(&more)?;
+    let job = args.job.read(registry, &more)?;
     let if_exists = args.if_exists.unwrap_or(job.options.if_exists);
     let interrupt = Interrupt::listen().map_err(|error| {
         Failure::new(Exit::Failed, format!("error: cannot listen to signals: {error}"))

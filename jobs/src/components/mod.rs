@@ -1,5 +1,33 @@
-//! Every kind of source, operator and sink that a job file may name: one registry for parsing, for the
+//! Every kind of source, operator and sink that a job file may name: one [`Registry`] for parsing, for the
 //! JSON Schema and for messages.
+//!
+//! A program of your own adds its kinds to the standard ones and keeps the whole command line:
+//!
+//! ```no_run
+//! use std::sync::Arc;
+//! use anabranch::components::Registry;
+//! use anabranch_pipelines::operator::Operator;
+//!
+//! /// Options of `kind = "shout"`.
+//! #[derive(serde::Deserialize, schemars::JsonSchema)]
+//! #[serde(deny_unknown_fields)]
+//! struct ShoutOptions {
+//!     /// The column.
+//!     column: String,
+//! }
+//!
+//! impl ShoutOptions {
+//!     fn build(self) -> Result<Arc<dyn Operator>, String> {
+//!         Err(format!("cannot shout {} yet", self.column))
+//!     }
+//! }
+//!
+//! fn main() -> std::process::ExitCode {
+//!     let mut registry = Registry::standard();
+//!     registry.operators.push(anabranch::component!("shout", ShoutOptions));
+//!     anabranch::cli::main_with(&registry)
+//! }
+//! ```
 
 use std::sync::Arc;
 
@@ -12,10 +40,6 @@ use toml::de::ValueDeserializer;
 mod operators;
 mod sinks;
 mod sources;
-
-pub use operators::OPERATORS;
-pub use sinks::SINKS;
-pub use sources::SOURCES;
 
 /// Builds a component from options that were read already. The error is a sentence for people.
 pub type Build<T> = Box<dyn FnOnce() -> Result<Arc<T>, String> + Send>;
@@ -48,8 +72,36 @@ impl<T: ?Sized> Component<T> {
     }
 }
 
+impl<T: ?Sized> Component<T> {
+    /// A component from its parts; [`component!`](crate::component) is shorter.
+    pub const fn new(
+        kind: &'static str,
+        schema: fn() -> Json,
+        read: fn(ValueDeserializer<'_>) -> Result<Build<T>, toml::de::Error>,
+    ) -> Self {
+        Self { kind, schema, read }
+    }
+}
+
+/// The kinds that job files may name.
+pub struct Registry {
+    /// Kinds of sources.
+    pub sources: Vec<Component<dyn Source>>,
+    /// Kinds of operators.
+    pub operators: Vec<Component<dyn Operator>>,
+    /// Kinds of sinks.
+    pub sinks: Vec<Component<dyn Sink>>,
+}
+
+impl Registry {
+    /// All kinds that Anabranch comes with.
+    pub fn standard() -> Self {
+        Self { sources: sources::all(), operators: operators::all(), sinks: sinks::all() }
+    }
+}
+
 /// The component called `kind`.
-pub fn find<T: ?Sized>(all: &'static [Component<T>], kind: &str) -> Option<&'static Component<T>> {
+pub fn find<'a, T: ?Sized>(all: &'a [Component<T>], kind: &str) -> Option<&'a Component<T>> {
     all.iter().find(|component| component.kind == kind)
 }
 
@@ -57,11 +109,7 @@ pub fn find<T: ?Sized>(all: &'static [Component<T>], kind: &str) -> Option<&'sta
 ///
 /// # Errors
 /// When there is no such kind, or its options do not read.
-pub fn make<T: ?Sized>(
-    all: &'static [Component<T>],
-    kind: &str,
-    options: &str,
-) -> Result<Arc<T>, String> {
+pub fn make<T: ?Sized>(all: &[Component<T>], kind: &str, options: &str) -> Result<Arc<T>, String> {
     let component = find(all, kind).ok_or_else(|| format!("there is no kind `{kind}`"))?;
     let options = ValueDeserializer::parse(options).map_err(|error| error.to_string())?;
     component.read(options).map_err(|error| error.to_string())?()
@@ -72,26 +120,18 @@ pub fn with_path(path: &str) -> String {
     format!("{{ path = {} }}", toml::Value::from(path))
 }
 
-/// A [`Component`] from its kind and its options' type.
-#[allow(unused_macros)]
+/// A [`Component`] from its kind and its options' type, which deserialises, has a JSON Schema, and builds
+/// the component with `build(self)`.
+#[macro_export]
 macro_rules! component {
     ($kind:literal, $options:ty) => {
-        $crate::components::Component {
-            kind: $kind,
-            schema: || schemars::schema_for!($options).to_value(),
-            read: |deserializer| {
+        $crate::components::Component::new(
+            $kind,
+            || schemars::schema_for!($options).to_value(),
+            |deserializer| {
                 let options = <$options as serde::Deserialize>::deserialize(deserializer)?;
                 Ok(Box::new(move || options.build().map_err(|error| error.to_string())))
             },
-        }
+        )
     };
 }
-#[allow(unused_imports)]
-use component;
-
-/// A list of components that job files may name.
-pub type Sources = &'static [Component<dyn Source>];
-/// See [`OPERATORS`].
-pub type Operators = &'static [Component<dyn Operator>];
-/// See [`SINKS`].
-pub type Sinks = &'static [Component<dyn Sink>];

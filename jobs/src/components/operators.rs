@@ -1,6 +1,17 @@
 //! Kinds of operators.
 
-use super::Operators;
+use anabranch_operators::{DecodeOptions, EncodeOptions, ResizeOptions, SelectOptions};
+use anabranch_pipelines::operator::Operator;
+
+use super::Component;
+use crate::component;
 
 /// All kinds of operators.
-pub const OPERATORS: Operators = &[];
+pub(super) fn all() -> Vec<Component<dyn Operator>> {
+    vec![
+        component!("decode", DecodeOptions),
+        component!("encode", EncodeOptions),
+        component!("resize", ResizeOptions),
+        component!("select", SelectOptions),
+    ]
+}

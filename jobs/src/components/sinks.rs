@@ -1,6 +1,12 @@
 //! Kinds of sinks.
 
-use super::Sinks;
+use anabranch_connectors::sink::TableOptions;
+use anabranch_pipelines::sink::Sink;
+
+use super::Component;
+use crate::component;
 
 /// All kinds of sinks.
-pub const SINKS: Sinks = &[];
+pub(super) fn all() -> Vec<Component<dyn Sink>> {
+    vec![component!("table", TableOptions)]
+}

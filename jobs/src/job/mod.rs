@@ -5,9 +5,11 @@
 //! the graph). [`Job::plan`] then lets the sources look at their data and checks the columns.
 //!
 //! ```
+//! use anabranch::components::Registry;
 //! use anabranch::job::Job;
 //!
-//! let problems = Job::read("job.toml", "[job]\nnam = 'x'\n", &[]).err().unwrap().to_string();
+//! let registry = Registry::standard();
+//! let problems = Job::read(&registry, "job.toml", "[job]\nnam = 'x'\n", &[]).err().unwrap().to_string();
 //! assert!(problems.contains("did you mean `name`?"));
 //! ```
 
@@ -35,7 +37,7 @@ pub use schema::job_schema;
 pub use settings::{IfExists, JobOptions};
 pub use shape::summary;
 
-use crate::components;
+use crate::components::{self, Registry};
 use text::Text;
 
 const TABLES: [&str; 5] = ["job", "vars", "source", "operator", "sink"];
@@ -57,8 +59,13 @@ impl Job {
     ///
     /// # Errors
     /// With everything that is wrong.
-    pub fn read(label: &str, text: &str, sets: &[String]) -> Result<Self, Problems> {
-        Self::read_in(label, text, sets, &|name| std::env::var(name).ok())
+    pub fn read(
+        registry: &Registry,
+        label: &str,
+        text: &str,
+        sets: &[String],
+    ) -> Result<Self, Problems> {
+        Self::read_in(registry, label, text, sets, &|name| std::env::var(name).ok())
     }
 
     /// Like [`read`](Self::read), with `environment` instead of the process's own.
@@ -66,6 +73,7 @@ impl Job {
     /// # Errors
     /// With everything that is wrong.
     pub fn read_in(
+        registry: &Registry,
         label: &str,
         text: &str,
         sets: &[String],
@@ -81,7 +89,7 @@ impl Job {
             tree::set(&mut all, &mut table, argument, &mut problems);
         }
         vars::expand(&mut table, environment, &mut problems);
-        let read = build(table, &mut problems);
+        let read = build(registry, table, &mut problems);
         match read {
             Some((options, settings, graph, places)) if problems.is_empty() => {
                 Ok(Self { options, settings, graph, text: all, places })
@@ -106,7 +114,11 @@ impl Job {
 
 type Read = (JobOptions, Settings, Graph, BTreeMap<String, Range<usize>>);
 
-fn build(mut table: tree::Table<'_>, problems: &mut Vec<Problem>) -> Option<Read> {
+fn build(
+    registry: &Registry,
+    mut table: tree::Table<'_>,
+    problems: &mut Vec<Problem>,
+) -> Option<Read> {
     for key in table.keys().filter(|key| !TABLES.contains(&key.get_ref().as_ref())) {
         let problem = Problem::new(key.span(), format!("unknown table `{}`", key.get_ref()));
         problems.push(problem.suggest(key.get_ref(), TABLES, "the tables of a job file are"));
@@ -130,20 +142,21 @@ fn build(mut table: tree::Table<'_>, problems: &mut Vec<Problem>) -> Option<Read
         let inputs = entry.inputs();
         let work = match entry.role {
             "source" => {
-                validate::component::<_, node::SourceKeys>(components::SOURCES, entry, problems)
-                    .map(|(keys, source)| Work::Source {
+                validate::component::<_, node::SourceKeys>(&registry.sources, entry, problems).map(
+                    |(keys, source)| Work::Source {
                         source,
                         order: keys.order.map(Into::into).unwrap_or_default(),
-                    })
+                    },
+                )
             }
             "operator" => {
-                validate::component::<_, node::OperatorKeys>(components::OPERATORS, entry, problems)
+                validate::component::<_, node::OperatorKeys>(&registry.operators, entry, problems)
                     .map(|(keys, operator)| Work::Operator {
                         operator,
                         resources: keys.resources.map(Into::into).unwrap_or_default(),
                     })
             }
-            _ => validate::component::<_, node::SinkKeys>(components::SINKS, entry, problems)
+            _ => validate::component::<_, node::SinkKeys>(&registry.sinks, entry, problems)
                 .map(|(_, sink)| Work::Sink { sink }),
         };
         let names = inputs.iter().map(|input| input.get_ref().clone()).collect();
@@ -166,9 +179,8 @@ fn build(mut table: tree::Table<'_>, problems: &mut Vec<Problem>) -> Option<Read
         first_sink
             .map(|location| format!("{}/_anabranch/dead_letters", location.trim_end_matches('/')))
     });
-    let sink = |place: String| {
-        components::make(components::SINKS, "table", &components::with_path(&place))
-    };
+    let sink =
+        |place: String| components::make(&registry.sinks, "table", &components::with_path(&place));
     match place.map(sink).transpose() {
         Ok(Some(sink)) => graph.dead_letters(sink),
         Ok(None) => {}

@@ -5,16 +5,16 @@ use serde_json::{Map, Value as Json, json};
 
 use super::node::{OperatorKeys, SinkKeys, SourceKeys};
 use super::settings::JobOptions;
-use crate::components::{Component, OPERATORS, SINKS, SOURCES};
+use crate::components::{Component, Registry};
 
 /// The schema of a whole job file, with every kind there is.
-pub fn job_schema() -> Json {
+pub fn job_schema(registry: &Registry) -> Json {
     let mut definitions = Map::new();
     let mut job = schema_for!(JobOptions).to_value();
     lift(&mut job, &mut definitions);
-    let sources = role::<SourceKeys, _>("source", SOURCES, &mut definitions);
-    let operators = role::<OperatorKeys, _>("operator", OPERATORS, &mut definitions);
-    let sinks = role::<SinkKeys, _>("sink", SINKS, &mut definitions);
+    let sources = role::<SourceKeys, _>("source", &registry.sources, &mut definitions);
+    let operators = role::<OperatorKeys, _>("operator", &registry.operators, &mut definitions);
+    let sinks = role::<SinkKeys, _>("sink", &registry.sinks, &mut definitions);
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Anabranch job",
@@ -61,7 +61,7 @@ pub(super) fn node_schema<K: JsonSchema>(kind: &str, options: &Json) -> Json {
 
 fn role<K: JsonSchema, T: ?Sized>(
     role: &str,
-    components: &'static [Component<T>],
+    components: &[Component<T>],
     definitions: &mut Map<String, Json>,
 ) -> Json {
     let kinds: Vec<Json> = components
@@ -99,5 +99,38 @@ fn object<'a>(schema: &'a mut Json, key: &str) -> &'a mut Map<String, Json> {
     match entry {
         Json::Object(object) => object,
         _ => unreachable!("it was just made an object"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job::{shape, text::Text, tree, vars};
+
+    #[test]
+    fn every_example_is_valid_under_the_schema_of_job_files() {
+        let schema = job_schema(&Registry::standard());
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/examples");
+        let mut seen = 0;
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let text = std::fs::read_to_string(entry.unwrap().path()).unwrap();
+            let (mut all, mut problems) = (Text::default(), Vec::new());
+            let mut table = tree::parse(&mut all, "example", &text, &mut problems);
+            vars::expand(&mut table, &|_| None, &mut problems);
+            shape::check(&schema, "the file", &table, 0..0, &mut problems);
+            assert!(problems.is_empty(), "{problems:?}");
+            seen += 1;
+        }
+        assert!(seen > 0);
+    }
+
+    #[test]
+    fn every_reference_in_the_schema_has_its_definition() {
+        let schema = job_schema(&Registry::standard());
+        let text = schema.to_string();
+        for part in text.split("\"$ref\":\"#").skip(1) {
+            let path = part.split('"').next().unwrap();
+            assert!(schema.pointer(path).is_some(), "{path} is not defined");
+        }
     }
 }

@@ -97,7 +97,7 @@ pub(super) fn entries<'a>(
 
 /// Reads and builds one node: its role's keys and the component.
 pub(super) fn component<T: ?Sized, K: DeserializeOwned + JsonSchema>(
-    kinds: &'static [Component<T>],
+    kinds: &[Component<T>],
     entry: Entry<'_>,
     problems: &mut Vec<Problem>,
 ) -> Option<(K, Arc<T>)> {

@@ -16,17 +16,6 @@ pub use line::{json_line, line};
 pub use plan::{check, plan};
 pub use report::report;
 
-/// A size in bytes, for people.
-pub(crate) fn size(bytes: u64) -> String {
-    number::bytes(bytes)
-}
-
-/// How large a table is, for people.
-pub(crate) fn table_size(rows: u64, shards: usize, bytes: u64) -> String {
-    let shards = number::plural(shards as u64, "piece");
-    format!("{} in {shards}, {}", number::plural(rows, "row"), number::bytes(bytes))
-}
-
 /// The operator that computed longest so far; none while that says nothing.
 pub(crate) fn slowest(progress: &Progress) -> Option<&NodeProgress> {
     let operators = || progress.nodes.iter().filter(|node| node.role == "operator");

@@ -38,7 +38,6 @@ fn heading(out: &mut String, report: &Report) {
     if let (true, Some(commit)) = (report.resumed, report.resumed_after) {
         let _ = writeln!(out, "It went on after commit {commit} of an earlier start.");
     }
-    out.push('\n');
 }
 
 fn row(out: &mut String, name: &str, text: &str) {
@@ -46,6 +45,7 @@ fn row(out: &mut String, name: &str, text: &str) {
 }
 
 fn figures(out: &mut String, report: &Report) {
+    out.push('\n');
     for node in nodes(report, "source") {
         let text =
             format!("{}, {} from {}", records(node.records_out), bytes(node.bytes_out), node.name);
@@ -129,25 +129,26 @@ fn dead_letters(out: &mut String, report: &Report) {
     for example in &report.dead_letter_examples {
         let _ = writeln!(out, "    - {example}");
     }
-    let _ = writeln!(out, "  To look at all of them: anabranch inspect {location}");
 }
 
 fn next(out: &mut String, report: &Report) {
-    let first = report.outputs.values().next().map(|output| output.location.as_str());
-    match (report.ending, first) {
-        (Ending::Cancelled, _) => {
+    match report.ending {
+        Ending::Cancelled => {
             out.push_str("\nRun the same command again to go on from there.\n");
+            return;
         }
-        (Ending::AlreadyComplete, _) => {
-            out.push_str("\nTo do it again:      --if-exists overwrite\nTo add to it:        --if-exists append\n");
-            if let Some(location) = first {
-                let _ = writeln!(out, "To look at the rows: anabranch inspect {location}");
-            }
+        Ending::AlreadyComplete => {
+            out.push_str(
+                "\nTo do it again: --if-exists overwrite\nTo add to it:   --if-exists append\n",
+            );
         }
-        (Ending::Complete, Some(location)) => {
-            let _ = writeln!(out, "\nTo look at the rows: anabranch inspect {location}");
-        }
-        (Ending::Complete, None) => {}
+        Ending::Complete => {}
+    }
+    if nodes(report, "sink").any(|node| node.kind == "table") {
+        out.push_str(
+            "\nA table is Parquet under a Delta log: open it with Polars (read_delta), DuckDB\n",
+        );
+        out.push_str("(delta_scan), Spark, or anything else that reads Delta Lake.\n");
     }
 }
 

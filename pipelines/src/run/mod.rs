@@ -170,7 +170,7 @@ impl Run {
         Ok(())
     }
 
-    fn start_sinks(&self) -> Result<Vec<(RunStart, Arc<dyn crate::sink::Sink>)>, RunError> {
+    fn start_sinks(&self) -> Result<Vec<flow::Target>, RunError> {
         let plan = &self.shared.plan;
         let named =
             plan.sinks().map(|(node, sink)| (node.name.clone(), sink, Arc::clone(&node.schema)));

@@ -17,6 +17,9 @@ use crate::run::RunError;
 use crate::run::cutter::PlannedCommit;
 use crate::sink::{RunStart, Shard, Sink};
 
+/// A sink of the run, dead letters included, and what it was told at the start.
+pub(crate) type Target = (RunStart, Arc<dyn Sink>);
+
 type Ready = (PlannedCommit, Vec<Prepared>);
 
 /// Collects shards on the first worker and hands each commit to the task once it is whole.
@@ -90,7 +93,7 @@ pub(crate) struct CommitTask {
     pub(crate) run: String,
     pub(crate) generation: u64,
     /// All sinks by name, dead letters included.
-    pub(crate) sinks: Vec<(RunStart, Arc<dyn Sink>)>,
+    pub(crate) sinks: Vec<Target>,
     pub(crate) durable: watch::Sender<u64>,
     /// Records read and refused by earlier starts.
     pub(crate) records: u64,

@@ -21,7 +21,7 @@ mod sink;
 mod stage;
 
 pub(crate) use build::{Shared, build};
-pub(crate) use committer::CommitTask;
+pub(crate) use committer::{CommitTask, Target};
 
 type Batches<'scope> = StreamVec<'scope, u64, Batch>;
 type Output<T> = OutputBuilder<u64, CapacityContainerBuilder<Vec<T>>>;

@@ -65,10 +65,9 @@ pub(super) fn sink<'scope>(
                     let (lane, epoch) = (batch.position.lane, batch.position.epoch);
                     if let std::collections::hash_map::Entry::Vacant(slot) =
                         open.entry((lane, epoch))
+                        && let Some(capability) = capability.retain_least(0)
                     {
-                        if let Some(capability) = capability.retain_least(0) {
-                            slot.insert(capability);
-                        }
+                        slot.insert(capability);
                     }
                     let lane = lanes.entry(lane).or_insert_with(|| {
                         let (to_lane, from_operator) = mpsc::unbounded_channel();

@@ -1,0 +1,147 @@
+//! Commands, flags and exit codes, on the quickstart.
+
+#![allow(clippy::unwrap_used)]
+
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+const QUICKSTART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/quickstart.toml");
+
+fn anabranch(folder: &Path, args: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_anabranch"));
+    command.current_dir(folder).args(args).stdin(Stdio::null()).output().unwrap()
+}
+
+fn run(folder: &Path, more: &[&str]) -> Output {
+    anabranch(folder, &[&["run", QUICKSTART, "--set", "records=40"], more].concat())
+}
+
+fn out(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn err(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+#[test]
+fn run_writes_a_table_and_a_second_run_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = run(folder.path(), &[]);
+    assert_eq!(first.status.code(), Some(0), "{}", err(&first));
+    assert!(out(&first).contains("quickstart is complete"), "{}", out(&first));
+    assert!(out(&first).contains("40 records"), "{}", out(&first));
+    assert!(folder.path().join("quickstart-table/_delta_log").is_dir());
+    let second = run(folder.path(), &[]);
+    assert_eq!(second.status.code(), Some(0));
+    assert!(out(&second).contains("already complete"), "{}", out(&second));
+    assert!(out(&second).contains("--if-exists overwrite"));
+}
+
+#[test]
+fn if_exists_decides_about_a_second_run() {
+    let folder = tempfile::tempdir().unwrap();
+    assert_eq!(run(folder.path(), &[]).status.code(), Some(0));
+    assert_eq!(run(folder.path(), &["--if-exists", "error"]).status.code(), Some(1));
+    for choice in ["overwrite", "append"] {
+        let again = run(folder.path(), &["--if-exists", choice]);
+        assert_eq!(again.status.code(), Some(0), "{choice}: {}", err(&again));
+        assert!(out(&again).contains("quickstart is complete"), "{choice}: {}", out(&again));
+    }
+}
+
+#[test]
+fn report_is_json() {
+    let folder = tempfile::tempdir().unwrap();
+    let done = run(folder.path(), &["--report", "report.json", "--workers", "2"]);
+    assert_eq!(done.status.code(), Some(0), "{}", err(&done));
+    let text = std::fs::read_to_string(folder.path().join("report.json")).unwrap();
+    let report: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(report["ending"], "complete");
+    assert_eq!(report["outputs"]["table"]["rows"], 40);
+}
+
+#[test]
+fn quiet_prints_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let done = run(folder.path(), &["--quiet"]);
+    assert_eq!(
+        (done.status.code(), out(&done), err(&done)),
+        (Some(0), String::new(), String::new())
+    );
+}
+
+#[test]
+fn json_logs_are_one_object_per_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let done = run(folder.path(), &["--log-format", "json"]);
+    let lines: Vec<serde_json::Value> =
+        err(&done).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.last().unwrap()["event"], "report");
+}
+
+#[test]
+fn a_dash_reads_the_job_from_stdin() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_anabranch"))
+        .current_dir(folder.path())
+        .args(["check", "-"])
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(b"[job]\nnme = 'x'\n").unwrap();
+    let done = child.wait_with_output().unwrap();
+    assert_eq!(done.status.code(), Some(2));
+    assert!(err(&done).contains("--> stdin:2:1"), "{}", err(&done));
+}
+
+#[test]
+fn check_and_plan_tell_classes_and_memory_and_write_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let check = anabranch(folder.path(), &["check", QUICKSTART]);
+    assert!(out(&check).contains("as a whole it is pure"), "{}{}", out(&check), err(&check));
+    let plan = anabranch(folder.path(), &["plan", QUICKSTART]);
+    assert!(out(&plan).contains("batches in flight"), "{}", out(&plan));
+    let json = anabranch(folder.path(), &["plan", QUICKSTART, "--json"]);
+    let json: serde_json::Value = serde_json::from_str(&out(&json)).unwrap();
+    assert_eq!(json["class"], "pure");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn schema_is_json() {
+    let folder = tempfile::tempdir().unwrap();
+    let schema: serde_json::Value =
+        serde_json::from_str(&out(&anabranch(folder.path(), &["schema"]))).unwrap();
+    assert_eq!(schema["properties"]["job"]["type"], "object");
+}
+
+#[test]
+fn wrong_usage_and_missing_files_exit_with_2() {
+    let folder = tempfile::tempdir().unwrap();
+    for args in
+        [&["rum"][..], &["run"], &["run", "missing.toml"], &["run", QUICKSTART, "--workers", "0"]]
+    {
+        assert_eq!(anabranch(folder.path(), args).status.code(), Some(2), "{args:?}");
+    }
+    assert_eq!(anabranch(folder.path(), &["--help"]).status.code(), Some(0));
+}
+
+#[test]
+fn an_impossible_graph_names_its_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let small = anabranch(folder.path(), &["check", QUICKSTART, "--set", "job.credit=1KiB"]);
+    assert_eq!(small.status.code(), Some(2));
+    assert!(err(&small).contains("is too small"), "{}", err(&small));
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_failure() {
+    let folder = tempfile::tempdir().unwrap();
+    let script = format!("set -o pipefail; {} schema | head -c 1", env!("CARGO_BIN_EXE_anabranch"));
+    let done =
+        Command::new("bash").current_dir(folder.path()).args(["-c", &script]).output().unwrap();
+    assert_eq!(done.status.code(), Some(0), "{}", err(&done));
+}
