@@ -51,6 +51,7 @@ use arrow::error::ArrowError;
 use thiserror::Error;
 
 use crate::graph::SchemaError;
+use crate::quantity::ByteSize;
 use crate::record::bytes_of;
 
 mod allocation;
@@ -177,8 +178,12 @@ pub enum OperatorError {
     /// The run was cancelled.
     #[error("cancelled")]
     Cancelled,
-    /// State outgrew the memory that the operator declared.
-    #[error("the state holds {held} bytes, more than the {allowed} declared; raise `memory`")]
+    /// State, with the rows on their way into and out of it, outgrew the memory that the operator declared.
+    #[error(
+        "state and the rows on their way through it take {}, more than its memory of {}; raise the operator's `memory` (and the job's `credit` with it)",
+        ByteSize(*held as u64),
+        ByteSize(*allowed as u64)
+    )]
     StateTooLarge {
         /// Bytes held.
         held: usize,
@@ -267,43 +272,58 @@ pub const VIRTUAL_SHARDS: u64 = 256;
 
 /// An operator with state, fed by one or more inputs and partitioned by key.
 ///
-/// Rows whose hashes agree modulo [`VIRTUAL_SHARDS`] meet in one [`Shard`]. Within an epoch, rows come in
-/// order of input, lane and sequence, whatever the number of workers.
+/// Rows whose hashes agree modulo [`VIRTUAL_SHARDS`] meet in one [`Shard`]. A shard is fed epoch by epoch,
+/// and within an epoch once per input: the rows come in order of input, lane and sequence, whatever the
+/// number of workers and the size of batches. Its output is put in order of shard before it goes on, so it
+/// depends on the rows and the plan alone.
+///
+/// The growth that a keyed [`Operator`] declares relates the output of an epoch to its input.
 pub trait Keyed {
     /// How many inputs the operator has.
     fn inputs(&self) -> usize;
 
-    /// Bytes of state, over all shards of the whole run, that the operator may hold.
+    /// Bytes that the operator may hold, over all shards of the whole run: its state, and the rows of
+    /// epochs that are on their way into and out of it (up to half).
     fn memory(&self) -> usize;
 
-    /// A well-mixed hash of the key of each row of input `input`.
+    /// A well-mixed hash of the key of each row of input `input`, the same on every machine.
     ///
     /// # Errors
     /// When the key column is not what the plan promised.
     fn hashes(&self, input: usize, batch: &RecordBatch) -> Result<UInt64Array, OperatorError>;
 
     /// An empty virtual shard for inputs of these schemas.
-    fn shard(&self, inputs: &[SchemaRef]) -> Box<dyn Shard>;
+    ///
+    /// # Errors
+    /// When the schemas are not what the plan promised.
+    fn shard(&self, inputs: &[SchemaRef]) -> Result<Box<dyn Shard>, OperatorError>;
+}
+
+/// What a shard gives back: output rows, and rows that it refuses.
+#[derive(Debug, Clone, Default)]
+pub struct Yield {
+    /// Output rows in a fixed order, of the schema that [`Operator::output`] promised.
+    pub records: Vec<RecordBatch>,
+    /// Rows that become dead letters: each a batch of one row as it came in, and what is wrong with it.
+    pub refused: Vec<(RecordBatch, String)>,
 }
 
 /// The state of one virtual shard.
 pub trait Shard: Send {
-    /// Takes rows of one input and gives the output rows that they complete, in a fixed order.
+    /// Takes an epoch's rows of one input and gives the output rows that they complete.
+    ///
+    /// A row that is kept must be copied ([`compact`](crate::record::compact)), lest it pin its batch.
     ///
     /// # Errors
     /// For what is no single record's fault.
-    fn absorb(
-        &mut self,
-        input: usize,
-        batch: &RecordBatch,
-    ) -> Result<Vec<RecordBatch>, OperatorError>;
+    fn absorb(&mut self, input: usize, batch: &RecordBatch) -> Result<Yield, OperatorError>;
 
     /// The inputs have ended: output rows that waited for more, and rows to refuse.
     ///
     /// # Errors
     /// For what is no single record's fault.
-    fn finish(&mut self) -> Result<Vec<RecordBatch>, OperatorError> {
-        Ok(Vec::new())
+    fn finish(&mut self) -> Result<Yield, OperatorError> {
+        Ok(Yield::default())
     }
 
     /// Bytes held.

@@ -37,7 +37,7 @@ pub struct Memory {
     ways: Vec<Option<Way>>,
 }
 
-/// What a source's batches grow to on their way, per byte and per record.
+/// What the batches of a source or keyed operator grow to on their way, per byte and per record.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Way {
     factor: f64,
@@ -46,7 +46,7 @@ struct Way {
 }
 
 impl Memory {
-    /// Bytes of credit for a batch of source `node` with this size.
+    /// Bytes of credit for a batch that source or keyed operator `node` emits with this size.
     pub fn charge(&self, node: usize, bytes: usize, records: usize) -> usize {
         match self.ways.get(node).copied().flatten() {
             Some(way) => {
@@ -56,7 +56,7 @@ impl Memory {
         }
     }
 
-    /// Bytes at which source `node` ends a batch.
+    /// Bytes at which source or keyed operator `node` ends a batch.
     pub fn batch_bytes(&self, node: usize) -> usize {
         self.ways.get(node).copied().flatten().map_or(LEAST_BATCH, |way| way.batch)
     }
@@ -120,9 +120,15 @@ pub(super) fn plan(
     Ok(Memory { reserves, in_flight, slice, threads, ways })
 }
 
-/// The largest size on the way from source `at`, as (per byte, per record); `None` for other nodes.
+/// The largest size on the way from node `at`, as (per byte, per record); `None` for nodes at which no
+/// credit is taken.
 fn way(nodes: &[PlannedNode], stages: &[Vec<usize>], at: usize) -> Option<(f64, f64)> {
-    matches!(nodes.get(at)?.work, Work::Source { .. }).then(|| ahead(nodes, stages, at, (1.0, 0.0)))
+    let takes_credit = match &nodes.get(at)?.work {
+        Work::Source { .. } => true,
+        Work::Operator { operator, .. } => operator.keyed().is_some(),
+        Work::Sink { .. } => false,
+    };
+    takes_credit.then(|| ahead(nodes, stages, at, (1.0, 0.0)))
 }
 
 /// The largest size from node `at` on, for a batch that leaves it with size `now`. Only what stands between
@@ -148,7 +154,11 @@ fn ahead(nodes: &[PlannedNode], stages: &[Vec<usize>], at: usize, now: (f64, f64
     (now.0.max(branches.0), now.1.max(branches.1))
 }
 
-fn grow(nodes: &[PlannedNode], at: usize, (factor, per_record): (f64, f64)) -> (f64, f64) {
+pub(super) fn grow(
+    nodes: &[PlannedNode],
+    at: usize,
+    (factor, per_record): (f64, f64),
+) -> (f64, f64) {
     match nodes.get(at).map(|node| &node.work) {
         Some(Work::Operator { operator, .. }) => {
             let growth = operator.growth();

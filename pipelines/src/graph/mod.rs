@@ -11,6 +11,7 @@ use crate::source::{Order, Source};
 
 mod check;
 mod memory;
+mod parts;
 mod plan;
 mod schema_error;
 mod settings;
@@ -18,6 +19,7 @@ mod suggest;
 
 pub use check::{PlanError, PlanErrorKind};
 pub use memory::{Memory, Reserve};
+pub(crate) use parts::{OPEN_EPOCHS, passage};
 pub use plan::{Plan, PlannedNode};
 pub use schema_error::SchemaError;
 pub use settings::{CommitSize, ErrorLimit, Mode, PartSize, Settings};

@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 use super::check::{self, PlanError, PlanErrorKind};
 use super::memory::{self, Memory};
-use super::{Graph, Mode, SchemaError, Settings, Work};
+use super::{Graph, Mode, PartSize, SchemaError, Settings, Work, parts};
 use crate::operator::{Class, Resources};
 use crate::record::with_id_field;
 use crate::sink::Sink;
@@ -40,6 +40,11 @@ impl PlannedNode {
             _ => Resources::default(),
         }
     }
+
+    /// Whether it is an operator with state.
+    pub fn is_keyed(&self) -> bool {
+        matches!(&self.work, Work::Operator { operator, .. } if operator.keyed().is_some())
+    }
 }
 
 /// What the run executes: nodes from sources to sinks, and stages of operators that run back to back.
@@ -48,6 +53,7 @@ pub struct Plan {
     nodes: Vec<PlannedNode>,
     stages: Vec<Vec<usize>>,
     settings: Settings,
+    parts: Vec<PartSize>,
     memory: Memory,
     hash: String,
     dead_letters: Option<Arc<dyn Sink>>,
@@ -70,12 +76,15 @@ impl Plan {
         let stages = stages(&nodes);
         let memory = memory::plan(&nodes, &stages, &settings, graph.dead_letters.as_ref())
             .map_err(|kind| PlanError::new(&graph.name, kind))?;
-        let hash = hash(&graph, &nodes, &settings);
+        let parts =
+            parts::plan(&nodes, &settings).map_err(|(node, kind)| PlanError::new(node, kind))?;
+        let hash = hash(&graph, &nodes, &settings, &parts);
         Ok(Arc::new(Self {
             name: graph.name,
             nodes,
             stages,
             settings,
+            parts,
             memory,
             hash,
             dead_letters: graph.dead_letters,
@@ -130,6 +139,23 @@ impl Plan {
         })
     }
 
+    /// When a part of source `at` is full: the job's setting, or less when its rows reach state.
+    pub fn part(&self, at: usize) -> PartSize {
+        self.parts.get(at).copied().unwrap_or(self.settings.part)
+    }
+
+    /// The nodes with state, in the plan's order.
+    pub(crate) fn keyed(&self) -> impl Iterator<Item = usize> {
+        self.nodes.iter().enumerate().filter(|(_, node)| node.is_keyed()).map(|(at, _)| at)
+    }
+
+    /// Whether rows that leave node `at` reach state on some way.
+    pub(crate) fn feeds_state(&self, at: usize) -> bool {
+        self.readers(at).any(|reader| {
+            self.nodes.get(reader).is_some_and(PlannedNode::is_keyed) || self.feeds_state(reader)
+        })
+    }
+
     /// Size of the batches that source `at` emits.
     pub fn batch_size(&self, at: usize) -> BatchSize {
         BatchSize { bytes: self.memory.batch_bytes(at), ..self.settings.batch }
@@ -181,6 +207,15 @@ async fn plan_node(
         }
         Work::Operator { operator, .. } => {
             class = class.max(operator.class());
+            if operator.journaled().is_some()
+                && let Some(state) = inputs.iter().find_map(|at| behind_state(planned, *at))
+            {
+                return Err(PlanErrorKind::Ability(format!(
+                    "`{}` takes a decision from the first records before the run begins, and so cannot \
+                     read from `{state}`, whose output comes only during the run; put it before `{state}`",
+                    operator.kind()
+                )));
+            }
             match operator.keyed() {
                 Some(_) => lanes = 1,
                 None => same(&above)?,
@@ -203,6 +238,15 @@ async fn plan_node(
     };
     let work = node.work.clone();
     Ok(PlannedNode { name: node.name.clone(), inputs, schema, class, lanes, lane_offsets, work })
+}
+
+/// The operator with state that stands above node `at`, or is it.
+fn behind_state(nodes: &[PlannedNode], at: usize) -> Option<&str> {
+    let node = nodes.get(at)?;
+    if node.is_keyed() {
+        return Some(&node.name);
+    }
+    node.inputs.iter().find_map(|input| behind_state(nodes, *input))
 }
 
 /// Inputs that are read beside one another have one schema.
@@ -280,17 +324,14 @@ fn settings_in_range(graph: &Graph, settings: &Settings) -> Result<(), PlanError
     }
 }
 
-fn hash(graph: &Graph, nodes: &[PlannedNode], settings: &Settings) -> String {
+fn hash(graph: &Graph, nodes: &[PlannedNode], settings: &Settings, parts: &[PartSize]) -> String {
     let mut hash = Sha256::new();
     let mut add = |text: &str| {
         hash.update((text.len() as u64).to_le_bytes());
         hash.update(text.as_bytes());
     };
     add(&graph.name);
-    add(&format!(
-        "{:?}",
-        (settings.mode, settings.part, settings.commit.parts, settings.commit.bytes)
-    ));
+    add(&format!("{:?}", (settings.mode, parts, settings.commit.parts, settings.commit.bytes)));
     for node in nodes {
         add(&node.name);
         add(node.work.kind());

@@ -8,7 +8,7 @@
 //! | `generations/000001.json` | one per start of the run: fences writers of older generations |
 //! | `commits/00000000.json` | a [`Commit`]: cuts, decisions, snapshots, every sink's shards |
 //! | `decisions/OPERATOR` | bytes of a journaled decision, named by hash in commit 0 |
-//! | `snapshots/COMMIT/OPERATOR/SHARD` | state of one virtual shard at a commit |
+//! | `snapshots/COMMIT-gGENERATION/OPERATOR/SHARD` | state of one virtual shard at a commit |
 //!
 //! Whatever readers use (a Delta log, an index) is derived from the commits and can be derived again.
 

@@ -176,39 +176,69 @@ impl RunLog {
         Ok(self.get(&path).await?.unwrap_or(decision))
     }
 
-    /// Writes the state of one virtual shard at a commit.
+    /// Writes the state of one virtual shard at a commit that this generation is about to make.
     ///
     /// # Errors
     /// When the store fails.
     pub async fn put_snapshot(
         &self,
-        commit: u64,
+        (commit, generation): (u64, u64),
         operator: &str,
         shard: u32,
         state: Vec<u8>,
     ) -> Result<(), LogError> {
-        let path = self.snapshot_path(commit, operator, shard);
+        let path = self.snapshot_path(commit, generation, operator, shard);
         let put = self.store.put(&path, Bytes::from(state).into()).await;
         put.map(|_| ()).map_err(|source| self.error(&path, source))
     }
 
-    /// Reads the state of one virtual shard at a commit.
+    /// Reads the state of one virtual shard at a commit of this generation.
     ///
     /// # Errors
     /// [`LogError::SnapshotMissing`]: a fresh start in its place would lose state silently.
     pub async fn snapshot(
         &self,
-        commit: u64,
+        (commit, generation): (u64, u64),
         operator: &str,
         shard: u32,
     ) -> Result<Bytes, LogError> {
-        let path = self.snapshot_path(commit, operator, shard);
+        let path = self.snapshot_path(commit, generation, operator, shard);
         let found = self.get(&path).await?;
         found.ok_or_else(|| LogError::SnapshotMissing { path: path.to_string() })
     }
 
-    fn snapshot_path(&self, commit: u64, operator: &str, shard: u32) -> Path {
-        let commit = format!("{commit:08}");
+    /// Deletes the snapshots of all commits before this one, whoever wrote them.
+    ///
+    /// # Errors
+    /// When the store fails. What is left then costs space and nothing else.
+    pub async fn drop_snapshots_before(&self, commit: u64) -> Result<(), LogError> {
+        let prefix = self.root.clone().join("snapshots");
+        let failed = |source| self.error(&prefix, source);
+        let folders = self.store.list_with_delimiter(Some(&prefix)).await.map_err(failed)?;
+        let number = |path: &Path| {
+            path.filename().and_then(|name| name.split('-').next()?.parse::<u64>().ok())
+        };
+        let old = folders
+            .common_prefixes
+            .into_iter()
+            .filter(|path| number(path).is_some_and(|number| number < commit));
+        for folder in old {
+            let objects: Vec<Path> = self
+                .store
+                .list(Some(&folder))
+                .map_ok(|object| object.location)
+                .try_collect()
+                .await
+                .map_err(failed)?;
+            for object in objects {
+                self.store.delete(&object).await.map_err(failed)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn snapshot_path(&self, commit: u64, generation: u64, operator: &str, shard: u32) -> Path {
+        let commit = format!("{commit:08}-g{generation:06}");
         self.root.clone().join("snapshots").join(commit).join(operator).join(format!("{shard:03}"))
     }
 

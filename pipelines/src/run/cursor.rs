@@ -80,6 +80,30 @@ impl Cursor {
         Ok(Some((Cut { source, epoch, from, to, records, bytes, added: Vec::new() }, ranges)))
     }
 
+    /// Whether this recorded cut of `epoch` begins where the cursor stands.
+    pub(crate) fn is_at(&self, cut: &Cut, epoch: u64) -> bool {
+        cut.source == self.name && cut.epoch == epoch && cut.from == self.place
+    }
+
+    /// The ranges of a recorded cut, which must be cut the same again.
+    pub(crate) async fn cut_again(
+        &mut self,
+        recorded: &Cut,
+        size: PartSize,
+    ) -> Result<Option<Vec<SplitRange>>, RunError> {
+        let Some((cut, ranges)) = self.cut(recorded.epoch, size).await? else { return Ok(None) };
+        if cut == *recorded {
+            return Ok(Some(ranges));
+        }
+        let message = format!(
+            "its data has changed since epoch {} was committed, so the state of operators cannot be \
+             rebuilt from it; restore the data, or start anew with `if_exists = \"overwrite\"`",
+            recorded.epoch
+        );
+        let location = recorded.to.name.clone();
+        Err(failed(&self.name, crate::source::SourceError::Format { location, message }))
+    }
+
     /// Whether records are left. Looks one mark ahead, and opens the next split when one has ended.
     pub(crate) async fn has_more(&mut self) -> Result<bool, RunError> {
         loop {

@@ -3,7 +3,8 @@
 //! One task in the run's first process measures the sources and emits, epoch by epoch, at most one part of
 //! each source. Where it cuts follows from the data and the plan alone, so a resumed run cuts the same.
 //! It stays at most `open_commits` commits ahead of what is durable, which bounds what is in flight in
-//! commits as the credit bounds it in bytes.
+//! commits as the credit bounds it in bytes. Where operators have state it also stays at most
+//! [`OPEN_EPOCHS`] epochs ahead of the slowest of them, which bounds what waits there to be complete.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -13,8 +14,8 @@ use tokio::sync::{mpsc, watch};
 
 use super::RunError;
 use super::cursor::Cursor;
-use super::flow::Waker;
-use crate::graph::{CommitSize, PartSize};
+use super::flow::{Tick, Waker};
+use crate::graph::{CommitSize, OPEN_EPOCHS, PartSize};
 use crate::log::{Commit, Cut};
 use crate::source::SplitRange;
 
@@ -37,11 +38,20 @@ pub(crate) struct PlannedCommit {
     pub(crate) last: bool,
 }
 
+impl PlannedCommit {
+    /// Whether the state of operators becomes durable with this commit.
+    pub(crate) fn snapshots(&self, every: u64) -> bool {
+        !self.last && (self.number + 1).is_multiple_of(every)
+    }
+}
+
 /// What the cutter tells the dataflow.
 #[derive(Debug)]
 pub(crate) enum Cutting {
     /// A part of the source with this index among the sources.
     Part(usize, Part),
+    /// What operators with state must know, at the epoch that is reached.
+    Tick(Tick),
     /// The commit is fully emitted.
     Commit(PlannedCommit),
     /// No more parts before this epoch.
@@ -51,7 +61,8 @@ pub(crate) enum Cutting {
 /// The task's state.
 pub(crate) struct Cutter {
     pub(crate) cursors: Vec<Cursor>,
-    pub(crate) part: PartSize,
+    /// When a part of each of them is full.
+    pub(crate) parts: Vec<PartSize>,
     pub(crate) commit: CommitSize,
     pub(crate) open_commits: u64,
     /// Number of commits that are durable.
@@ -61,6 +72,10 @@ pub(crate) struct Cutter {
     pub(crate) measured: Arc<Measured>,
     pub(crate) output: mpsc::UnboundedSender<Cutting>,
     pub(crate) waker: Waker,
+    /// In a plan with state, the epoch that all operators with state have reached.
+    pub(crate) passed: Option<watch::Receiver<u64>>,
+    /// Commits since the newest snapshot, whose epochs are emitted once more to rebuild the state.
+    pub(crate) replay: Vec<Commit>,
 }
 
 /// What the sources hold, as far as it is known.
@@ -75,12 +90,18 @@ impl Cutter {
     pub(crate) async fn run(mut self, done: Option<&Commit>) -> Result<(), RunError> {
         let mut number = done.map_or(0, |commit| commit.number + 1);
         let mut epoch = done.map_or(0, |commit| commit.epochs.end);
+        for commit in std::mem::take(&mut self.replay) {
+            self.again(&commit).await?;
+        }
         loop {
             let Some(commit) = self.one_commit(number, epoch).await? else { return Ok(()) };
             let last = commit.last;
             number += 1;
             epoch = commit.epochs.end;
             self.measured.complete.store(last, Ordering::Relaxed);
+            if self.passed.is_some() && !last {
+                self.emit(Cutting::Tick(Tick::Commit { number: commit.number, end: epoch }));
+            }
             self.emit(Cutting::Commit(commit));
             self.emit(Cutting::Advance(epoch));
             if last {
@@ -102,12 +123,14 @@ impl Cutter {
         let mut cuts: Vec<Cut> = Vec::new();
         let mut epoch = first;
         loop {
+            self.keep_close(epoch).await;
             if self.cancelled.load(Ordering::Relaxed) {
                 return Ok(None);
             }
             for source in 0..self.cursors.len() {
-                let Some(cursor) = self.cursors.get_mut(source) else { continue };
-                let Some((cut, ranges)) = cursor.cut(epoch, self.part).await? else { continue };
+                let both = self.cursors.get_mut(source).zip(self.parts.get(source).copied());
+                let Some((cursor, part)) = both else { continue };
+                let Some((cut, ranges)) = cursor.cut(epoch, part).await? else { continue };
                 self.measured.records.fetch_add(cut.records, Ordering::Relaxed);
                 let part = Part { commit: number, epoch, ranges, route: epoch + source as u64 };
                 cuts.push(cut);
@@ -121,9 +144,49 @@ impl Cutter {
             }
             let bytes: u64 = cuts.iter().map(|cut| cut.bytes).sum();
             if !more || epoch - first >= self.commit.parts || bytes >= self.commit.bytes {
+                if !more && self.passed.is_some() {
+                    // One epoch more, without parts, in which operators give what waited for the end.
+                    self.keep_close(epoch).await;
+                    self.emit(Cutting::Tick(Tick::Close { commit: number, epoch }));
+                    epoch += 1;
+                    self.emit(Cutting::Advance(epoch));
+                }
                 return Ok(Some(PlannedCommit { number, epochs: first..epoch, cuts, last: !more }));
             }
         }
+    }
+
+    /// Waits until `epoch` is at most [`OPEN_EPOCHS`] ahead of what has passed all operators with state.
+    async fn keep_close(&mut self, epoch: u64) {
+        if let Some(passed) = &mut self.passed {
+            // Fails only when the run is gone.
+            let _ = passed.wait_for(|passed| epoch < passed.saturating_add(OPEN_EPOCHS)).await;
+        }
+    }
+
+    /// Emits the parts of a commit that was made before, for the state of operators. Only sources that feed
+    /// state have a cursor that stands there.
+    async fn again(&mut self, commit: &Commit) -> Result<(), RunError> {
+        for epoch in commit.epochs.clone() {
+            self.keep_close(epoch).await;
+            if self.cancelled.load(Ordering::Relaxed) {
+                return Ok(());
+            }
+            for source in 0..self.cursors.len() {
+                let both = self.cursors.get_mut(source).zip(self.parts.get(source).copied());
+                let Some((cursor, part)) = both else { continue };
+                let recorded = commit.cuts.iter().find(|cut| cursor.is_at(cut, epoch));
+                let Some(recorded) = recorded else { continue };
+                let Some(ranges) = cursor.cut_again(recorded, part).await? else { continue };
+                let route = epoch + source as u64;
+                self.emit(Cutting::Part(
+                    source,
+                    Part { commit: commit.number, epoch, ranges, route },
+                ));
+            }
+            self.emit(Cutting::Advance(epoch + 1));
+        }
+        Ok(())
     }
 
     fn emit(&self, cutting: Cutting) {

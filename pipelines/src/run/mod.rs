@@ -23,9 +23,11 @@ use crate::store::StoreFetcher;
 
 mod cursor;
 mod cutter;
+mod decide;
 mod failure;
 mod flow;
 mod meter;
+mod restore;
 mod running;
 mod ticket;
 mod usage;
@@ -84,14 +86,21 @@ impl Run {
             .map_err(|e| RunError::Worker(format!("cannot start I/O threads: {e}")))?;
         let ticket = runtime.block_on(ticket::take(&plan, if_exists))?;
         let failures = Failures::default();
-        let first_epoch = ticket.commits.last().map_or(0, |commit| commit.epochs.end);
+        let resume = restore::Resume::of(&plan, &ticket.commits);
+        let complete = ticket.complete();
         let memory = plan.memory();
         let slices = memory.threads * memory.slice;
         let declared =
             plan.nodes().iter().filter_map(|node| node.resources().memory).max().unwrap_or(0);
-        let shared = Arc::new(Shared {
+        let mut shared = Shared {
             run: ticket.record.run.clone(),
-            first_epoch,
+            log: ticket.log.clone(),
+            generation: ticket.generation,
+            first_epoch: resume.first_epoch,
+            first_commit: ticket.commits.len() as u64,
+            restored: Default::default(),
+            decisions: Default::default(),
+            passed: watch::Sender::new(resume.first_epoch),
             meters: plan.nodes().iter().map(|_| Arc::default()).collect(),
             credit: Credit::new(memory.in_flight),
             executor: Arc::new(Executor::new(memory.threads, slices.max(declared))),
@@ -104,7 +113,12 @@ impl Run {
             running: Running::default(),
             examples: std::sync::Mutex::default(),
             plan,
-        });
+        };
+        if !complete {
+            shared.restored = runtime.block_on(resume.load(&shared.plan, &ticket.log))?;
+            shared.decisions = runtime.block_on(decide::decide(&shared, &ticket))?;
+        }
+        let shared = Arc::new(shared);
         let (durable, watching) = watch::channel(ticket.commits.len() as u64);
         let mut run = Self {
             shared,
@@ -128,9 +142,12 @@ impl Run {
         let waker = Waker::new();
         let (output, cutting) = mpsc::unbounded_channel();
         let settings = shared.plan.settings();
+        let resume = restore::Resume::of(&shared.plan, &ticket.commits);
         let cutter = Cutter {
-            cursors: cursors(&shared.plan, ticket),
-            part: settings.part,
+            cursors: cursors(&shared.plan, ticket, &resume),
+            parts: source_nodes(&shared.plan).map(|node| shared.plan.part(node)).collect(),
+            passed: shared.plan.keyed().next().map(|_| shared.passed.subscribe()),
+            replay: resume.replay(&ticket.commits).to_vec(),
             commit: settings.commit,
             open_commits: settings.open_commits,
             durable: self.durable.clone(),
@@ -157,6 +174,7 @@ impl Run {
             generation: ticket.generation,
             sinks,
             durable,
+            snapshots: restore::snapshots(&ticket.commits).map(|commit| commit.number).collect(),
             records: cuts.map(|cut| cut.records).sum(),
             refused: letters.map(|shard| shard.rows).sum(),
         };
@@ -338,20 +356,25 @@ impl Drop for Run {
     }
 }
 
-fn cursors(plan: &Plan, ticket: &Ticket) -> Vec<Cursor> {
-    let nodes = plan.nodes().iter().zip(&ticket.listing);
-    nodes
-        .filter_map(|(node, splits)| match &node.work {
-            Work::Source { source, order } => Some(Cursor::new(
-                &node.name,
-                Arc::clone(source),
-                *order,
-                splits.clone().unwrap_or_default(),
-                &ticket.commits,
-            )),
-            _ => None,
-        })
-        .collect()
+fn source_nodes(plan: &Plan) -> impl Iterator<Item = usize> {
+    let nodes = plan.nodes().iter().enumerate();
+    nodes.filter(|(_, node)| matches!(node.work, Work::Source { .. })).map(|(at, _)| at)
+}
+
+/// Where to go on in each source: after the last commit, or further back when its rows rebuild state.
+fn cursors(plan: &Plan, ticket: &Ticket, resume: &restore::Resume) -> Vec<Cursor> {
+    let cursor = |at: usize| {
+        let (node, splits) = (plan.nodes().get(at)?, ticket.listing.get(at)?);
+        let Work::Source { source, order } = &node.work else { return None };
+        let before = if plan.feeds_state(at) {
+            resume.before(&ticket.commits)
+        } else {
+            ticket.commits.as_slice()
+        };
+        let splits = splits.clone().unwrap_or_default();
+        Some(Cursor::new(&node.name, Arc::clone(source), *order, splits, before))
+    };
+    source_nodes(plan).filter_map(cursor).collect()
 }
 
 type First =

@@ -7,14 +7,18 @@ use arrow::array::{
     ArrayRef, BinaryArray, FixedSizeBinaryArray, Int64Array, RecordBatch, StringArray,
 };
 use arrow::datatypes::SchemaRef;
-use timely::dataflow::Scope;
 use timely::dataflow::operators::Concatenate;
-use timely::dataflow::operators::vec::Map;
+use timely::dataflow::operators::vec::{Broadcast, Filter, Map};
+use timely::dataflow::{Scope, StreamVec};
 use tokio::sync::mpsc::UnboundedReceiver;
 
+use super::absorb::absorb;
 use super::committer::{CommitTask, committer};
-use super::cuts::cuts;
+use super::cuts::{Cuts, cuts};
+use super::gather::{gather, watermark};
+use super::parcel::{Snapped, Tick};
 use super::reader::reader;
+use super::route::{Custody, release, route};
 use super::sink::{Writing, sink};
 use super::stage::{Stage, stage};
 use super::{Batches, Waker};
@@ -22,10 +26,12 @@ use crate::credit::Credit;
 use crate::dead_letter::{self, DeadLetter};
 use crate::executor::{Executor, Invocation, Member};
 use crate::graph::{Plan, Work};
-use crate::log::DEAD_LETTERS;
-use crate::operator::{Context, Declared, Growth};
+use crate::log::{DEAD_LETTERS, RunLog};
+use crate::operator::{Allocation, Context, Declared, Growth, Operator};
 use crate::run::cutter::Cutting;
+use crate::run::decide::Decisions;
 use crate::run::failure::Failures;
+use crate::run::restore::Restored;
 use crate::run::running::Running;
 use crate::run::{Meter, RunError};
 use crate::source::Source;
@@ -34,7 +40,18 @@ use crate::source::Source;
 pub(crate) struct Shared {
     pub(crate) plan: Arc<Plan>,
     pub(crate) run: String,
+    /// Where snapshots go, and which start of the run this is.
+    pub(crate) log: RunLog,
+    pub(crate) generation: u64,
+    /// The first epoch that is cut, and the first commit that is not made; an earlier epoch is replayed
+    /// for the state of operators, and its output is durable already.
     pub(crate) first_epoch: u64,
+    pub(crate) first_commit: u64,
+    /// State as of the newest snapshot.
+    pub(crate) restored: Restored,
+    pub(crate) decisions: Decisions,
+    /// Epochs before this one have passed every operator with state.
+    pub(crate) passed: tokio::sync::watch::Sender<u64>,
     pub(crate) meters: Vec<Arc<Meter>>,
     pub(crate) credit: Credit,
     pub(crate) executor: Arc<Executor>,
@@ -64,6 +81,44 @@ impl Shared {
         match self.plan.nodes().get(node).map(|node| &node.work) {
             Some(Work::Source { source, .. }) => Arc::clone(source),
             _ => unreachable!("readers are built for sources only"),
+        }
+    }
+
+    /// The operator at a node, as its decision made it.
+    pub(super) fn operator(&self, node: usize) -> Arc<dyn Operator> {
+        match self.plan.nodes().get(node) {
+            Some(planned) => match (self.decisions.operator(&planned.name), &planned.work) {
+                (Some(decided), _) => decided,
+                (None, Work::Operator { operator, .. }) => Arc::clone(operator),
+                _ => unreachable!("only operators are invoked or fed"),
+            },
+            None => unreachable!("nodes are numbered by the plan"),
+        }
+    }
+
+    /// Whether a commit was made by an earlier start: its epochs are replayed for state alone.
+    pub(super) fn is_replay(&self, commit: u64) -> bool {
+        commit < self.first_commit
+    }
+
+    /// Runs `work` for node `name` on the executor.
+    pub(crate) async fn compute<R: Send + 'static>(
+        &self,
+        name: &str,
+        work: impl FnOnce() -> R + Send + 'static,
+    ) -> Result<R, RunError> {
+        let (send, receive) = tokio::sync::oneshot::channel();
+        let watch = self.running.begin(name, None);
+        self.executor.submit(Allocation { threads: 1, bytes: 0 }, move |_| {
+            let _watch = watch;
+            let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+            let _ = send.send(result.map_err(|panic| crate::executor::message(panic.as_ref())));
+        });
+        let failed = |error| RunError::Operator { node: name.to_owned(), record: None, error };
+        match receive.await {
+            Ok(Ok(result)) => Ok(result),
+            Ok(Err(panic)) => Err(failed(format!("the operator panicked: {panic}"))),
+            Err(_) => Err(failed("the executor was shut down".to_owned())),
         }
     }
 
@@ -136,11 +191,12 @@ pub(crate) fn build(
     let is_source =
         |at: &usize| matches!(plan.nodes().get(*at).map(|n| &n.work), Some(Work::Source { .. }));
     let sources: Vec<usize> = (0..plan.nodes().len()).filter(is_source).collect();
-    let (parts, planned) = cuts(scope, sources.len(), shared.first_epoch, cutting);
+    let Cuts { parts, ticks, planned } = cuts(scope, sources.len(), shared.first_epoch, cutting);
+    let ticks = ticks.broadcast();
 
     let mut outputs: Vec<Option<Batches<'_>>> = plan.nodes().iter().map(|_| None).collect();
     let mut letters: Vec<(u32, Batches<'_>)> = Vec::new();
-    let mut prepared = Vec::new();
+    let (mut prepared, mut snapped, mut passed) = (Vec::new(), Vec::new(), Vec::new());
     for (node, parts) in sources.into_iter().zip(parts) {
         let (batches, dead) = reader(parts, node, shared);
         letters.push((1, dead));
@@ -149,14 +205,28 @@ pub(crate) fn build(
         }
     }
     for (at, node) in plan.nodes().iter().enumerate() {
+        // Replays are for state: what does not lead to any has been done already.
+        let replays = node.is_keyed() || plan.feeds_state(at);
         let inputs: Vec<Batches<'_>> = node
             .inputs
             .iter()
             .zip(&node.lane_offsets)
-            .filter_map(|(input, offset)| Some(shift(outputs.get(*input)?.clone()?, *offset)))
+            .filter_map(|(input, offset)| {
+                let input = shift(outputs.get(*input)?.clone()?, *offset);
+                Some(if replays { input } else { without_replays(input, shared) })
+            })
             .collect();
         match &node.work {
             Work::Source { .. } => {}
+            Work::Operator { .. } if node.is_keyed() => {
+                let state = keyed(inputs, ticks.clone(), at, shared);
+                letters.push((1, state.letters));
+                snapped.push(state.snapped);
+                passed.push(state.passed);
+                if let Some(slot) = outputs.get_mut(at) {
+                    *slot = Some(state.batches);
+                }
+            }
             Work::Operator { .. } => {
                 let Some(members) = plan.stages().iter().find(|stage| stage.first() == Some(&at))
                 else {
@@ -186,7 +256,7 @@ pub(crate) fn build(
         let shifted: Vec<Batches<'_>> = letters
             .into_iter()
             .map(|(lanes, stream)| {
-                let stream = shift(stream, offset);
+                let stream = shift(without_replays(stream, shared), offset);
                 offset += lanes;
                 stream
             })
@@ -199,7 +269,53 @@ pub(crate) fn build(
         };
         prepared.push(sink(scope.concatenate(shifted), writing, shared));
     }
-    committer(scope.concatenate(prepared), planned, shared, task);
+    if !passed.is_empty() {
+        watermark(scope.concatenate(passed), shared);
+    }
+    let (prepared, snapped) = (scope.concatenate(prepared), scope.concatenate(snapped));
+    committer(prepared, planned, snapped, shared, task);
+}
+
+/// The streams of an operator with state.
+struct State<'scope> {
+    batches: Batches<'scope>,
+    letters: Batches<'scope>,
+    snapped: StreamVec<'scope, u64, Snapped>,
+    passed: StreamVec<'scope, u64, ()>,
+}
+
+/// An operator with state: its rows go to the workers that own their shards, and come back in order.
+fn keyed<'scope>(
+    inputs: Vec<Batches<'scope>>,
+    ticks: StreamVec<'scope, u64, Tick>,
+    node: usize,
+    shared: &Arc<Shared>,
+) -> State<'scope> {
+    let scope = ticks.scope();
+    let custody = Custody::default();
+    let parcels: Vec<_> = inputs
+        .into_iter()
+        .enumerate()
+        .map(|(number, batches)| route(batches, node, number, &custody, shared))
+        .collect();
+    let absorbed = absorb(scope.concatenate(parcels), ticks, node, shared);
+    release(absorbed.receipts, &custody, shared, node);
+    let gathered = gather(absorbed.harvests, node, shared);
+    State {
+        batches: gathered.batches,
+        letters: gathered.letters,
+        snapped: absorbed.snapped,
+        passed: gathered.passed,
+    }
+}
+
+/// Without the batches of commits that an earlier start made.
+fn without_replays<'scope>(batches: Batches<'scope>, shared: &Arc<Shared>) -> Batches<'scope> {
+    if shared.first_commit == 0 || shared.plan.keyed().next().is_none() {
+        return batches;
+    }
+    let shared = Arc::clone(shared);
+    batches.filter(move |batch| !shared.is_replay(batch.position.commit))
 }
 
 /// Numbers the lanes of one input of a fan-in apart from those before it.
@@ -234,7 +350,7 @@ fn a_stage(members: &[usize], shared: &Arc<Shared>) -> Stage {
             };
             invocation.members.push(Member {
                 name: node.name.as_str().into(),
-                operator: Arc::clone(operator),
+                operator: shared.operator(*at),
                 meter: shared.meter(*at),
             });
         }

@@ -9,6 +9,7 @@ use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use tokio::sync::{mpsc, watch};
 
+use super::parcel::Snapped;
 use super::sink::Prepared;
 use super::{Output, Shared, Waker};
 use crate::graph::ErrorLimit;
@@ -20,12 +21,16 @@ use crate::sink::{RunStart, Shard, Sink};
 /// A sink of the run, dead letters included, and what it was told at the start.
 pub(crate) type Target = (RunStart, Arc<dyn Sink>);
 
-type Ready = (PlannedCommit, Vec<Prepared>);
+/// How many snapshots stay.
+const KEPT_SNAPSHOTS: usize = 2;
+
+type Ready = (PlannedCommit, Vec<Prepared>, Vec<Snapped>);
 
 /// Collects shards on the first worker and hands each commit to the task once it is whole.
 pub(super) fn committer<'scope>(
     prepared: StreamVec<'scope, u64, Prepared>,
     planned: StreamVec<'scope, u64, PlannedCommit>,
+    snapped: StreamVec<'scope, u64, Snapped>,
     shared: &Arc<Shared>,
     task: Option<CommitTask>,
 ) {
@@ -33,6 +38,7 @@ pub(super) fn committer<'scope>(
     let mut builder = OperatorBuilder::new("committer".to_owned(), scope);
     let mut shards = builder.new_input(prepared, Exchange::new(|_: &Prepared| 0));
     let mut commits = builder.new_input(planned, Pipeline);
+    let mut snapshots = builder.new_input(snapped, Exchange::new(|_: &Snapped| 0));
     // Nothing is sent here: the output exists so that a capability keeps the dataflow alive.
     let (output, _done) = builder.new_output::<Vec<()>>();
     let _output: Output<()> = Output::from(output);
@@ -50,7 +56,11 @@ pub(super) fn committer<'scope>(
         ));
     }
 
+    // Every worker snapshots each operator with state.
+    let states = shared.plan.keyed().count() * scope.peers();
+    let every = shared.plan.settings().snapshot_every;
     builder.build(move |_| {
+        let mut states_of: BTreeMap<u64, Vec<Snapped>> = BTreeMap::new();
         let mut collected: BTreeMap<u64, Vec<Prepared>> = BTreeMap::new();
         let mut waiting: BTreeMap<u64, (PlannedCommit, Capability<u64>)> = BTreeMap::new();
         let mut committing: BTreeMap<u64, Capability<u64>> = BTreeMap::new();
@@ -61,6 +71,11 @@ pub(super) fn committer<'scope>(
                     collected.entry(shard.epoch).or_default().push(shard);
                 }
             });
+            snapshots.for_each(|_, snapped| {
+                for snapshot in snapped.drain(..) {
+                    states_of.entry(snapshot.commit).or_default().push(snapshot);
+                }
+            });
             commits.for_each(|capability, commits| {
                 for commit in commits.drain(..) {
                     if let Some(capability) = capability.retain_least(0) {
@@ -69,16 +84,21 @@ pub(super) fn committer<'scope>(
                 }
             });
             while let Some(entry) = waiting.first_entry() {
-                let last = entry.get().0.epochs.end.saturating_sub(1);
-                if frontiers.first().is_none_or(|frontier| frontier.less_equal(&last)) {
+                let planned = &entry.get().0;
+                let last = planned.epochs.end.saturating_sub(1);
+                let there = states_of.get(&planned.number).map_or(0, Vec::len);
+                if frontiers.first().is_none_or(|frontier| frontier.less_equal(&last))
+                    || (planned.snapshots(every) && there < states)
+                {
                     break;
                 }
                 let (number, (commit, capability)) = entry.remove_entry();
                 let later = collected.split_off(&commit.epochs.end);
                 let shards =
                     std::mem::replace(&mut collected, later).into_values().flatten().collect();
+                let snapped = states_of.remove(&number).unwrap_or_default();
                 committing.insert(number, capability);
-                let _ = send.send((commit, shards));
+                let _ = send.send((commit, shards, snapped));
             }
             while let Ok(number) = receive.try_recv() {
                 committing.remove(&number);
@@ -95,6 +115,8 @@ pub(crate) struct CommitTask {
     /// All sinks by name, dead letters included.
     pub(crate) sinks: Vec<Target>,
     pub(crate) durable: watch::Sender<u64>,
+    /// The commits with snapshots, oldest first.
+    pub(crate) snapshots: Vec<u64>,
     /// Records read and refused by earlier starts.
     pub(crate) records: u64,
     pub(crate) refused: u64,
@@ -108,9 +130,9 @@ impl CommitTask {
         waker: Waker,
         shared: Arc<Shared>,
     ) {
-        while let Some((planned, prepared)) = ready.recv().await {
+        while let Some((planned, prepared, snapped)) = ready.recv().await {
             let number = planned.number;
-            if let Err(error) = self.commit(planned, prepared, &shared).await {
+            if let Err(error) = self.commit(planned, prepared, snapped, &shared).await {
                 shared.failures.report(error);
                 waker.wake();
                 return;
@@ -118,6 +140,18 @@ impl CommitTask {
             self.durable.send_replace(number + 1);
             let _ = done.send(number);
             waker.wake();
+            self.drop_old_snapshots().await;
+        }
+    }
+
+    /// The newest two snapshots stay: the last one, and one to fall back on by hand.
+    async fn drop_old_snapshots(&mut self) {
+        while self.snapshots.len() > KEPT_SNAPSHOTS {
+            self.snapshots.remove(0);
+            let Some(oldest) = self.snapshots.first() else { return };
+            if let Err(error) = self.log.drop_snapshots_before(*oldest).await {
+                tracing::warn!("old snapshots stay where they are: {error}");
+            }
         }
     }
 
@@ -125,6 +159,7 @@ impl CommitTask {
         &mut self,
         planned: PlannedCommit,
         prepared: Vec<Prepared>,
+        snapped: Vec<Snapped>,
         shared: &Shared,
     ) -> Result<(), RunError> {
         let mut shards: BTreeMap<String, Vec<Shard>> =
@@ -143,14 +178,19 @@ impl CommitTask {
         self.records += planned.cuts.iter().map(|cut| cut.records).sum::<u64>();
         self.refused += refused;
         self.check_limit(shared, planned.last)?;
+        let mut snapshots: BTreeMap<String, Vec<u32>> = BTreeMap::new();
+        for Snapped { operator, shards, .. } in snapped {
+            snapshots.entry(operator).or_default().extend(shards);
+        }
+        snapshots.values_mut().for_each(|shards| shards.sort_unstable());
         let commit = Commit {
             run: self.run.clone(),
             number: planned.number,
             generation: self.generation,
             epochs: planned.epochs,
             cuts: planned.cuts,
-            decisions: BTreeMap::new(),
-            snapshots: BTreeMap::new(),
+            decisions: shared.decisions.hashes(),
+            snapshots,
             shards,
             last: planned.last,
             written: now(),
@@ -161,6 +201,9 @@ impl CommitTask {
             return Err(crate::log::LogError::Fenced { number, generation: newest }.into());
         }
         self.log.append(&commit).await?;
+        if !commit.snapshots.is_empty() {
+            self.snapshots.push(commit.number);
+        }
         for (start, sink) in &self.sinks {
             let committed = sink.commit(start, &commit).await;
             committed.map_err(|error| RunError::Sink { node: start.sink.clone(), error })?;

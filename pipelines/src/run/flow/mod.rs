@@ -2,6 +2,9 @@
 //!
 //! Timely routes and counts here, and nothing else: reading and writing are tokio tasks, computing is on
 //! the executor. An operator keeps the capability of whatever it handed out until the result is back.
+//!
+//! An operator with state is several: `route` sends each row to the worker that owns its virtual shard,
+//! `absorb` feeds whole epochs to the shards there, and `gather` puts their output in order again.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,15 +16,21 @@ use timely::scheduling::SyncActivator;
 
 use crate::record::Batch;
 
+mod absorb;
 mod build;
 mod committer;
 mod cuts;
+mod gather;
+mod parcel;
 mod reader;
+mod route;
+mod shards;
 mod sink;
 mod stage;
 
 pub(crate) use build::{Shared, build};
 pub(crate) use committer::{CommitTask, Target};
+pub(crate) use parcel::Tick;
 
 type Batches<'scope> = StreamVec<'scope, u64, Batch>;
 type Output<T> = OutputBuilder<u64, CapacityContainerBuilder<Vec<T>>>;

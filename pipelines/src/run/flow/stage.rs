@@ -151,7 +151,11 @@ fn submit(
     });
 }
 
-fn refusals(refused: Vec<Refusal>, shared: &Shared) -> Result<arrow::array::RecordBatch, RunError> {
+/// Refused rows as rows of the dead-letter table.
+pub(super) fn refusals(
+    refused: Vec<Refusal>,
+    shared: &Shared,
+) -> Result<arrow::array::RecordBatch, RunError> {
     let letters: Vec<DeadLetter> = refused
         .into_iter()
         .map(|refusal| {
