@@ -24,6 +24,8 @@ pub mod run;
 pub mod sink;
 pub mod source;
 pub mod store;
+#[cfg(test)]
+mod testing;
 
 /// Lower-case hexadecimal digits of `bytes`.
 pub(crate) fn hex(bytes: &[u8]) -> String {

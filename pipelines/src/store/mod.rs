@@ -7,6 +7,9 @@
 //! assert_eq!(here.join("data").url, "memory://doc/tables/photos/data");
 //! # Ok::<(), anabranch_pipelines::store::LocationError>(())
 //! ```
+//!
+//! Every store but the local disk is asked again when it fails for a moment or stalls ([`Patient`]).
+//! [`mount`] puts a store of one's own under a URL.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -19,9 +22,17 @@ use object_store::path::Path;
 use thiserror::Error;
 use url::Url;
 
+mod body;
+mod fault;
 mod fetch;
+mod leftovers;
+mod mount;
+mod patient;
 
+pub use fault::explain;
 pub use fetch::StoreFetcher;
+pub use mount::mount;
+pub use patient::{Patience, Patient};
 
 /// A place in an object store.
 #[derive(Debug, Clone)]
@@ -60,6 +71,11 @@ impl Location {
             return Self::local(std::path::Path::new(location)).map_err(error);
         }
         let url = Url::parse(location).map_err(|e| error(e.to_string()))?;
+        let path = || Path::from_url_path(url.path()).map_err(|e| error(e.to_string()));
+        let written = || location.trim_end_matches('/').to_owned();
+        if let Some(store) = mount::mounted(&url) {
+            return Ok(Self { store, path: path()?, url: written() });
+        }
         match url.scheme() {
             "file" => {
                 let path =
@@ -70,14 +86,13 @@ impl Location {
                 let name = url.host_str().unwrap_or_default().to_owned();
                 let mut stores = MEMORY.lock().unwrap_or_else(PoisonError::into_inner);
                 let store = Arc::clone(stores.entry(name).or_default());
-                let path = Path::from_url_path(url.path()).map_err(|e| error(e.to_string()))?;
-                Ok(Self { store, path, url: location.trim_end_matches('/').to_owned() })
+                Ok(Self { store, path: path()?, url: written() })
             }
             _ => {
                 let (store, path) = object_store::parse_url_opts(&url, std::env::vars())
                     .map_err(|e| error(e.to_string()))?;
-                let url = location.trim_end_matches('/').to_owned();
-                Ok(Self { store: Arc::from(store), path, url })
+                let store = Patient::new(Arc::from(store), Patience::with_retrying_store());
+                Ok(Self { store: Arc::new(store), path, url: written() })
             }
         }
     }

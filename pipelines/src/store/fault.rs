@@ -1,0 +1,81 @@
+//! What a store's error means: whether it may pass, and what a person can do about it.
+
+use std::error::Error as StdError;
+use std::io::ErrorKind;
+
+use object_store::Error;
+
+/// Whether the same request may succeed a little later.
+pub(super) fn is_transient(error: &Error) -> bool {
+    match error {
+        Error::Generic { .. } | Error::JoinError { .. } => !matches!(
+            kind(error),
+            Some(
+                ErrorKind::StorageFull
+                    | ErrorKind::QuotaExceeded
+                    | ErrorKind::FileTooLarge
+                    | ErrorKind::ReadOnlyFilesystem
+                    | ErrorKind::PermissionDenied
+                    | ErrorKind::NotADirectory
+                    | ErrorKind::IsADirectory
+                    | ErrorKind::InvalidFilename
+                    | ErrorKind::InvalidInput
+            )
+        ),
+        _ => false,
+    }
+}
+
+/// A store's error in words, with what to do about it where that is known.
+///
+/// ```
+/// use std::io::{Error, ErrorKind};
+/// use anabranch_pipelines::store::explain;
+///
+/// let text = explain(&Error::from(ErrorKind::StorageFull));
+/// assert!(text.contains("free some space"));
+/// ```
+pub fn explain(error: &(dyn StdError + 'static)) -> String {
+    let denied = chain(error).any(|cause| {
+        matches!(
+            cause.downcast_ref(),
+            Some(Error::PermissionDenied { .. } | Error::Unauthenticated { .. })
+        )
+    });
+    let advice = match kind(error) {
+        Some(ErrorKind::StorageFull) => {
+            "the disk is full; free some space and run the same command again: what was committed stays"
+        }
+        Some(ErrorKind::QuotaExceeded) => {
+            "the disk quota is used up; free some space and run the same command again: what was committed \
+             stays"
+        }
+        Some(ErrorKind::FileTooLarge) => {
+            "the file is larger than this system allows; raise the limit (`ulimit -f`) or make parts smaller"
+        }
+        Some(ErrorKind::ReadOnlyFilesystem) => {
+            "the file system is read-only; make it writable or choose another path"
+        }
+        Some(ErrorKind::PermissionDenied) => {
+            "permission denied; check who owns the folder, or choose another path"
+        }
+        Some(ErrorKind::TimedOut) => {
+            "the store does not answer; check the network and run the same command again: what was committed \
+             stays"
+        }
+        _ if denied => "permission denied; check the credentials and what they allow",
+        _ => return error.to_string(),
+    };
+    format!("{advice} ({error})")
+}
+
+/// The kind of the first system error in the chain of causes.
+fn kind(error: &(dyn StdError + 'static)) -> Option<ErrorKind> {
+    chain(error).find_map(|cause| cause.downcast_ref::<std::io::Error>()).map(std::io::Error::kind)
+}
+
+fn chain<'a>(
+    error: &'a (dyn StdError + 'static),
+) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
+    std::iter::successors(Some(error), |error: &&'a (dyn StdError + 'static)| (*error).source())
+}
