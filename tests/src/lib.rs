@@ -1,1 +1,14 @@
-//! Anabranch.
+//! What tests that cross crates stand on: the program with faults, jobs that run in child processes, and
+//! tables that are read and judged.
+//!
+//! * [`faults`]: kinds of operators and sinks that panic, hang, abort or are slow, for job files of tests;
+//! * [`program`]: runs a job in a child process that a test may kill, stop and watch;
+//! * [`table`]: what a run left behind, read without the engine, and what must hold of it;
+//! * [`random`]: moments that differ from run to run and can be had again.
+//!
+//! The tests themselves are in `outcomes/`.
+
+pub mod faults;
+pub mod program;
+pub mod random;
+pub mod table;

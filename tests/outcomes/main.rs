@@ -1,0 +1,32 @@
+//! What must come out, whatever goes wrong on the way. Each module is one promise; see `ci/test`.
+
+mod determinism;
+mod kill;
+
+use std::path::Path;
+
+use anabranch_tests::program::Job;
+use anabranch_tests::table::Table;
+
+/// The program with kinds that fail on purpose.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_anabranch-with-faults");
+
+/// `jobs/examples/NAME.toml`, writing to `FOLDER/table`.
+fn example(folder: &Path, name: &str) -> Job {
+    Job::example(PROGRAM, folder, name)
+}
+
+/// The table that jobs of this folder write.
+fn table(folder: &Path) -> Table {
+    Table::at(folder.join("table"))
+}
+
+/// A folder that goes when the test ends.
+fn folder() -> tempfile::TempDir {
+    tempfile::tempdir().unwrap()
+}
+
+/// Whether the long versions of the tests were asked for (`ci/soak`).
+fn soak() -> bool {
+    std::env::var_os("ANABRANCH_SOAK").is_some()
+}

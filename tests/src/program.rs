@@ -1,0 +1,238 @@
+//! Runs a job in a child process that a test may kill, stop and watch.
+//!
+//! ```no_run
+//! use anabranch_tests::program::Job;
+//!
+//! let folder = tempfile::tempdir().unwrap();
+//! let job = Job::example("target/debug/anabranch", folder.path(), "photos").set("job.workers", 2);
+//! assert_eq!(job.run().code, Some(0));
+//! let mut again = job.arg("--if-exists").arg("overwrite").start();
+//! again.kill();
+//! ```
+
+use std::fs::File;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+
+/// After this long a child counts as hung. Generous: a loaded machine must not fail a test.
+pub const HUNG: Duration = Duration::from_secs(240);
+
+/// The repository's root.
+pub fn root() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+}
+
+/// The folder of real data sets: `ANABRANCH_DATA`, else beside the repository.
+pub fn data() -> PathBuf {
+    let beside = || root().join("../shared/data");
+    let data = std::env::var_os("ANABRANCH_DATA").map_or_else(beside, PathBuf::from);
+    assert!(data.join("photos").is_dir(), "no data sets at {}; set ANABRANCH_DATA", data.display());
+    data.canonicalize().unwrap_or(data)
+}
+
+/// A job file with settings, and a folder that holds what it leaves behind.
+#[derive(Debug, Clone)]
+pub struct Job {
+    program: PathBuf,
+    folder: PathBuf,
+    file: PathBuf,
+    args: Vec<String>,
+}
+
+impl Job {
+    /// `jobs/examples/NAME.toml` on the real data, writing to `FOLDER/table`.
+    pub fn example(program: impl Into<PathBuf>, folder: &Path, name: &str) -> Self {
+        let file = root().join("jobs/examples").join(name).with_extension("toml");
+        let (program, folder) = (program.into(), folder.to_owned());
+        let job = Self { program, folder, file, args: Vec::new() };
+        job.set("data", data().display()).out("table")
+    }
+
+    /// A job of this text.
+    pub fn text(program: impl Into<PathBuf>, folder: &Path, text: &str) -> Self {
+        let file = folder.join("job.toml");
+        std::fs::write(&file, text).expect("the folder takes a job file");
+        Self { program: program.into(), folder: folder.to_owned(), file, args: Vec::new() }
+    }
+
+    /// With `--set KEY=VALUE`.
+    #[must_use]
+    pub fn set(self, key: &str, value: impl std::fmt::Display) -> Self {
+        self.arg("--set").arg(format!("{key}={value}"))
+    }
+
+    /// With the variable `out` at `FOLDER/NAME`.
+    #[must_use]
+    pub fn out(self, name: &str) -> Self {
+        let out = self.folder.join(name);
+        self.set("out", out.display())
+    }
+
+    /// With commits of one record: a job that can be killed in many places.
+    #[must_use]
+    pub fn small_commits(self, records: u64) -> Self {
+        self.set("job.part.records", records).set("job.commit.parts", 1)
+    }
+
+    /// With one more argument of `anabranch run`.
+    #[must_use]
+    pub fn arg(mut self, arg: impl Into<String>) -> Self {
+        self.args.push(arg.into());
+        self
+    }
+
+    /// Runs it to its end.
+    pub fn run(&self) -> Ended {
+        self.start().wait()
+    }
+
+    /// Runs it, and panics with what it said unless it exits with 0.
+    pub fn succeed(&self) -> Ended {
+        let ended = self.run();
+        assert_eq!(ended.code, Some(0), "{self:?}\n{}{}", ended.out, ended.err);
+        ended
+    }
+
+    /// Starts it in a process group of its own.
+    pub fn start(&self) -> Running {
+        static STARTS: AtomicU64 = AtomicU64::new(0);
+        let log = self.folder.join(format!("log-{}", STARTS.fetch_add(1, Ordering::Relaxed)));
+        let file = |suffix: &str| {
+            File::create(log.with_extension(suffix)).expect("the folder takes a log")
+        };
+        let child = Command::new(&self.program)
+            .arg("run")
+            .arg(&self.file)
+            .args(&self.args)
+            .current_dir(&self.folder)
+            .stdin(Stdio::null())
+            .stdout(file("out"))
+            .stderr(file("err"))
+            .process_group(0)
+            .spawn()
+            .expect("the program starts");
+        Running { child, log, ended: None }
+    }
+}
+
+/// How a child ended.
+#[derive(Debug, Clone)]
+pub struct Ended {
+    /// The exit code, unless a signal ended it.
+    pub code: Option<i32>,
+    /// The signal that ended it.
+    pub signal: Option<i32>,
+    /// What it wrote to stdout.
+    pub out: String,
+    /// What it wrote to stderr.
+    pub err: String,
+}
+
+/// A child process and all that it started. Dropping it kills them.
+#[derive(Debug)]
+pub struct Running {
+    child: Child,
+    log: PathBuf,
+    ended: Option<ExitStatus>,
+}
+
+impl Running {
+    /// The child's process id, which is also its group's.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Whether it has ended by itself.
+    pub fn has_ended(&mut self) -> bool {
+        self.ended = self.ended.or_else(|| self.child.try_wait().ok().flatten());
+        self.ended.is_some()
+    }
+
+    /// Waits for its end. A child that hangs is killed and fails the test.
+    pub fn wait(mut self) -> Ended {
+        let begun = Instant::now();
+        while !self.has_ended() {
+            if begun.elapsed() > HUNG {
+                let doing = self.said();
+                self.kill();
+                panic!("the program hung; it had said:\n{}{}", doing.out, doing.err);
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        self.said()
+    }
+
+    /// Kills the whole process group with SIGKILL.
+    pub fn kill(&mut self) {
+        let _ = kill_process_group(self.pid(), Signal::KILL);
+        self.ended = self.ended.or_else(|| self.child.wait().ok());
+    }
+
+    /// Sends the first process a signal.
+    pub fn signal(&self, signal: Signal) {
+        let _ = kill_process(self.pid(), signal);
+    }
+
+    /// The processes of its group that compute, the supervisor left out when there are several.
+    pub fn processes(&self) -> Vec<u32> {
+        let all: Vec<u32> = std::fs::read_dir("/proc")
+            .into_iter()
+            .flatten()
+            .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+            .filter(|pid| group(*pid) == Some(self.id()))
+            .collect();
+        if all.len() > 1 { all.into_iter().filter(|pid| *pid != self.id()).collect() } else { all }
+    }
+
+    /// Sends one process a signal.
+    pub fn signal_process(process: u32, signal: Signal) {
+        let pid = i32::try_from(process).ok().and_then(Pid::from_raw);
+        let _ = pid.map(|pid| kill_process(pid, signal));
+    }
+
+    /// The largest resident set that any process of the group has had so far, in bytes.
+    pub fn peak_rss(&self) -> u64 {
+        self.processes().into_iter().filter_map(peak).max().unwrap_or(0)
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
+    fn said(&self) -> Ended {
+        let read = |suffix| {
+            let bytes = std::fs::read(self.log.with_extension(suffix)).unwrap_or_default();
+            String::from_utf8_lossy(&bytes).into_owned()
+        };
+        Ended {
+            code: self.ended.and_then(|status| status.code()),
+            signal: self.ended.and_then(|status| status.signal()),
+            out: read("out"),
+            err: read("err"),
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// The process group of a process.
+fn group(process: u32) -> Option<u32> {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    // `pid (name) state ppid pgrp ...`, where the name may hold anything.
+    stat.rsplit_once(')')?.1.split_whitespace().nth(2)?.parse().ok()
+}
+
+fn peak(process: u32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(line.split_whitespace().next()?.parse::<u64>().ok()? * 1024)
+}
