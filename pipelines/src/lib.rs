@@ -17,6 +17,7 @@ pub mod executor;
 pub mod graph;
 pub mod log;
 pub mod operator;
+pub mod panics;
 pub mod progress;
 pub mod quantity;
 pub mod record;

@@ -130,10 +130,20 @@ pub struct Report {
     pub dead_letters: Option<String>,
     /// The first few dead letters as `operator: record: error`, for the report's eye.
     pub dead_letter_examples: Vec<String>,
-    /// User and system CPU seconds of this process and the children it waited for.
+    /// Processes that the run was divided over.
+    #[serde(default = "one")]
+    pub processes: u64,
+    /// How often it started again after a process was lost.
+    #[serde(default)]
+    pub restarts: u64,
+    /// User and system CPU seconds over all processes of the run.
     pub cpu_seconds: f64,
-    /// Peak resident memory of this process in bytes.
+    /// Peak resident memory in bytes: the sum of each process's own peak.
     pub peak_rss: u64,
+}
+
+const fn one() -> u64 {
+    1
 }
 
 /// What a sink holds of this run.

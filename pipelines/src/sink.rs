@@ -129,13 +129,12 @@ impl Compute {
     ) -> Pin<Box<dyn Future<Output = R> + Send>> {
         let (send, receive) = tokio::sync::oneshot::channel();
         (self.submit)(Box::new(move || {
-            let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
-            let _ = send.send(result);
+            let _ = send.send(crate::panics::catch(work));
         }));
         Box::pin(async move {
             match receive.await {
                 Ok(Ok(result)) => result,
-                Ok(Err(panic)) => std::panic::resume_unwind(panic),
+                Ok(Err(panic)) => panic!("{panic}"),
                 Err(_) => panic!("the executor was shut down while a shard was being written"),
             }
         })

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use serde::{Deserialize, Serialize};
 
 use crate::components::Registry;
 use crate::job::{IfExists, Job, job_schema};
@@ -14,6 +15,7 @@ mod logs;
 mod plan;
 mod run;
 mod signals;
+mod worker;
 
 pub use exit::{Exit, Failure};
 
@@ -59,6 +61,9 @@ enum Command {
     },
     /// Print the JSON Schema of job files, for editors.
     Schema,
+    /// A process of a run, which `run` starts.
+    #[command(hide = true)]
+    Worker,
 }
 
 /// Which job, and what is set in it.
@@ -80,6 +85,9 @@ pub struct RunArgs {
     /// Timely workers, as `workers` in `[job]`.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     workers: Option<u16>,
+    /// Processes of the run, as `processes` in `[job]`.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    processes: Option<u16>,
     /// What to do when the destination holds data already, as `if_exists` in `[job]`.
     #[arg(long, value_name = "CHOICE")]
     if_exists: Option<IfExists>,
@@ -104,10 +112,12 @@ pub fn main_with(registry: &Registry) -> ExitCode {
         }
     };
     logs::start(cli.log_format);
+    anabranch_pipelines::panics::keep_quiet();
     let ended = match cli.command {
         Command::Run(args) => run::run(registry, &args, cli.log_format, cli.quiet),
         Command::Check(args) => plan::check(registry, &args, cli.quiet),
         Command::Plan { job, json } => plan::plan(registry, &job, json),
+        Command::Worker => worker::worker(registry),
         Command::Schema => serde_json::to_string_pretty(&job_schema(registry))
             .map_err(|error| Failure::new(Exit::Failed, error.to_string()))
             .and_then(|schema| print(&format!("{schema}\n")))
@@ -122,9 +132,29 @@ pub fn main_with(registry: &Registry) -> ExitCode {
     }
 }
 
+/// A job's text and what is set in it, as a process of its run gets them.
+#[derive(Debug, Serialize, Deserialize)]
+struct JobText {
+    label: String,
+    text: String,
+    sets: Vec<String>,
+}
+
+impl JobText {
+    fn read(&self, registry: &Registry) -> Result<Job, Failure> {
+        Job::read(registry, &self.label, &self.text, &self.sets)
+            .map_err(|problems| Failure::new(Exit::Usage, problems.to_string()))
+    }
+}
+
 impl JobArgs {
     /// Reads the job with `more` settings on top.
     fn read(&self, registry: &Registry, more: &[String]) -> Result<Job, Failure> {
+        self.text(more)?.read(registry)
+    }
+
+    /// The job's text with `more` settings on top.
+    fn text(&self, more: &[String]) -> Result<JobText, Failure> {
         let stdin = self.job.as_os_str() == "-";
         let label = if stdin { "stdin".to_owned() } else { self.job.display().to_string() };
         let text = if stdin {
@@ -136,9 +166,7 @@ impl JobArgs {
         let text = text.map_err(|error| {
             Failure::new(Exit::Usage, format!("error: cannot read the job file {label}: {error}"))
         })?;
-        let sets = [self.sets.as_slice(), more].concat();
-        Job::read(registry, &label, &text, &sets)
-            .map_err(|problems| Failure::new(Exit::Usage, problems.to_string()))
+        Ok(JobText { label, text, sets: [self.sets.as_slice(), more].concat() })
     }
 }
 

@@ -7,7 +7,7 @@ use anabranch_pipelines::progress::{Ending, Report};
 use anabranch_pipelines::run::Run;
 
 use super::signals::Interrupt;
-use super::{Exit, Failure, LogFormat, RunArgs, plan, print, tell, watched};
+use super::{Exit, Failure, LogFormat, RunArgs, plan, print, tell, watched, worker};
 use crate::components::Registry;
 use crate::terminal::{self, Bars};
 
@@ -23,14 +23,22 @@ pub(super) fn run(
     format: LogFormat,
     quiet: bool,
 ) -> Result<Exit, Failure> {
-    let more: Vec<String> = args.workers.iter().map(|n| format!("job.workers={n}")).collect();
-    let job = args.job.read(registry, &more)?;
+    let workers = args.workers.map(|n| format!("job.workers={n}"));
+    let processes = args.processes.map(|n| format!("job.processes={n}"));
+    let more: Vec<String> = workers.into_iter().chain(processes).collect();
+    let text = args.job.text(&more)?;
+    let job = text.read(registry)?;
     let if_exists = args.if_exists.unwrap_or(job.options.if_exists);
     let interrupt = Interrupt::listen().map_err(|error| {
         Failure::new(Exit::Failed, format!("error: cannot listen to signals: {error}"))
     })?;
     let plan = plan::planned(job)?;
-    let run = Run::start(plan, if_exists.into()).map_err(failed)?;
+    let run = if plan.settings().processes > 1 {
+        Run::start_processes(plan, if_exists.into(), worker::launch(&text, format)?)
+    } else {
+        Run::start(plan, if_exists.into())
+    };
+    let run = run.map_err(failed)?;
     let report = watch(run, &interrupt, Display::new(format, quiet))?;
     if let Some(path) = &args.report {
         save(path, &report)?;

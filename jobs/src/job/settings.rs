@@ -23,6 +23,10 @@ pub struct JobOptions {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub workers: Option<usize>,
+    /// Processes of the run, on this machine, which share the credit. Default 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub processes: Option<usize>,
     /// Threads per process that compute. Default: one per core.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
@@ -59,6 +63,13 @@ pub struct JobOptions {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub stall: Option<Interval>,
+    /// How long a process of the run may be silent before it counts as lost. Default `10s`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub heartbeat: Option<Interval>,
+    /// How often a run of several processes starts again without a new commit in between. Default 3.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restarts: Option<u32>,
     /// Where the run log stands. Default: below the first sink's location.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<String>,
@@ -175,6 +186,7 @@ impl JobOptions {
             open_commits: self.open_commits.unwrap_or(default.open_commits),
             snapshot_every: self.snapshot_every.unwrap_or(default.snapshot_every),
             workers: self.workers.unwrap_or(default.workers),
+            processes: self.processes.unwrap_or(default.processes),
             threads: self.threads.unwrap_or(default.threads),
             max_errors: self
                 .max_errors
@@ -183,6 +195,8 @@ impl JobOptions {
             poll: self.poll.map_or(default.poll, |interval| interval.0),
             grace: self.grace.map_or(default.grace, |interval| interval.0),
             stall: self.stall.map_or(default.stall, |interval| interval.0),
+            heartbeat: self.heartbeat.map_or(default.heartbeat, |interval| interval.0),
+            restarts: self.restarts.unwrap_or(default.restarts),
             state: self.state.clone(),
         })
     }
@@ -252,6 +266,7 @@ mod tests {
             mode = "stream"
             credit = "64MiB"
             workers = 2
+            processes = 3
             threads = 4
             batch = { records = 7, bytes = "1MiB" }
             part = { records = 100, bytes = "2MiB" }
@@ -262,6 +277,8 @@ mod tests {
             poll = "2s"
             grace = "1m"
             stall = "1h"
+            heartbeat = "5s"
+            restarts = 1
             state = "s3://bucket/state"
             if_exists = "overwrite"
         "#;
@@ -271,7 +288,8 @@ mod tests {
         let settings = options.settings().unwrap();
         assert_eq!(settings.mode, Mode::Stream);
         assert_eq!(settings.credit, 64 << 20);
-        assert_eq!((settings.workers, settings.threads), (2, 4));
+        assert_eq!((settings.workers, settings.processes, settings.threads), (2, 3, 4));
+        assert_eq!((settings.heartbeat.as_secs(), settings.restarts), (5, 1));
         assert_eq!(settings.batch, BatchSize { records: 7, bytes: 1 << 20 });
         assert_eq!(settings.part, PartSize { records: 100, bytes: 2 << 20 });
         assert_eq!((settings.commit.parts, settings.commit.bytes), (3, 5 << 20));

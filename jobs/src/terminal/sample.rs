@@ -55,6 +55,8 @@ pub(super) fn complete() -> Report {
         dead_letter_examples: vec![
             "decode: broken.png: the file ends in the middle of a chunk".into(),
         ],
+        processes: 1,
+        restarts: 0,
         cpu_seconds: 10.4,
         peak_rss: 210 << 20,
     }

@@ -4,7 +4,6 @@
 //! decodes is still in the cache when the next one reads it, and only a slice is held decoded at a time.
 //! A panic is caught here: the slice is run again record by record, and the record that panics is refused.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -13,6 +12,7 @@ use arrow::compute::concat_batches;
 use rayon::prelude::*;
 
 use crate::operator::{Allocation, Context, Operator, OperatorError, Outcome};
+use crate::panics;
 use crate::record::{RecordId, bytes_of};
 use crate::run::Meter;
 
@@ -120,9 +120,9 @@ impl Invocation {
         allocation: &Allocation,
     ) -> Result<Result<Verdict, Failure>, (usize, RecordBatch, String)> {
         let at = std::cell::RefCell::new((0, slice.clone()));
-        catch_unwind(AssertUnwindSafe(|| self.through(slice, allocation, &at))).map_err(|panic| {
+        panics::catch(|| self.through(slice, allocation, &at)).map_err(|panic| {
             let (member, input) = at.into_inner();
-            (member, input, message(panic.as_ref()))
+            (member, input, panic)
         })
     }
 
@@ -198,11 +198,4 @@ impl Invocation {
     fn failure(&self, member: usize, record: Option<RecordId>, error: OperatorError) -> Failure {
         Failure { operator: self.name(member), record, error }
     }
-}
-
-/// What a panic said.
-pub(crate) fn message(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "no message".to_owned())
 }

@@ -23,12 +23,14 @@ use crate::operator::Allocation;
 mod invocation;
 mod pools;
 
-pub(crate) use invocation::{Failure, Invocation, Member, Refusal, Verdict, message};
+pub(crate) use invocation::{Failure, Invocation, Member, Refusal, Verdict};
 
 use pools::Pools;
 
 /// How often invocations may pass one that does not fit yet.
 const BACKFILL: u32 = 64;
+/// How long the end of an abandoned executor waits for invocations that still run.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What a job learns about its start.
 #[derive(Debug, Clone, Copy)]
@@ -53,6 +55,7 @@ struct Queue {
     threads: usize,
     bytes: usize,
     closed: bool,
+    abandoned: bool,
 }
 
 struct Shared {
@@ -63,7 +66,7 @@ struct Shared {
     bytes: usize,
 }
 
-/// The executor of one process. Dropping it lets queued jobs finish first.
+/// The executor of one process. Dropping it lets queued jobs finish first, unless it was abandoned.
 pub struct Executor {
     shared: Arc<Shared>,
     workers: Vec<std::thread::JoinHandle<()>>,
@@ -73,7 +76,8 @@ impl Executor {
     /// An executor with so many threads, whose invocations take at most `bytes` together.
     pub fn new(threads: usize, bytes: usize) -> Self {
         let threads = threads.max(1);
-        let queue = Queue { pending: VecDeque::new(), threads, bytes, closed: false };
+        let queue =
+            Queue { pending: VecDeque::new(), threads, bytes, closed: false, abandoned: false };
         let shared = Arc::new(Shared {
             queue: Mutex::new(queue),
             changed: Condvar::new(),
@@ -108,6 +112,16 @@ impl Executor {
         self.shared.lock().pending.push_back(pending);
         self.shared.changed.notify_one();
     }
+
+    /// Forgets what is queued. An invocation that never returns does not hold up the end any more.
+    pub fn abandon(&self) {
+        let mut queue = self.shared.lock();
+        queue.abandoned = true;
+        // Dropped outside the lock: a job may own the last handle of something that locks.
+        let forgotten = std::mem::take(&mut queue.pending);
+        drop(queue);
+        drop(forgotten);
+    }
 }
 
 impl Shared {
@@ -121,15 +135,15 @@ impl Shared {
             let granted = Granted { allocation, waited: queued.elapsed() };
             // A job catches its own panics and reports them; what gets here must not take the thread
             // or the allocation with it.
-            let ran = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let ran = crate::panics::catch(|| {
                 if allocation.threads == 1 {
                     job(granted);
                 } else {
                     self.pools.with(allocation.threads, || job(granted));
                 }
-            }));
-            if ran.is_err() {
-                tracing::error!("a job panicked outside its shell");
+            });
+            if let Err(panic) = ran {
+                tracing::error!("a job panicked outside its shell: {panic}");
             }
             let mut queue = self.lock();
             queue.threads += allocation.threads;
@@ -177,12 +191,21 @@ impl Queue {
 
 impl Drop for Executor {
     fn drop(&mut self) {
-        self.shared.lock().closed = true;
+        let mut queue = self.shared.lock();
+        queue.closed = true;
+        let abandoned = queue.abandoned;
+        drop(queue);
         self.shared.changed.notify_all();
         // The last handle may be dropped by a job on one of the executor's own threads.
         let me = std::thread::current().id();
+        let closed = Instant::now();
         for worker in self.workers.drain(..).filter(|worker| worker.thread().id() != me) {
-            let _ = worker.join();
+            while abandoned && !worker.is_finished() && closed.elapsed() < PATIENCE {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            if !abandoned || worker.is_finished() {
+                let _ = worker.join();
+            }
         }
     }
 }

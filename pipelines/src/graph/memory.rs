@@ -28,11 +28,11 @@ pub struct Reserve {
 pub struct Memory {
     /// Memory set aside, by what it is for.
     pub reserves: Vec<Reserve>,
-    /// The rest of the credit: bytes of batches in flight.
+    /// The rest of the credit: bytes of batches in flight, over all processes of the run.
     pub in_flight: usize,
     /// Bytes that an executor thread may decode at once.
     pub slice: usize,
-    /// Executor threads.
+    /// Executor threads of each process.
     pub threads: usize,
     ways: Vec<Option<Way>>,
 }
@@ -69,12 +69,16 @@ pub(super) fn plan(
     dead_letters: Option<&Arc<dyn Sink>>,
 ) -> Result<Memory, PlanErrorKind> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let threads = if settings.threads == 0 { cores } else { settings.threads };
-    let slice = (settings.credit / 4 / threads).clamp(MIB / 4, 16 * MIB);
-    let mut reserves = vec![Reserve { name: "executor threads".into(), bytes: threads * slice }];
+    let processes = settings.processes;
+    let threads = if settings.threads == 0 { (cores / processes).max(1) } else { settings.threads };
+    let slice = (settings.credit / 4 / (threads * processes)).clamp(MIB / 4, 16 * MIB);
+    let executors = threads * processes * slice;
+    let mut reserves = vec![Reserve { name: "executor threads".into(), bytes: executors }];
     for node in nodes {
         let bytes = match &node.work {
-            Work::Sink { sink } => sink.reserve() * node.lanes as usize * settings.workers,
+            Work::Sink { sink } => {
+                sink.reserve() * node.lanes as usize * settings.workers * processes
+            }
             Work::Operator { operator, .. } => operator.keyed().map_or(0, |keyed| keyed.memory()),
             Work::Source { .. } => 0,
         };
@@ -83,7 +87,7 @@ pub(super) fn plan(
         }
     }
     if let Some(sink) = dead_letters {
-        let bytes = sink.reserve() * settings.workers;
+        let bytes = sink.reserve() * settings.workers * processes;
         reserves.push(Reserve { name: crate::log::DEAD_LETTERS.into(), bytes });
     }
     let reserved: usize = reserves.iter().map(|reserve| reserve.bytes).sum();
@@ -95,15 +99,16 @@ pub(super) fn plan(
     let widest = ways.iter().flatten().map(|way| way.0).fold(1.0, f64::max);
     let least = (LEAST_BATCH as f64 * widest).ceil() as usize;
     let in_flight = settings.credit.saturating_sub(reserved);
-    if in_flight < 2 * least {
+    let least_in_flight = 2 * least * processes;
+    if in_flight < least_in_flight {
         return Err(PlanErrorKind::Credit {
             credit: ByteSize(settings.credit as u64).to_string(),
-            needed: ByteSize((reserved + 2 * least) as u64).to_string(),
-            detail: format!("{}, batches {}", detail(), ByteSize(2 * least as u64)),
+            needed: ByteSize((reserved + least_in_flight) as u64).to_string(),
+            detail: format!("{}, batches {}", detail(), ByteSize(least_in_flight as u64)),
         });
     }
     // Enough batches in flight to keep every thread busy while others are read and written.
-    let share = in_flight / (2 * threads + 2);
+    let share = in_flight / processes / (2 * threads + 2);
     let ways = ways
         .into_iter()
         .map(|way| {

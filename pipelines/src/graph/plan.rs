@@ -314,6 +314,11 @@ fn settings_in_range(graph: &Graph, settings: &Settings) -> Result<(), PlanError
         (settings.open_commits == 0, "`open_commits` is at least 1"),
         (settings.snapshot_every == 0, "`snapshot_every` is at least 1"),
         (settings.workers == 0, "`workers` is at least 1"),
+        (settings.processes == 0, "`processes` is at least 1"),
+        (
+            settings.heartbeat < std::time::Duration::from_secs(1),
+            "`heartbeat` is at least 1s, for processes report a few times per second",
+        ),
         (settings.poll.is_zero(), "`poll` is longer than nothing"),
     ];
     match checks.into_iter().find(|(wrong, _)| *wrong) {

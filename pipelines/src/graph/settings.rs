@@ -69,7 +69,9 @@ pub struct Settings {
     pub snapshot_every: u64,
     /// Timely workers per process.
     pub workers: usize,
-    /// Executor threads per process; 0 takes one per core.
+    /// Processes of the run, on this machine. They share the credit.
+    pub processes: usize,
+    /// Executor threads per process; 0 shares out one per core.
     pub threads: usize,
     /// When refused records fail the run.
     pub max_errors: ErrorLimit,
@@ -79,6 +81,10 @@ pub struct Settings {
     pub grace: Duration,
     /// How long nothing may progress while work is in flight before the run is ended.
     pub stall: Duration,
+    /// How long a process of the run may be silent before it counts as lost.
+    pub heartbeat: Duration,
+    /// How often a run of several processes starts again without a new commit in between.
+    pub restarts: u32,
     /// Where the run log stands; by default below the first sink's location.
     pub state: Option<String>,
 }
@@ -98,11 +104,14 @@ impl Default for Settings {
             open_commits: 2,
             snapshot_every: 4,
             workers: 1,
+            processes: 1,
             threads: 0,
             max_errors: ErrorLimit::Unlimited,
             poll: Duration::from_secs(1),
             grace: Duration::from_secs(30),
             stall: Duration::from_secs(300),
+            heartbeat: Duration::from_secs(10),
+            restarts: 3,
             state: None,
         }
     }

@@ -42,6 +42,11 @@ impl Registry {
         Self { store, root: location.clone().join(FOLDER) }
     }
 
+    /// The log of the run with this id.
+    pub fn log(&self, run: &str) -> RunLog {
+        RunLog::new(Arc::clone(&self.store), self.root.clone().join("runs").join(run))
+    }
+
     /// All runs, oldest first.
     ///
     /// # Errors
@@ -92,9 +97,8 @@ impl Registry {
         let mut number = after + 1;
         loop {
             let record = make(number);
-            let root = self.root.clone().join("runs").join(record.run.as_str());
-            let log = RunLog::new(Arc::clone(&self.store), root.clone());
-            let path = root.join("run.json");
+            let log = self.log(&record.run);
+            let path = log.root().clone().join("run.json");
             if log.create(&path, json(&path, &record)?).await? {
                 return Ok((record, log));
             }

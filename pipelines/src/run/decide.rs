@@ -49,7 +49,6 @@ impl Decisions {
     ///
     /// # Errors
     /// When a decision is not there, or not one of its operator's.
-    #[cfg_attr(not(test), expect(dead_code, reason = "processes other than the first call it"))]
     pub(crate) async fn read(plan: &Plan, log: &RunLog) -> Result<Self, RunError> {
         let mut decisions = Self::default();
         for (name, operator) in journaled(plan) {

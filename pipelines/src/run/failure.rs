@@ -1,7 +1,8 @@
 //! Why a run failed, said once.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
@@ -80,9 +81,35 @@ pub enum RunError {
         /// What was being done.
         doing: String,
     },
+    /// A cancelled run took too long to finish what was in flight.
+    #[error(
+        "the stopped run did not finish within {seconds} s{}; what was committed stays; raise `grace` in \
+         `[job]` if that is expected",
+        doing.as_ref().map(|doing| format!("; {doing}")).unwrap_or_default()
+    )]
+    Grace {
+        /// How long it had.
+        seconds: u64,
+        /// What was being done.
+        doing: Option<String>,
+    },
     /// A worker was lost.
     #[error("{0}")]
     Worker(String),
+    /// Processes of the run were lost again and again.
+    #[error(
+        "{lost}; gave up after {restarts} more starts without a new commit; what was committed stays, run it \
+         again to go on"
+    )]
+    Lost {
+        /// The last loss.
+        lost: String,
+        /// Starts since the last commit.
+        restarts: u32,
+    },
+    /// What another process of the run said of its failure.
+    #[error("{0}")]
+    Told(String),
 }
 
 /// Where the first failure of a run is kept; all parts of the run look at it and stop.
@@ -90,6 +117,7 @@ pub enum RunError {
 pub(crate) struct Failures {
     failed: Arc<AtomicBool>,
     first: Arc<Mutex<Option<RunError>>>,
+    since: Arc<OnceLock<Instant>>,
 }
 
 impl Failures {
@@ -99,7 +127,14 @@ impl Failures {
         if first.is_none() {
             *first = Some(error);
         }
+        drop(first);
+        self.since.get_or_init(Instant::now);
         self.failed.store(true, Ordering::Release);
+    }
+
+    /// How long ago the first failure was.
+    pub(crate) fn age(&self) -> Option<Duration> {
+        self.since.get().map(Instant::elapsed)
     }
 
     pub(crate) fn any(&self) -> bool {

@@ -64,12 +64,6 @@ impl Meter {
         self.lag.fetch_sub(1, Relaxed);
     }
 
-    /// A number that changes whenever the node gets on.
-    pub(crate) fn total(&self) -> u64 {
-        let parts = [&self.records_in, &self.records_out, &self.bytes_out, &self.dead_letters];
-        parts.into_iter().fold(0, |sum, part| sum.wrapping_add(part.load(Relaxed)))
-    }
-
     fn progress(&self, node: &PlannedNode) -> NodeProgress {
         let seconds = |micros: &AtomicU64| micros.load(Relaxed) as f64 / 1e6;
         NodeProgress {
@@ -90,6 +84,11 @@ impl Meter {
             lag: self.lag.load(Relaxed),
         }
     }
+}
+
+/// The nodes of a plan, which have done nothing.
+pub(crate) fn nothing(plan: &Plan) -> Vec<NodeProgress> {
+    plan.nodes().iter().map(|node| Meter::default().progress(node)).collect()
 }
 
 /// The meters of all nodes of a plan, in its order.

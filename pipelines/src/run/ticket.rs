@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::{IfExists, RunError};
@@ -11,6 +12,7 @@ use crate::source::Split;
 use crate::store::Location;
 
 /// What a start has decided.
+#[derive(Clone)]
 pub(crate) struct Ticket {
     pub(crate) record: RunRecord,
     pub(crate) log: RunLog,
@@ -25,6 +27,36 @@ impl Ticket {
     pub(crate) fn complete(&self) -> bool {
         self.commits.last().is_some_and(|commit| commit.last)
     }
+
+    /// The ticket of the next start of this run, after the loss of a process.
+    pub(crate) async fn renew(&mut self) -> Result<(), RunError> {
+        self.generation = self.log.next_generation().await?;
+        self.commits = self.log.commits().await?;
+        Ok(())
+    }
+
+    /// The ticket for another process of the run.
+    pub(crate) fn written(&self) -> Written {
+        let Self { record, log: _, generation, commits, listing } = self.clone();
+        Written { record, generation, commits, listing }
+    }
+
+    /// The ticket that another process of the run took.
+    pub(crate) fn read(plan: &Plan, written: Written) -> Result<Self, RunError> {
+        let Written { record, generation, commits, listing } = written;
+        let location = state(plan)?;
+        let log = Registry::new(Arc::clone(&location.store), &location.path).log(&record.run);
+        Ok(Self { record, log, generation, commits, listing })
+    }
+}
+
+/// A [`Ticket`] as it travels between processes.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Written {
+    record: RunRecord,
+    generation: u64,
+    commits: Vec<Commit>,
+    listing: Vec<Option<Vec<Arc<Split>>>>,
 }
 
 /// Looks at the destination and decides, as [`IfExists`] says, which run to execute.

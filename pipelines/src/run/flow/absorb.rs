@@ -62,7 +62,8 @@ pub(super) fn absorb<'scope>(
     let (to_task, from_operator) = mpsc::unbounded_channel();
     let (to_operator, mut from_task) = mpsc::unbounded_channel();
     let shards = Shards::new(node, scope.index(), scope.peers(), shared);
-    shared.runtime.spawn(shards.run(from_operator, to_operator, waker.clone()));
+    let what = format!("operator `{}`", shared.name(node));
+    shared.spawn(what, waker.clone(), shards.run(from_operator, to_operator, waker.clone()));
     let every = shared.plan.settings().snapshot_every;
 
     builder.build(move |_| {

@@ -111,8 +111,7 @@ impl Shared {
         let watch = self.running.begin(name, None);
         self.executor.submit(Allocation { threads: 1, bytes: 0 }, move |_| {
             let _watch = watch;
-            let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
-            let _ = send.send(result.map_err(|panic| crate::executor::message(panic.as_ref())));
+            let _ = send.send(crate::panics::catch(work));
         });
         let failed = |error| RunError::Operator { node: name.to_owned(), record: None, error };
         match receive.await {
@@ -120,6 +119,22 @@ impl Shared {
             Ok(Err(panic)) => Err(failed(format!("the operator panicked: {panic}"))),
             Err(_) => Err(failed("the executor was shut down".to_owned())),
         }
+    }
+
+    /// Runs a task on the I/O threads. A panic in it fails the run, which would wait for it for ever.
+    pub(crate) fn spawn(
+        self: &Arc<Self>,
+        what: String,
+        waker: Waker,
+        task: impl Future<Output = ()> + Send + 'static,
+    ) {
+        let failures = self.failures.clone();
+        self.runtime.spawn(async move {
+            if let Err(panic) = crate::panics::catch_in(task).await {
+                failures.report(RunError::Worker(format!("{what} panicked: {panic}")));
+                waker.wake();
+            }
+        });
     }
 
     pub(crate) fn example(&self) -> Option<String> {

@@ -48,12 +48,8 @@ pub(super) fn committer<'scope>(
     let (send, from_operator) = mpsc::unbounded_channel();
     let (to_operator, mut receive) = mpsc::unbounded_channel();
     if let Some(task) = task {
-        shared.runtime.spawn(task.run(
-            from_operator,
-            to_operator,
-            waker.clone(),
-            Arc::clone(shared),
-        ));
+        let task = task.run(from_operator, to_operator, waker.clone(), Arc::clone(shared));
+        shared.spawn("the committer".to_owned(), waker.clone(), task);
     }
 
     // Every worker snapshots each operator with state.

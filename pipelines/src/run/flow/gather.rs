@@ -72,7 +72,8 @@ pub(super) fn gather<'scope>(
         output: to_operator,
         waker: waker.clone(),
     };
-    shared.runtime.spawn(task.run(from_operator));
+    let what = format!("operator `{}`", shared.name(node));
+    shared.spawn(what, waker.clone(), task.run(from_operator));
 
     builder.build(move |_| {
         // Only its capabilities matter.

@@ -42,7 +42,8 @@ pub(super) fn reader<'scope>(
     let (to_task, from_operator) = mpsc::unbounded_channel();
     let (to_operator, mut from_task) = mpsc::channel(4);
     let task = Task::new(node, shared, to_operator, waker.clone());
-    shared.runtime.spawn(task.run(from_operator));
+    let what = format!("source `{}`", shared.name(node));
+    shared.spawn(what, waker.clone(), task.run(from_operator));
     waker.attach(scope.worker().sync_activator_for(builder.operator_info().address.to_vec()));
 
     builder.build(move |_| {

@@ -82,13 +82,11 @@ pub(super) fn route<'scope>(
                     shared.executor.submit(Allocation { threads: 1, bytes: 0 }, move |_| {
                         let record = RecordId::of_row(&batch.records, 0);
                         let _watch = running.begin(&name, record);
-                        let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                        let result = crate::panics::catch(|| {
                             split(operator.as_ref(), input_number, &batch.records, peers)
-                        }));
-                        let result = match caught {
-                            Ok(result) => result.map_err(|error| error.to_string()),
-                            Err(panic) => Err(crate::executor::message(panic.as_ref())),
-                        };
+                        });
+                        let result =
+                            result.and_then(|result| result.map_err(|error| error.to_string()));
                         let record = record.map(|id| id.to_string());
                         let result = result.map_err(|error| RunError::Operator {
                             node: name,

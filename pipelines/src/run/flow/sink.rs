@@ -77,7 +77,8 @@ pub(super) fn sink<'scope>(
                             output: send.clone(),
                             waker: waker.clone(),
                         };
-                        shared.runtime.spawn(lane.run(from_operator));
+                        let what = format!("sink `{}`", writing.name);
+                        shared.spawn(what, waker.clone(), lane.run(from_operator));
                         to_lane
                     });
                     writing.meter.arrived();
