@@ -22,8 +22,16 @@ pub(crate) struct Resume {
     pub(crate) first_epoch: u64,
     /// How many commits are before it.
     before: usize,
-    /// The snapshot to restore: commit, its generation, and the virtual shards of each operator.
-    snapshot: Option<((u64, u64), Vec<(String, u32)>)>,
+    snapshot: Option<Snapshot>,
+}
+
+/// The snapshot to restore.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Snapshot {
+    /// Its commit, and the generation that made it.
+    commit: (u64, u64),
+    /// Operators and their virtual shards that were not empty.
+    shards: Vec<(String, u32)>,
 }
 
 /// The commits that name snapshots, oldest first.
@@ -48,7 +56,7 @@ impl Resume {
             let shards = commit.snapshots.iter().flat_map(|(operator, shards)| {
                 shards.iter().map(|shard| (operator.clone(), *shard))
             });
-            ((commit.number, commit.generation), shards.collect())
+            Snapshot { commit: (commit.number, commit.generation), shards: shards.collect() }
         });
         Self { first_epoch: end(before), before, snapshot }
     }
@@ -68,7 +76,7 @@ impl Resume {
     /// # Errors
     /// When an object of it is missing: a fresh start in its place would lose state silently.
     pub(crate) async fn load(&self, plan: &Plan, log: &RunLog) -> Result<Restored, RunError> {
-        let Some((commit, shards)) = &self.snapshot else { return Ok(Restored::default()) };
+        let Some(Snapshot { commit, shards }) = &self.snapshot else { return Ok(Restored::default()) };
         let read = shards.iter().filter_map(|(operator, shard)| {
             let node = plan.nodes().iter().position(|node| node.name == *operator)?;
             Some(async move {
