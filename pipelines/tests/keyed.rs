@@ -57,7 +57,7 @@ fn shards_are_equal_for_any_workers_and_batches() {
     assert_eq!(refused, loud + 2, "loud words, and one in doubt at each operator");
     for (workers, batch) in [(2, 64), (4, 64), (1, 7), (3, 1000)] {
         let (other, _) = run_all(workers, batch);
-        assert_eq!(shards(other.path(), "out"), out, "{workers} workers, batches of {batch}");
+        assert!(shards(other.path(), "out") == out, "{workers} workers, batches of {batch}");
         assert_eq!(shards(other.path(), DEAD_LETTERS), dead);
     }
 }
@@ -71,9 +71,8 @@ fn a_resumed_run_restores_state_with_any_workers() {
         // The source stalls in the middle of commit `stop`; the run is dropped there.
         let mut words = Words::new(some_words(1000));
         words.stuck = Some((stop * 100 + 60, Arc::clone(&stuck)));
-        let plan_of = |words, workers| {
-            plan(graph(folder.path(), words), Settings { workers, ..settings() })
-        };
+        let plan_of =
+            |words, workers| plan(graph(folder.path(), words), Settings { workers, ..settings() });
         let run = start(&plan_of(words, 1 + stop % 3)).unwrap();
         while run.progress().commits < stop as u64 {
             assert!(!run.is_finished(), "ended early: {:?}", run.wait().err());
@@ -89,7 +88,7 @@ fn a_resumed_run_restores_state_with_any_workers() {
         assert_eq!(report.resumed, stop > 0);
         for sink in ["out", DEAD_LETTERS] {
             let (is, should) = (shards(folder.path(), sink), shards(whole.path(), sink));
-            assert_eq!(is, should, "{sink} after a stop in commit {stop}");
+            assert!(is == should, "{sink} differs after a stop in commit {stop}");
         }
     }
 }
@@ -139,7 +138,7 @@ fn a_missing_snapshot_is_no_fresh_start() {
     let lost = std::fs::read_dir(&state).unwrap().next().unwrap().unwrap().path();
     std::fs::remove_file(&lost).unwrap();
     let again = plan(graph(folder.path(), Words::new(some_words(1000))), settings());
-    let error = start(&again).map(|_| ()).unwrap_err().to_string();
+    let error = start(&again).unwrap().wait().unwrap_err().to_string();
     assert!(error.contains("snapshots/00000003-g000001/first"), "{error}");
     assert!(error.contains("is missing"), "{error}");
 }

@@ -153,7 +153,11 @@ impl Table {
             assert_eq!(commit.number, number as u64, "commits of {}", run.id);
             assert_eq!(commit.epochs.start, epoch, "epochs of commit {number}");
             epoch = commit.epochs.end;
-            assert_eq!(commit.last, number + 1 == run.commits.len(), "commit {number} ends the run");
+            assert_eq!(
+                commit.last,
+                number + 1 == run.commits.len(),
+                "commit {number} ends the run"
+            );
         }
         let mut named = BTreeSet::new();
         for shard in self.shards(sink) {

@@ -80,9 +80,9 @@ impl Cursor {
         Ok(Some((Cut { source, epoch, from, to, records, bytes, added: Vec::new() }, ranges)))
     }
 
-    /// Whether this recorded cut of `epoch` begins where the cursor stands.
-    pub(crate) fn is_at(&self, cut: &Cut, epoch: u64) -> bool {
-        cut.source == self.name && cut.epoch == epoch && cut.from == self.place
+    /// The source's name in the job.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
     }
 
     /// The ranges of a recorded cut, which must be cut the same again.
@@ -90,18 +90,19 @@ impl Cursor {
         &mut self,
         recorded: &Cut,
         size: PartSize,
-    ) -> Result<Option<Vec<SplitRange>>, RunError> {
-        let Some((cut, ranges)) = self.cut(recorded.epoch, size).await? else { return Ok(None) };
-        if cut == *recorded {
-            return Ok(Some(ranges));
+    ) -> Result<Vec<SplitRange>, RunError> {
+        match self.cut(recorded.epoch, size).await? {
+            Some((cut, ranges)) if cut == *recorded => Ok(ranges),
+            _ => {
+                let message = format!(
+                    "the data has changed since epoch {} was committed, so the state of operators cannot \
+                     be rebuilt from it; restore it, or start anew with `if_exists = \"overwrite\"`",
+                    recorded.epoch
+                );
+                let location = recorded.to.name.clone();
+                Err(failed(&self.name, crate::source::SourceError::Format { location, message }))
+            }
         }
-        let message = format!(
-            "its data has changed since epoch {} was committed, so the state of operators cannot be \
-             rebuilt from it; restore the data, or start anew with `if_exists = \"overwrite\"`",
-            recorded.epoch
-        );
-        let location = recorded.to.name.clone();
-        Err(failed(&self.name, crate::source::SourceError::Format { location, message }))
     }
 
     /// Whether records are left. Looks one mark ahead, and opens the next split when one has ended.

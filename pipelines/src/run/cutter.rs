@@ -72,6 +72,8 @@ pub(crate) struct Cutter {
     pub(crate) measured: Arc<Measured>,
     pub(crate) output: mpsc::UnboundedSender<Cutting>,
     pub(crate) waker: Waker,
+    /// Which of them feed operators with state; their cursors stand at the newest snapshot.
+    pub(crate) feeds_state: Vec<bool>,
     /// In a plan with state, the epoch that all operators with state have reached.
     pub(crate) passed: Option<watch::Receiver<u64>>,
     /// Commits since the newest snapshot, whose epochs are emitted once more to rebuild the state.
@@ -164,25 +166,24 @@ impl Cutter {
         }
     }
 
-    /// Emits the parts of a commit that was made before, for the state of operators. Only sources that feed
-    /// state have a cursor that stands there.
+    /// Emits the parts of a commit that was made before, for the state of operators.
     async fn again(&mut self, commit: &Commit) -> Result<(), RunError> {
         for epoch in commit.epochs.clone() {
             self.keep_close(epoch).await;
             if self.cancelled.load(Ordering::Relaxed) {
                 return Ok(());
             }
-            for source in 0..self.cursors.len() {
-                let both = self.cursors.get_mut(source).zip(self.parts.get(source).copied());
-                let Some((cursor, part)) = both else { continue };
-                let recorded = commit.cuts.iter().find(|cut| cursor.is_at(cut, epoch));
-                let Some(recorded) = recorded else { continue };
-                let Some(ranges) = cursor.cut_again(recorded, part).await? else { continue };
+            for (source, cursor) in self.cursors.iter_mut().enumerate() {
+                let recorded = commit
+                    .cuts
+                    .iter()
+                    .find(|cut| cut.epoch == epoch && cut.source == cursor.name());
+                let part = self.parts.get(source).zip(self.feeds_state.get(source));
+                let (Some(recorded), Some((part, true))) = (recorded, part) else { continue };
+                let ranges = cursor.cut_again(recorded, *part).await?;
                 let route = epoch + source as u64;
-                self.emit(Cutting::Part(
-                    source,
-                    Part { commit: commit.number, epoch, ranges, route },
-                ));
+                let part = Part { commit: commit.number, epoch, ranges, route };
+                let _ = self.output.send(Cutting::Part(source, part));
             }
             self.emit(Cutting::Advance(epoch + 1));
         }

@@ -21,7 +21,7 @@ use super::cutter::{Cutter, Cutting, Measured};
 use super::decide::{self, Decisions};
 use super::failure::Failures;
 use super::flow::{self, CommitTask, Shared, Target, Waker};
-use super::restore::{self, Restored, Resume};
+use super::restore::{self, Resume};
 use super::running::Running;
 use super::ticket::Ticket;
 use super::{RunError, meter, usage};
@@ -70,16 +70,14 @@ pub(crate) struct Process {
 
 impl Process {
     /// Makes ready what this process needs: decisions, which the `first` process of the run takes and the
-    /// others read, and state.
+    /// others read.
     pub(crate) fn new(
         plan: Arc<Plan>,
         ticket: &Ticket,
         first: bool,
         runtime: &Handle,
     ) -> Result<Self, RunError> {
-        let resume = Resume::of(&plan, &ticket.commits);
-        let mut shared = shared(plan, ticket, &resume, runtime);
-        shared.restored = runtime.block_on(resume.load(&shared.plan, &ticket.log))?;
+        let mut shared = shared(plan, ticket, runtime);
         shared.decisions = runtime.block_on(async {
             if first {
                 decide::decide(&shared, ticket).await
@@ -116,10 +114,13 @@ impl Process {
         let waker = Waker::new();
         let (output, cutting) = mpsc::unbounded_channel();
         let settings = shared.plan.settings();
-        let resume = Resume::of(&shared.plan, &ticket.commits);
+        let resume = &shared.resume;
         let cutter = Cutter {
-            cursors: cursors(&shared.plan, ticket, &resume),
+            cursors: cursors(&shared.plan, ticket, resume),
             parts: source_nodes(&shared.plan).map(|node| shared.plan.part(node)).collect(),
+            feeds_state: source_nodes(&shared.plan)
+                .map(|node| shared.plan.feeds_state(node))
+                .collect(),
             passed: shared.plan.keyed().next().map(|_| shared.passed.subscribe()),
             replay: resume.replay(&ticket.commits).to_vec(),
             commit: settings.commit,
@@ -227,7 +228,8 @@ fn bytes_total(plan: &Plan, ticket: &Ticket) -> Option<u64> {
     once.then(|| ticket.listing.iter().flatten().flatten().map(|split| split.bytes).sum())
 }
 
-fn shared(plan: Arc<Plan>, ticket: &Ticket, resume: &Resume, runtime: &Handle) -> Shared {
+fn shared(plan: Arc<Plan>, ticket: &Ticket, runtime: &Handle) -> Shared {
+    let resume = Resume::of(&plan, &ticket.commits);
     let failures = Failures::default();
     let memory = plan.memory();
     let slices = memory.threads * memory.slice;
@@ -236,11 +238,10 @@ fn shared(plan: Arc<Plan>, ticket: &Ticket, resume: &Resume, runtime: &Handle) -
         run: ticket.record.run.clone(),
         log: ticket.log.clone(),
         generation: ticket.generation,
-        first_epoch: resume.first_epoch,
         first_commit: ticket.commits.len() as u64,
-        restored: Restored::default(),
-        decisions: Decisions::default(),
         passed: watch::Sender::new(resume.first_epoch),
+        resume,
+        decisions: Decisions::default(),
         meters: plan.nodes().iter().map(|_| Arc::default()).collect(),
         credit: Credit::new(memory.in_flight / plan.settings().processes),
         executor: Arc::new(Executor::new(memory.threads, slices.max(declared.unwrap_or(0)))),

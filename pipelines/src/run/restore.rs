@@ -3,17 +3,10 @@
 //! State comes from the newest snapshot that a commit names; the epochs committed since are replayed through
 //! the operators, and what they make of them is thrown away, because it is durable already.
 
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::collections::BTreeMap;
 
-use futures::{StreamExt, TryStreamExt};
-
-use super::RunError;
 use crate::graph::Plan;
-use crate::log::{Commit, RunLog};
-
-/// Objects that are read at the same time.
-const GETS: usize = 16;
+use crate::log::Commit;
 
 /// How far back a resumed run begins.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,8 +23,8 @@ pub(crate) struct Resume {
 struct Snapshot {
     /// Its commit, and the generation that made it.
     commit: (u64, u64),
-    /// Operators and their virtual shards that were not empty.
-    shards: Vec<(String, u32)>,
+    /// Virtual shards that were not empty, by operator.
+    shards: BTreeMap<String, Vec<u32>>,
 }
 
 /// The commits that name snapshots, oldest first.
@@ -52,11 +45,9 @@ impl Resume {
         }
         let newest = commits.iter().rposition(|commit| !commit.snapshots.is_empty());
         let before = newest.map_or(0, |at| at + 1);
-        let snapshot = newest.and_then(|at| commits.get(at)).map(|commit| {
-            let shards = commit.snapshots.iter().flat_map(|(operator, shards)| {
-                shards.iter().map(|shard| (operator.clone(), *shard))
-            });
-            Snapshot { commit: (commit.number, commit.generation), shards: shards.collect() }
+        let snapshot = newest.and_then(|at| commits.get(at)).map(|commit| Snapshot {
+            commit: (commit.number, commit.generation),
+            shards: commit.snapshots.clone(),
         });
         Self { first_epoch: end(before), before, snapshot }
     }
@@ -71,36 +62,10 @@ impl Resume {
         commits.get(self.before..).unwrap_or_default()
     }
 
-    /// Reads the snapshot.
-    ///
-    /// # Errors
-    /// When an object of it is missing: a fresh start in its place would lose state silently.
-    pub(crate) async fn load(&self, plan: &Plan, log: &RunLog) -> Result<Restored, RunError> {
-        let Some(Snapshot { commit, shards }) = &self.snapshot else { return Ok(Restored::default()) };
-        let read = shards.iter().filter_map(|(operator, shard)| {
-            let node = plan.nodes().iter().position(|node| node.name == *operator)?;
-            Some(async move {
-                let state = log.snapshot(*commit, operator, *shard).await?;
-                Ok::<_, RunError>(((node, u8::try_from(*shard).unwrap_or(u8::MAX)), state.to_vec()))
-            })
-        });
-        let states: HashMap<_, _> = futures::stream::iter(read.collect::<Vec<_>>())
-            .buffer_unordered(GETS)
-            .try_collect()
-            .await?;
-        Ok(Restored { states: Mutex::new(states) })
-    }
-}
-
-/// State as of a snapshot, until each worker has taken what it owns.
-#[derive(Debug, Default)]
-pub(crate) struct Restored {
-    states: Mutex<HashMap<(usize, u8), Vec<u8>>>,
-}
-
-impl Restored {
-    /// The state of a virtual shard of the operator at `node`.
-    pub(crate) fn take(&self, node: usize, shard: u8) -> Option<Vec<u8>> {
-        self.states.lock().unwrap_or_else(PoisonError::into_inner).remove(&(node, shard))
+    /// The snapshot's commit and generation, and which virtual shards of an operator it holds.
+    pub(crate) fn snapshot(&self, operator: &str) -> Option<((u64, u64), &[u32])> {
+        let snapshot = self.snapshot.as_ref()?;
+        let shards = snapshot.shards.get(operator).map(Vec::as_slice).unwrap_or_default();
+        Some((snapshot.commit, shards))
     }
 }

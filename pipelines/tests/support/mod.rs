@@ -1,6 +1,6 @@
 //! A source of made-up rows, a sink of text files and an operator with state, small enough to reason about.
 
-#![allow(dead_code, reason = "each test file uses a part")]
+#![allow(dead_code, unreachable_pub, reason = "each test file uses a part")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "tests")]
 
 use std::collections::{BTreeMap, HashMap};
@@ -21,7 +21,7 @@ use anabranch_pipelines::source::{
     SplitRange,
 };
 use anabranch_pipelines::store::Location;
-use arrow::array::{Array, AsArray, Int64Array, RecordBatch, StringArray, UInt64Array};
+use arrow::array::{AsArray, Int64Array, RecordBatch, StringArray, UInt64Array};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use async_trait::async_trait;
@@ -85,10 +85,8 @@ impl Source for Words {
             let first = split.name.parse::<usize>().unwrap() * self.per_split;
             rows.extend((range.start..range.end).map(|at| first + at as usize));
         }
-        let rows: Vec<(usize, String, i64)> = rows
-            .into_iter()
-            .map(|at| (at, self.rows[at].0.clone(), self.rows[at].1))
-            .collect();
+        let rows: Vec<(usize, String, i64)> =
+            rows.into_iter().map(|at| (at, self.rows[at].0.clone(), self.rows[at].1)).collect();
         let chunks: Vec<Vec<_>> = rows.chunks(size.records).map(<[_]>::to_vec).collect();
         let stuck = self.stuck.clone();
         let batch = move |rows: Vec<(usize, String, i64)>| {
@@ -136,7 +134,12 @@ impl Operator for Sums {
         Growth::NONE
     }
 
-    fn invoke(&self, _: RecordBatch, _: &Allocation, _: &Context) -> Result<Outcome, OperatorError> {
+    fn invoke(
+        &self,
+        _: RecordBatch,
+        _: &Allocation,
+        _: &Context,
+    ) -> Result<Outcome, OperatorError> {
         unreachable!("an operator with state is fed")
     }
 
@@ -401,8 +404,4 @@ pub fn some_words(rows: usize) -> Vec<(String, i64)> {
             (format!("{mark}word{word}"), at as i64)
         })
         .collect()
-}
-
-pub fn is_null(column: &dyn Array, row: usize) -> bool {
-    column.is_null(row)
 }

@@ -69,7 +69,10 @@ impl Operator for Faulty {
     }
 
     fn output(&self, inputs: &[SchemaRef]) -> Result<SchemaRef, SchemaError> {
-        let input = inputs.first().map(Arc::clone).unwrap_or_else(|| arrow::datatypes::Schema::empty().into());
+        let input = inputs
+            .first()
+            .map(Arc::clone)
+            .unwrap_or_else(|| arrow::datatypes::Schema::empty().into());
         SchemaError::require(&input, KEY)?;
         Ok(input)
     }

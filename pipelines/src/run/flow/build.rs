@@ -31,7 +31,7 @@ use crate::operator::{Allocation, Context, Declared, Growth, Operator};
 use crate::run::cutter::Cutting;
 use crate::run::decide::Decisions;
 use crate::run::failure::Failures;
-use crate::run::restore::Restored;
+use crate::run::restore::Resume;
 use crate::run::running::Running;
 use crate::run::{Meter, RunError};
 use crate::source::Source;
@@ -43,12 +43,10 @@ pub(crate) struct Shared {
     /// Where snapshots go, and which start of the run this is.
     pub(crate) log: RunLog,
     pub(crate) generation: u64,
-    /// The first epoch that is cut, and the first commit that is not made; an earlier epoch is replayed
-    /// for the state of operators, and its output is durable already.
-    pub(crate) first_epoch: u64,
+    /// From where on sources are cut, and the state there.
+    pub(crate) resume: Resume,
+    /// The first commit to make. Epochs of earlier ones are replayed for the state of operators.
     pub(crate) first_commit: u64,
-    /// State as of the newest snapshot.
-    pub(crate) restored: Restored,
     pub(crate) decisions: Decisions,
     /// Epochs before this one have passed every operator with state.
     pub(crate) passed: tokio::sync::watch::Sender<u64>,
@@ -206,7 +204,8 @@ pub(crate) fn build(
     let is_source =
         |at: &usize| matches!(plan.nodes().get(*at).map(|n| &n.work), Some(Work::Source { .. }));
     let sources: Vec<usize> = (0..plan.nodes().len()).filter(is_source).collect();
-    let Cuts { parts, ticks, planned } = cuts(scope, sources.len(), shared.first_epoch, cutting);
+    let Cuts { parts, ticks, planned } =
+        cuts(scope, sources.len(), shared.resume.first_epoch, cutting);
     let ticks = ticks.broadcast();
 
     let mut outputs: Vec<Option<Batches<'_>>> = plan.nodes().iter().map(|_| None).collect();

@@ -17,12 +17,12 @@ use super::stage::refusals;
 use super::{Shared, Waker};
 use crate::executor::Refusal;
 use crate::graph::passage;
-use crate::operator::{Operator, OperatorError, Shard, VIRTUAL_SHARDS, Yield};
+use crate::operator::{Operator, OperatorError, Shard, Yield};
 use crate::record::bytes_of;
 use crate::run::RunError;
 
-/// Snapshots that are written at the same time.
-const PUTS: usize = 8;
+/// Objects of a snapshot that are written or read at the same time.
+const TRANSFERS: usize = 8;
 
 /// What the operator asks for, in order.
 pub(super) enum Task {
@@ -95,22 +95,31 @@ impl Shards {
         }
     }
 
-    /// Takes this worker's part of the newest snapshot.
+    /// Reads this worker's part of the newest snapshot. One that is missing fails the run: a fresh start in
+    /// its place would lose state silently.
     async fn restore(&mut self) -> Result<(), RunError> {
-        let mine: Vec<(u8, Vec<u8>)> = (0..VIRTUAL_SHARDS as usize)
-            .filter(|shard| shard % self.peers == self.worker)
-            .filter_map(|shard| u8::try_from(shard).ok())
-            .filter_map(|shard| Some((shard, self.shared.restored.take(self.node, shard)?)))
-            .collect();
-        if mine.is_empty() {
-            return Ok(());
-        }
+        let (shared, name) = (Arc::clone(&self.shared), self.shared.name(self.node).to_owned());
+        let Some((commit, shards)) = shared.resume.snapshot(&name) else { return Ok(()) };
+        let (peers, worker) = (self.peers, self.worker);
+        let mine: Vec<u32> =
+            shards.iter().copied().filter(|shard| *shard as usize % peers == worker).collect();
+        let states: Vec<(u8, bytes::Bytes)> = futures::stream::iter(mine)
+            .map(|shard| {
+                let (log, name) = (&shared.log, &name);
+                async move {
+                    let state = log.snapshot(commit, name, shard).await?;
+                    Ok::<_, RunError>((u8::try_from(shard).unwrap_or(u8::MAX), state))
+                }
+            })
+            .buffer_unordered(TRANSFERS)
+            .try_collect()
+            .await?;
         let inputs = self.inputs.clone();
-        self.compute(move |operator, states| {
-            for (number, state) in mine {
+        self.compute(move |operator, all| {
+            for (number, state) in states {
                 let mut shard = keyed(operator)?.shard(&inputs)?;
                 shard.restore(&state)?;
-                states.insert(number, shard);
+                all.insert(number, shard);
             }
             Ok(())
         })
@@ -202,7 +211,7 @@ impl Shards {
         let (log, generation) = (&self.shared.log, self.shared.generation);
         futures::stream::iter(written)
             .map(|(number, bytes)| log.put_snapshot((commit, generation), &operator, number, bytes))
-            .buffer_unordered(PUTS)
+            .buffer_unordered(TRANSFERS)
             .try_collect::<()>()
             .await?;
         Ok(Snapped { commit, operator, shards })
