@@ -15,6 +15,12 @@ pub struct Progress {
     pub records_total: Option<u64>,
     /// Bytes that the sources hold, once that is known.
     pub bytes_total: Option<u64>,
+    /// In a stream, splits that were found and are not cut into parts yet: its lag.
+    #[serde(default)]
+    pub waiting_splits: u64,
+    /// The bytes of these splits.
+    #[serde(default)]
+    pub waiting_bytes: u64,
     /// Bytes of the credit that are in flight.
     pub credit_used: u64,
     /// Bytes of the credit.
@@ -87,6 +93,8 @@ impl Progress {
         self.commits = self.commits.max(other.commits);
         self.records_total = self.records_total.or(other.records_total);
         self.bytes_total = self.bytes_total.or(other.bytes_total);
+        self.waiting_splits += other.waiting_splits;
+        self.waiting_bytes += other.waiting_bytes;
         self.credit_used += other.credit_used;
         self.credit += other.credit;
         self.seconds = self.seconds.max(other.seconds);

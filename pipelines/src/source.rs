@@ -166,13 +166,20 @@ pub trait Source: Send + Sync + 'static {
     /// What this source can do.
     fn abilities(&self) -> Abilities;
 
+    /// Whether whatever is listed is whole, as an object in a store is. A local file may still be written, so
+    /// a stream waits until two listings in a row agree about it.
+    fn whole(&self) -> bool {
+        false
+    }
+
     /// The schema of every batch, its first column being [`KEY`](crate::record::KEY). May look into the data.
     ///
     /// # Errors
     /// When the data is missing or not of this format.
     async fn schema(&self) -> Result<SchemaRef, SourceError>;
 
-    /// All splits in source order. In a stream this is called again and may find more.
+    /// All splits in source order. In a stream this is called again and may find more; splits are never
+    /// changed once they are whole, and may be deleted once they are committed.
     ///
     /// # Errors
     /// When the listing fails.

@@ -64,8 +64,12 @@ impl Plan {
     ///
     /// # Errors
     /// The first thing that makes the graph impossible, with the node at fault.
-    pub async fn new(graph: Graph, settings: Settings) -> Result<Arc<Self>, PlanError> {
+    pub async fn new(graph: Graph, mut settings: Settings) -> Result<Arc<Self>, PlanError> {
         let order = check::order(&graph)?;
+        if settings.mode == Mode::Stream {
+            // What a stream has committed may be deleted at the source, so its state cannot be rebuilt.
+            settings.snapshot_every = 1;
+        }
         settings_in_range(&graph, &settings)?;
         let mut nodes: Vec<PlannedNode> = Vec::with_capacity(order.len());
         for at in order {

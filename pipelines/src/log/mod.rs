@@ -6,6 +6,7 @@
 //! | --- | --- |
 //! | `run.json` | the [`RunRecord`]: which plan and listing this run executes |
 //! | `generations/000001.json` | one per start of the run: fences writers of older generations |
+//! | `cuts/000000000000.json` | of a stream: an [`Epoch`] whose commit is not durable yet |
 //! | `commits/00000000.json` | a [`Commit`]: cuts, decisions, snapshots, every sink's shards |
 //! | `decisions/OPERATOR` | bytes of a journaled decision, named by hash in commit 0 |
 //! | `snapshots/COMMIT-gGENERATION/OPERATOR/SHARD` | state of one virtual shard at a commit |
@@ -19,8 +20,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::sink::Shard;
 
+mod epochs;
 mod registry;
 mod run_log;
+
+pub use epochs::{Epoch, StreamPart};
 
 pub(crate) use registry::ordinal;
 pub use registry::{Existing, Registry};

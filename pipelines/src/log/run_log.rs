@@ -17,7 +17,7 @@ use super::Commit;
 #[non_exhaustive]
 pub enum LogError {
     /// The store failed, after retries.
-    #[error("run log {path}: {source}")]
+    #[error("run log {path}: {}", crate::store::explain(source))]
     Store {
         /// The object.
         path: String,
@@ -78,6 +78,10 @@ impl RunLog {
     /// Where the log stands in its store.
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    pub(super) fn store(&self) -> &dyn ObjectStore {
+        self.store.as_ref()
     }
 
     /// All commits, in order.
@@ -276,7 +280,7 @@ impl RunLog {
         found.bytes().await.map(Some).map_err(|source| self.error(path, source))
     }
 
-    fn error(&self, path: &Path, source: object_store::Error) -> LogError {
+    pub(super) fn error(&self, path: &Path, source: object_store::Error) -> LogError {
         LogError::Store { path: path.to_string(), source }
     }
 }
@@ -287,6 +291,6 @@ pub(super) fn json(path: &Path, value: &impl Serialize) -> Result<Bytes, LogErro
         .map_err(|e| LogError::Damaged { path: path.to_string(), message: e.to_string() })
 }
 
-fn number(path: &Path) -> Option<u64> {
+pub(super) fn number(path: &Path) -> Option<u64> {
     path.filename()?.split('.').next()?.parse().ok()
 }

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use futures::StreamExt;
 
 use super::RunError;
+use super::growth::Growth;
 use crate::graph::PartSize;
-use crate::log::{Commit, Cut, Place};
-use crate::source::{Mark, Marks, Order, Source, Split, SplitRange};
+use crate::log::{Commit, Cut, Place, StreamPart};
+use crate::source::{Mark, Marks, Order, Source, SourceError, Split, SplitRange};
 
 /// A position in the measured records of a source, in its order.
 pub(crate) struct Cursor {
@@ -22,6 +23,8 @@ pub(crate) struct Cursor {
     place: Place,
     marks: Option<Marks>,
     next: Option<(usize, Mark)>,
+    /// In a stream, what is known of a listing that grows.
+    growth: Option<Growth>,
 }
 
 impl Cursor {
@@ -46,6 +49,7 @@ impl Cursor {
             place: last.unwrap_or_else(start),
             marks: None,
             next: None,
+            growth: None,
         }
     }
 
@@ -77,7 +81,11 @@ impl Cursor {
             }
         }
         let (source, to) = (self.name.clone(), self.place.clone());
-        Ok(Some((Cut { source, epoch, from, to, records, bytes, added: Vec::new() }, ranges)))
+        let added = match &mut self.growth {
+            Some(growth) => growth.record(&self.splits),
+            None => Vec::new(),
+        };
+        Ok(Some((Cut { source, epoch, from, to, records, bytes, added }, ranges)))
     }
 
     /// The source's name in the job.
@@ -105,6 +113,58 @@ impl Cursor {
         }
     }
 
+    /// From now on the listing grows. What is in it so far is known to the run log.
+    pub(crate) fn grow(&mut self) {
+        self.growth = Some(Growth::from(self.splits.as_slice()));
+    }
+
+    /// Lists the source again and appends what is new.
+    pub(crate) async fn discover(&mut self) -> Result<(), RunError> {
+        let Some(growth) = &mut self.growth else { return Ok(()) };
+        let listed = match self.source.splits().await {
+            Ok(listed) => listed,
+            Err(SourceError::Nothing { .. }) => Vec::new(),
+            Err(error) => return Err(failed(&self.name, error)),
+        };
+        let found = growth.look(&self.name, &self.splits, listed, self.source.whole());
+        self.splits.extend(found.into_iter().map(Arc::new));
+        Ok(())
+    }
+
+    /// Splits and bytes that were found and are not cut.
+    pub(crate) fn waiting(&self) -> (u64, u64) {
+        let left = self.splits.get(self.place.split as usize..).unwrap_or_default();
+        let found = left.iter().fold((0, 0), |sum, split| (sum.0 + 1, sum.1 + split.bytes));
+        let unsettled = self.growth.as_ref().map_or((0, 0), Growth::unsettled);
+        (found.0 + unsettled.0, found.1 + unsettled.1)
+    }
+
+    /// The ranges of a stream's part as the run log names them.
+    pub(crate) fn part(&self, cut: Cut, ranges: &[SplitRange]) -> StreamPart {
+        let ordinal = |split: &Split| self.growth.as_ref().and_then(|g| g.ordinal(&split.name));
+        let range = |r: &SplitRange| (ordinal(&r.split).unwrap_or(0), r.range.start, r.range.end);
+        StreamPart { cut, ranges: ranges.iter().map(range).collect() }
+    }
+
+    /// Moves past a part that the run log names, and gives what it reads. The data is not looked at: it may
+    /// have gone since.
+    pub(crate) fn pass(&mut self, part: &StreamPart) -> Vec<SplitRange> {
+        self.splits.extend(part.cut.added.iter().cloned().map(Arc::new));
+        self.grow();
+        self.place = part.cut.to.clone();
+        (self.marks, self.next) = (None, None);
+        let range = |&(split, from, to): &(u64, u64, u64)| {
+            let split = Arc::clone(self.splits.get(split as usize)?);
+            Some(SplitRange { split, range: from..to })
+        };
+        part.ranges.iter().filter_map(range).collect()
+    }
+
+    /// The source's name.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Whether records are left. Looks one mark ahead, and opens the next split when one has ended.
     pub(crate) async fn has_more(&mut self) -> Result<bool, RunError> {
         loop {
@@ -119,6 +179,9 @@ impl Cursor {
                 None => self.sequential().await?,
             };
             if self.next.is_none() {
+                if self.growth.is_some() {
+                    return Ok(false);
+                }
                 let pass = self.place.pass + 1;
                 self.place = Place { pass, split: 0, name: String::new(), offset: 0 };
             }
@@ -133,6 +196,15 @@ impl Cursor {
                 .marks
                 .get_or_insert_with(|| self.source.measure(Arc::clone(split), self.place.offset));
             match marks.next().await {
+                Some(Err(SourceError::Store {
+                    source: object_store::Error::NotFound { .. },
+                    ..
+                })) if self.growth.is_some() => {
+                    // It was listed and is gone: what was in it is one record that will be refused.
+                    self.marks = Some(futures::stream::empty().boxed());
+                    let range = self.place.offset..self.place.offset + 1;
+                    return Ok(Some((at, Mark { range, records: 1, bytes: 0 })));
+                }
                 Some(mark) => return Ok(Some((at, mark.map_err(|e| failed(&self.name, e))?))),
                 None => {
                     self.marks = None;

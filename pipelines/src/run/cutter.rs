@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, watch};
 use super::RunError;
 use super::cursor::Cursor;
 use super::flow::{Tick, Waker};
+use super::stream::Stream;
 use crate::graph::{CommitSize, OPEN_EPOCHS, PartSize};
 use crate::log::{Commit, Cut};
 use crate::source::SplitRange;
@@ -78,6 +79,8 @@ pub(crate) struct Cutter {
     pub(crate) passed: Option<watch::Receiver<u64>>,
     /// Commits since the newest snapshot, whose epochs are emitted once more to rebuild the state.
     pub(crate) replay: Vec<Commit>,
+    /// Set for sources that grow.
+    pub(crate) stream: Option<Stream>,
 }
 
 /// What the sources hold, as far as it is known.
@@ -85,6 +88,9 @@ pub(crate) struct Cutter {
 pub(crate) struct Measured {
     pub(crate) records: AtomicU64,
     pub(crate) complete: AtomicBool,
+    /// In a stream, splits that were found and not cut, and their bytes.
+    pub(crate) waiting_splits: AtomicU64,
+    pub(crate) waiting_bytes: AtomicU64,
 }
 
 impl Cutter {
@@ -92,6 +98,9 @@ impl Cutter {
     pub(crate) async fn run(mut self, done: Option<&Commit>) -> Result<(), RunError> {
         let mut number = done.map_or(0, |commit| commit.number + 1);
         let mut epoch = done.map_or(0, |commit| commit.epochs.end);
+        if let Some(stream) = self.stream.take() {
+            return stream.run(self, number, epoch).await;
+        }
         for commit in std::mem::take(&mut self.replay) {
             self.again(&commit).await?;
         }
@@ -101,15 +110,27 @@ impl Cutter {
             number += 1;
             epoch = commit.epochs.end;
             self.measured.complete.store(last, Ordering::Relaxed);
-            if self.passed.is_some() && !last {
-                self.emit(Cutting::Tick(Tick::Commit { number: commit.number, end: epoch }));
-            }
-            self.emit(Cutting::Commit(commit));
-            self.emit(Cutting::Advance(epoch));
+            self.emit_commit(commit);
             if last {
                 return Ok(());
             }
         }
+    }
+
+    /// Emits a commit whose parts are all emitted.
+    pub(super) fn emit_commit(&self, commit: PlannedCommit) {
+        let (number, end) = (commit.number, commit.epochs.end);
+        if self.passed.is_some() && !commit.last {
+            self.emit(Cutting::Tick(Tick::Commit { number, end }));
+        }
+        self.emit(Cutting::Commit(commit));
+        self.emit(Cutting::Advance(end));
+    }
+
+    /// Waits until commit `number` may be begun; whether the run is still there.
+    pub(super) async fn may_begin(&mut self, number: u64) -> bool {
+        let open = self.open_commits;
+        self.durable.wait_for(|durable| number < durable + open).await.is_ok()
     }
 
     /// Emits the parts of one commit; `None` when the run was cancelled before it was whole.
@@ -118,8 +139,7 @@ impl Cutter {
         number: u64,
         first: u64,
     ) -> Result<Option<PlannedCommit>, RunError> {
-        let open = self.open_commits;
-        if self.durable.wait_for(|durable| number < durable + open).await.is_err() {
+        if !self.may_begin(number).await {
             return Ok(None);
         }
         let mut cuts: Vec<Cut> = Vec::new();
@@ -159,7 +179,7 @@ impl Cutter {
     }
 
     /// Waits until `epoch` is at most [`OPEN_EPOCHS`] ahead of what has passed all operators with state.
-    async fn keep_close(&mut self, epoch: u64) {
+    pub(super) async fn keep_close(&mut self, epoch: u64) {
         if let Some(passed) = &mut self.passed {
             // Fails only when the run is gone.
             let _ = passed.wait_for(|passed| epoch < passed.saturating_add(OPEN_EPOCHS)).await;
@@ -190,7 +210,7 @@ impl Cutter {
         Ok(())
     }
 
-    fn emit(&self, cutting: Cutting) {
+    pub(super) fn emit(&self, cutting: Cutting) {
         // The dataflow may be gone after a failure; then nobody needs the cut.
         let _ = self.output.send(cutting);
         self.waker.wake();

@@ -23,11 +23,12 @@ use super::failure::Failures;
 use super::flow::{self, CommitTask, Shared, Target, Waker};
 use super::restore::{self, Resume};
 use super::running::Running;
+use super::stream::Stream;
 use super::ticket::Ticket;
 use super::{RunError, meter, usage};
 use crate::credit::Credit;
 use crate::executor::Executor;
-use crate::graph::{Plan, Work};
+use crate::graph::{Mode, Plan, Work};
 use crate::log::DEAD_LETTERS;
 use crate::operator::Context;
 use crate::panics;
@@ -123,6 +124,7 @@ impl Process {
                 .collect(),
             passed: shared.plan.keyed().next().map(|_| shared.passed.subscribe()),
             replay: resume.replay(&ticket.commits).to_vec(),
+            stream: Stream::of(shared),
             commit: settings.commit,
             open_commits: settings.open_commits,
             durable: self.durable.subscribe(),
@@ -190,6 +192,8 @@ impl Process {
             commits: *self.durable.borrow(),
             records_total: complete.then(|| self.measured.records.load(Ordering::Relaxed)),
             bytes_total: self.bytes_total,
+            waiting_splits: self.measured.waiting_splits.load(Ordering::Relaxed),
+            waiting_bytes: self.measured.waiting_bytes.load(Ordering::Relaxed),
             credit_used: shared.credit.used() as u64,
             credit: shared.credit.total() as u64,
             seconds: self.started.elapsed().as_secs_f64(),
@@ -219,12 +223,13 @@ impl Process {
     }
 }
 
-/// Bytes that the sources hold, as far as a listing can tell.
+/// Bytes that the sources hold, as far as a listing can tell; that of a stream tells nothing.
 fn bytes_total(plan: &Plan, ticket: &Ticket) -> Option<u64> {
     let once = plan.nodes().iter().all(|node| match &node.work {
         Work::Source { order, .. } => order.passes == 1,
         _ => true,
     });
+    let once = once && plan.settings().mode == Mode::Batch;
     once.then(|| ticket.listing.iter().flatten().flatten().map(|split| split.bytes).sum())
 }
 
@@ -292,14 +297,17 @@ fn source_nodes(plan: &Plan) -> impl Iterator<Item = usize> {
 /// Where to go on in each source: after the last commit, or further back when its rows rebuild state.
 fn cursors(plan: &Plan, ticket: &Ticket, resume: &Resume) -> Vec<Cursor> {
     let cursor = |at: usize| {
-        let (node, splits) = (plan.nodes().get(at)?, ticket.listing.get(at)?);
+        let node = plan.nodes().get(at)?;
         let Work::Source { source, order } = &node.work else { return None };
         let before = if plan.feeds_state(at) {
             resume.before(&ticket.commits)
         } else {
             ticket.commits.as_slice()
         };
-        let splits = splits.clone().unwrap_or_default();
+        let splits = match plan.settings().mode {
+            Mode::Batch => ticket.listing.get(at)?.clone().unwrap_or_default(),
+            Mode::Stream => ticket.taken_up(&node.name),
+        };
         Some(Cursor::new(&node.name, Arc::clone(source), *order, splits, before))
     };
     source_nodes(plan).filter_map(cursor).collect()

@@ -19,13 +19,20 @@ pub(crate) struct Ticket {
     pub(crate) generation: u64,
     /// The run's commits so far.
     pub(crate) commits: Vec<Commit>,
-    /// The splits of each node that is a source, in the plan's order.
+    /// The splits of each node that is a source, in the plan's order. Empty for a stream.
     pub(crate) listing: Vec<Option<Vec<Arc<Split>>>>,
 }
 
 impl Ticket {
     pub(crate) fn complete(&self) -> bool {
         self.commits.last().is_some_and(|commit| commit.last)
+    }
+
+    /// The splits of a stream's source that the commits so far have taken up, in the order of discovery.
+    pub(crate) fn taken_up(&self, source: &str) -> Vec<Arc<Split>> {
+        let cuts = self.commits.iter().flat_map(|commit| &commit.cuts);
+        let added = cuts.filter(|cut| cut.source == source).flat_map(|cut| &cut.added);
+        added.cloned().map(Arc::new).collect()
     }
 
     /// The ticket of the next start of this run, after the loss of a process.
@@ -61,10 +68,14 @@ pub(crate) struct Written {
 
 /// Looks at the destination and decides, as [`IfExists`] says, which run to execute.
 pub(crate) async fn take(plan: &Plan, if_exists: IfExists) -> Result<Ticket, RunError> {
-    let listing = list(plan).await?;
-    let fingerprint = match plan.settings().mode {
-        Mode::Batch => fingerprint(&listing),
-        Mode::Stream => String::new(),
+    // A stream lists its sources as it goes, and what it has taken up stands in its commits.
+    let (listing, fingerprint) = match plan.settings().mode {
+        Mode::Batch => {
+            let listing = list(plan).await?;
+            let fingerprint = fingerprint(&listing);
+            (listing, fingerprint)
+        }
+        Mode::Stream => (Vec::new(), String::new()),
     };
     let location = state(plan)?;
     let registry = Registry::new(Arc::clone(&location.store), &location.path);
