@@ -6,12 +6,14 @@
 pub mod codec;
 mod decode;
 mod encode;
+mod filter;
 mod resize;
 mod rewrite;
 mod select;
 
 pub use decode::DecodeOptions;
 pub use encode::EncodeOptions;
+pub use filter::FilterOptions;
 pub use resize::ResizeOptions;
 pub use select::SelectOptions;
 

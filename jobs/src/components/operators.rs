@@ -1,6 +1,8 @@
 //! Kinds of operators.
 
-use anabranch_operators::{DecodeOptions, EncodeOptions, ResizeOptions, SelectOptions};
+use anabranch_operators::{
+    DecodeOptions, EncodeOptions, FilterOptions, ResizeOptions, SelectOptions,
+};
 use anabranch_pipelines::operator::Operator;
 
 use super::Component;
@@ -11,6 +13,7 @@ pub(super) fn all() -> Vec<Component<dyn Operator>> {
     vec![
         component!("decode", DecodeOptions),
         component!("encode", EncodeOptions),
+        component!("filter", FilterOptions),
         component!("resize", ResizeOptions),
         component!("select", SelectOptions),
     ]

@@ -1,0 +1,118 @@
+//! `kind = "filter"`: keeps the records for which an expression is true.
+//!
+//! The expression is [CEL](https://cel.dev), checked against the columns at plan time and compiled to Arrow
+//! kernels. It may use columns and fields of structs (`image.path`), literals, `== != < <= > >=`,
+//! `&& || !`, `+ - * / %`, `x in [..]`, `a ? b : c`, `startsWith`, `endsWith`, `contains`, `size`, and
+//! `has(image.bytes)`. Anything else is refused with its place.
+//!
+//! A missing value is `null`: `x == null` asks for it, and `x != 5` is true of it. What else is asked of it
+//! (`x < 5`, `size(x)`) has no answer, and a record without an answer is dropped, unless `||` or `&&`
+//! decide without it. A record for which arithmetic fails (a division by zero, an overflow) is refused.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use anabranch_operators::FilterOptions;
+//! use anabranch_pipelines::operator::{Allocation, Context};
+//! use arrow::array::{ArrayRef, Int32Array, RecordBatch, StringArray};
+//!
+//! let filter = FilterOptions { condition: "label < 5 && split == 'train'".into() }.build()?;
+//! let batch = RecordBatch::try_from_iter([
+//!     ("label", Arc::new(Int32Array::from(vec![Some(3), Some(7), None, Some(4)])) as ArrayRef),
+//!     ("split", Arc::new(StringArray::from(vec!["train", "train", "train", "test"]))),
+//! ])?;
+//! let outcome = filter.invoke(batch, &Allocation::PLAIN, &Context::plain())?;
+//! assert_eq!(outcome.records.num_rows(), 1);
+//! assert!(outcome.refused.is_empty());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+use std::sync::Arc;
+
+use anabranch_pipelines::graph::SchemaError;
+use anabranch_pipelines::operator::{
+    Allocation, Context, Growth, Operator, OperatorError, Outcome, Refused,
+};
+use arrow::array::{BooleanArray, RecordBatch};
+use arrow::compute::filter_record_batch;
+use arrow::datatypes::SchemaRef;
+use cel::Program;
+use serde::{Deserialize, Serialize};
+
+use crate::OptionsError;
+
+mod evaluate;
+mod typed;
+
+use evaluate::Verdict;
+use typed::Expression;
+
+/// Options of `kind = "filter"`.
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FilterOptions {
+    /// A CEL expression over the columns, e.g. `label < 5 && split == 'train'`.
+    #[serde(rename = "where")]
+    pub condition: String,
+}
+
+impl FilterOptions {
+    /// The operator.
+    ///
+    /// # Errors
+    /// When the expression cannot be parsed. Its columns are checked at plan time.
+    pub fn build(self) -> Result<Arc<dyn Operator>, OptionsError> {
+        let program = Program::compile(&self.condition).map_err(|errors| {
+            let first = errors.errors.first().map(|e| (e.msg.as_str(), e.pos));
+            let (message, (line, column)) = first.unwrap_or(("it cannot be parsed", (1, 1)));
+            OptionsError(format!("`where`, line {line}, character {column}: {message}"))
+        })?;
+        Ok(Arc::new(Filter { program, options: self }))
+    }
+}
+
+struct Filter {
+    program: Program,
+    options: FilterOptions,
+}
+
+impl Operator for Filter {
+    fn kind(&self) -> &'static str {
+        "filter"
+    }
+
+    fn options(&self) -> serde_json::Value {
+        serde_json::to_value(&self.options).unwrap_or_default()
+    }
+
+    fn output(&self, inputs: &[SchemaRef]) -> Result<SchemaRef, SchemaError> {
+        let [input] = inputs else {
+            return Err(SchemaError::Mismatch("filter reads one input".into()));
+        };
+        Expression::condition(&self.program, input)?;
+        Ok(Arc::clone(input))
+    }
+
+    fn growth(&self) -> Growth {
+        Growth::NONE
+    }
+
+    fn invoke(
+        &self,
+        batch: RecordBatch,
+        _: &Allocation,
+        _: &Context,
+    ) -> Result<Outcome, OperatorError> {
+        let condition = Expression::condition(&self.program, &batch.schema())?;
+        let verdicts = evaluate::condition(&condition, &batch)?;
+        let keep: BooleanArray =
+            verdicts.iter().map(|verdict| Some(matches!(verdict, Verdict::Keep))).collect();
+        let refused = verdicts.into_iter().enumerate().filter_map(|(row, verdict)| match verdict {
+            Verdict::Refuse(fault) => Some(Refused { row, error: format!("`where` {fault}") }),
+            Verdict::Keep | Verdict::Drop => None,
+        });
+        Ok(Outcome { refused: refused.collect(), records: filter_record_batch(&batch, &keep)? })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,240 @@
+use super::*;
+use anabranch_pipelines::record::{Modality, media};
+use arrow::array::{Array, ArrayRef, Float64Array, Int32Array, Int64Array, ListArray, StringArray};
+use arrow::datatypes::{Field, Int32Type, Schema};
+use cel::Value;
+use proptest::prelude::*;
+
+fn records(columns: Vec<(&str, ArrayRef)>) -> RecordBatch {
+    RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(n, a)| (n, a, true)))
+        .unwrap()
+}
+
+fn example() -> RecordBatch {
+    let image = media::column(
+        vec![Some(b"abc".as_slice()), None, None, Some(b"")],
+        vec![Some("a.jpg"), Some("b.png"), None, None],
+    );
+    let image_field = media::field("image", Modality::Image, media::State::Encoded);
+    let tags = ListArray::from_iter_primitive::<Int32Type, _, _>(vec![
+        Some(vec![Some(1), Some(2)]),
+        Some(vec![]),
+        None,
+        Some(vec![None]),
+    ]);
+    let rest = records(vec![
+        ("label", Arc::new(Int32Array::from(vec![Some(1), Some(0), None, Some(9)])) as ArrayRef),
+        ("score", Arc::new(Float64Array::from(vec![Some(0.5), Some(f64::NAN), Some(2.0), None]))),
+        ("text", Arc::new(StringArray::from(vec![Some("héllo"), Some("train"), None, Some("")]))),
+        ("tags", Arc::new(tags)),
+    ]);
+    let mut fields: Vec<Arc<Field>> = rest.schema().fields().iter().cloned().collect();
+    fields.push(Arc::new(image_field));
+    let mut columns = rest.columns().to_vec();
+    columns.push(Arc::new(image));
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).unwrap()
+}
+
+/// The rows kept and the rows refused.
+fn run(condition: &str, batch: &RecordBatch) -> (Vec<usize>, Vec<Refused>) {
+    let rows = Int64Array::from_iter_values(0..batch.num_rows() as i64);
+    let mut fields: Vec<Arc<Field>> = batch.schema().fields().iter().cloned().collect();
+    fields.push(Arc::new(Field::new("row", rows.data_type().clone(), false)));
+    let mut columns = batch.columns().to_vec();
+    columns.push(Arc::new(rows));
+    let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).unwrap();
+    let filter = FilterOptions { condition: condition.to_owned() }.build().unwrap();
+    filter.output(&[batch.schema()]).unwrap();
+    let outcome = filter.invoke(batch, &Allocation::PLAIN, &Context::plain()).unwrap();
+    let kept = outcome.records.column_by_name("row").unwrap();
+    let kept = kept.as_any().downcast_ref::<Int64Array>().unwrap();
+    (kept.values().iter().map(|row| *row as usize).collect(), outcome.refused)
+}
+
+#[track_caller]
+fn keeps(condition: &str, rows: &[usize]) {
+    let (kept, refused) = run(condition, &example());
+    assert_eq!(kept, rows, "{condition}");
+    assert_eq!(refused, [], "{condition}");
+}
+
+#[test]
+fn conditions_keep_what_they_are_true_of() {
+    keeps("true", &[0, 1, 2, 3]);
+    keeps("1 > 2", &[]);
+    keeps("label < 5", &[0, 1]);
+    keeps("label == null", &[2]);
+    keeps("label != null && null != label", &[0, 1, 3]);
+    keeps("label != 1", &[1, 2, 3]);
+    keeps("!(label == 1)", &[1, 2, 3]);
+    keeps("label < 5 || text == null", &[0, 1, 2]);
+    keeps("label in [0, 9, -3]", &[1, 3]);
+    keeps("!(label in [0, 9])", &[0, 2]);
+    keeps("score < 1", &[0]);
+    keeps("score != score", &[1]);
+    keeps("score in [2, 0.5]", &[0, 2]);
+    keeps("label + 1 == 2 ? text.startsWith('h') : label - 9 == 0", &[0, 3]);
+    keeps("-label < 0", &[0, 3]);
+    keeps("size(text) == 5", &[0, 1]);
+    keeps("text.size() == 0", &[3]);
+    keeps("text.contains('éll') || text.endsWith('in')", &[0, 1]);
+    keeps("text in ['train', 'test']", &[1]);
+    keeps("size(tags) > 0", &[0, 3]);
+    keeps("has(image.bytes)", &[0, 3]);
+    keeps("image.path == 'b.png'", &[1]);
+    keeps("image.path.endsWith('.jpg')", &[0]);
+    keeps("size(image.bytes) > 0", &[0]);
+    keeps("image == null", &[2]);
+    keeps("(label < 5) == true", &[0, 1]);
+}
+
+#[test]
+fn arithmetic_that_fails_refuses_the_record() {
+    let (kept, refused) = run("10 / label > 1", &example());
+    assert_eq!(kept, [0]);
+    assert_eq!(refused, [Refused { row: 1, error: "`where` divides by zero".into() }]);
+    let (kept, refused) = run("label * 9223372036854775807 > 0", &example());
+    assert_eq!(kept, [0]);
+    assert_eq!(refused.iter().map(|r| r.row).collect::<Vec<_>>(), [3]);
+    // Decided without the division, so nothing failed.
+    keeps("label == 0 || 10 / label > 1", &[0, 1]);
+}
+
+#[track_caller]
+fn refused(condition: &str, expected: &[&str]) {
+    let error = match (FilterOptions { condition: condition.to_owned() }).build() {
+        Ok(filter) => filter.output(&[example().schema()]).unwrap_err().to_string(),
+        Err(error) => error.to_string(),
+    };
+    for part in expected {
+        assert!(error.contains(part), "{condition}: {error}");
+    }
+}
+
+#[test]
+fn what_cannot_be_compiled_is_refused_with_its_place() {
+    refused("lable < 5", &["character 1", "`lable`", "did you mean `label`?"]);
+    refused("true && image.pth == ''", &["character", "did you mean `path`?"]);
+    refused("label < 'a'", &["`<` does not apply to an integer and a text"]);
+    refused("label", &["an integer, not a truth value"]);
+    refused("label < ", &["line 1"]);
+    refused("label + 0.5 > 1.0", &["`+` does not apply"]);
+    refused("text.matches('a')", &["no `matches`", "startsWith"]);
+    refused("tags.all(t, t > 1)", &["no loops"]);
+    refused("label in tags", &["list of constants"]);
+    refused("label in ['a']", &["an integer is never a text"]);
+    refused("image == 'x'", &["a struct and a text"]);
+    refused("label < 5u", &["write 5"]);
+    refused("text.path == ''", &["has no fields"]);
+    refused("!label", &["`!` does not apply to an integer"]);
+}
+
+fn number() -> impl Strategy<Value = String> {
+    let leaf = prop_oneof![
+        Just("i".to_owned()),
+        Just("j".to_owned()),
+        (-3i64..4).prop_map(|n| if n < 0 { format!("({n})") } else { n.to_string() }),
+        Just("9223372036854775807".to_owned()),
+        Just("size(s)".to_owned()),
+    ];
+    leaf.prop_recursive(2, 8, 2, |inner| {
+        let operation = prop_oneof![Just("+"), Just("-"), Just("*"), Just("/"), Just("%")];
+        (inner.clone(), operation, inner).prop_map(|(a, o, b)| format!("({a} {o} {b})"))
+    })
+}
+
+fn boolean() -> impl Strategy<Value = String> {
+    let comparison =
+        || prop_oneof![Just("=="), Just("!="), Just("<"), Just("<="), Just(">"), Just(">=")];
+    let leaf = prop_oneof![
+        (number(), comparison(), number()).prop_map(|(a, o, b)| format!("{a} {o} {b}")),
+        (Just("x"), comparison(), prop_oneof![Just("0.5"), Just("1"), Just("y"), Just("i")])
+            .prop_map(|(a, o, b)| format!("{a} {o} {b}")),
+        (Just("s"), comparison(), prop_oneof![Just("'a'"), Just("'é'"), Just("s")])
+            .prop_map(|(a, o, b)| format!("{a} {o} {b}")),
+        prop_oneof![Just("b"), Just("i == null"), Just("s != null"), Just("x == null")]
+            .prop_map(str::to_owned),
+        prop_oneof![Just("i in [0, 2, -1]"), Just("s in ['a', '']"), Just("x in [0.5, 1.5]")]
+            .prop_map(str::to_owned),
+        prop_oneof![Just("s.startsWith('a')"), Just("s.endsWith('é')"), Just("s.contains('')")]
+            .prop_map(str::to_owned),
+    ];
+    leaf.prop_recursive(4, 24, 3, |inner| {
+        prop_oneof![
+            (inner.clone(), inner.clone()).prop_map(|(a, b)| format!("({a} && {b})")),
+            (inner.clone(), inner.clone()).prop_map(|(a, b)| format!("({a} || {b})")),
+            inner.clone().prop_map(|a| format!("!({a})")),
+            (inner.clone(), inner.clone(), inner)
+                .prop_map(|(a, b, c)| format!("(({a}) ? ({b}) : ({c}))")),
+        ]
+    })
+}
+
+/// A record as the row-by-row evaluation of CEL sees it.
+#[derive(Debug, Clone)]
+struct Row {
+    i: Option<i32>,
+    j: Option<i32>,
+    x: Option<f64>,
+    y: Option<f64>,
+    s: Option<String>,
+    b: Option<bool>,
+}
+
+fn row() -> impl Strategy<Value = Row> {
+    let int = || prop::option::weighted(0.8, -2i32..3);
+    let float =
+        || prop::option::weighted(0.8, prop_oneof![Just(0.5), Just(1.0), Just(-0.0), Just(1.5)]);
+    let text = prop::option::weighted(0.8, prop_oneof![Just(""), Just("a"), Just("aé"), Just("é")]);
+    let text = text.prop_map(|text| text.map(str::to_owned));
+    (int(), int(), float(), float(), text, prop::option::weighted(0.8, any::<bool>()))
+        .prop_map(|(i, j, x, y, s, b)| Row { i, j, x, y, s, b })
+}
+
+fn columns(rows: &[Row]) -> RecordBatch {
+    records(vec![
+        ("i", Arc::new(rows.iter().map(|r| r.i).collect::<Int32Array>()) as ArrayRef),
+        ("j", Arc::new(rows.iter().map(|r| r.j).collect::<Int32Array>())),
+        ("x", Arc::new(rows.iter().map(|r| r.x).collect::<Float64Array>())),
+        ("y", Arc::new(rows.iter().map(|r| r.y).collect::<Float64Array>())),
+        ("s", Arc::new(rows.iter().map(|r| r.s.clone()).collect::<StringArray>())),
+        ("b", Arc::new(rows.iter().map(|r| r.b).collect::<BooleanArray>())),
+    ])
+}
+
+fn variables(row: &Row) -> cel::Context<'static, 'static> {
+    let mut context = cel::Context::default();
+    let int = |n: Option<i32>| n.map_or(Value::Null, |n| Value::Int(n.into()));
+    let float = |n: Option<f64>| n.map_or(Value::Null, Value::Float);
+    context.add_variable_from_value("i", int(row.i));
+    context.add_variable_from_value("j", int(row.j));
+    context.add_variable_from_value("x", float(row.x));
+    context.add_variable_from_value("y", float(row.y));
+    let text = row.s.clone().map_or(Value::Null, |s| Value::String(Arc::new(s)));
+    context.add_variable_from_value("s", text);
+    context.add_variable_from_value("b", row.b.map_or(Value::Null, Value::Bool));
+    context
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
+
+    #[test]
+    fn kernels_agree_with_evaluation_row_by_row(
+        condition in boolean(),
+        rows in prop::collection::vec(row(), 1..12),
+    ) {
+        let (kept, refused) = run(&condition, &columns(&rows));
+        let program = Program::compile(&condition).unwrap();
+        for (at, row) in rows.iter().enumerate() {
+            let expected = program.execute(&variables(row));
+            let is_refused = refused.iter().any(|refused| refused.row == at);
+            prop_assert_eq!(
+                kept.contains(&at), expected == Ok(Value::Bool(true)),
+                "{} of {:?}: {:?}", condition, row, expected
+            );
+            // Only what fails is refused; a record that lacks what is asked for is dropped.
+            prop_assert!(!is_refused || expected.is_err(), "{} of {:?}", condition, row);
+        }
+    }
+}
