@@ -1,20 +1,27 @@
-//! `kind = "decode"`: any encoding of a media column to plain samples.
+//! `kind = "decode"`: any encoding of a media column to plain samples, texts or numbers.
+//!
+//! Pictures and sounds are recognised by their first bytes, since a file's name may lie; what was encoded by
+//! `raw`, `zstd` or `pco` is known by its column. A record that is still a reference is fetched, all those
+//! of a batch at once. Growth is what the run takes credit for: a part of pictures that grow more than
+//! declared still decodes, slice by slice, but `growth` should then be raised.
 
 use std::sync::Arc;
 
 use anabranch_pipelines::graph::SchemaError;
 use anabranch_pipelines::operator::{
-    Allocation, Context, Growth, Operator, OperatorError, Outcome,
+    Allocation, Context, Features, Growth, Operator, OperatorError, Outcome,
 };
-use anabranch_pipelines::record::{Modality, Reference, media};
+use anabranch_pipelines::record::{Modality, Reference, bytes_of, media};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::OptionsError;
-use crate::codec::{self, Limits, Media};
-use crate::rewrite::{self, Facts, Rewritten};
+use crate::codec::{self, Facts, Limits, Pcm, RAW};
+use crate::rewrite::{self, Column, Rewritten};
+use crate::tensor;
+use crate::text::{self, Dictionaries};
 
 /// Options of `kind = "decode"`.
 #[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
@@ -31,6 +38,10 @@ pub struct DecodeOptions {
     /// Decoded bytes per stored byte that are planned for; pictures of less detail grow more.
     #[serde(default = "growth")]
     pub growth: f64,
+    /// Dictionaries of texts that `encode` compressed with one: `_anabranch/runs/RUN/decisions/OPERATOR`
+    /// beside the table, of every run that wrote to it.
+    #[serde(default)]
+    pub dictionaries: Vec<String>,
 }
 
 fn keep() -> String {
@@ -54,12 +65,13 @@ impl DecodeOptions {
         if self.growth.is_nan() || self.growth < 1.0 {
             return Err(OptionsError(format!("`growth = {}`: it is at least 1", self.growth)));
         }
-        Ok(Arc::new(Decode { options: self }))
+        Ok(Arc::new(Decode { options: self, dictionaries: Dictionaries::default() }))
     }
 }
 
 struct Decode {
     options: DecodeOptions,
+    dictionaries: Dictionaries,
 }
 
 impl Operator for Decode {
@@ -78,11 +90,26 @@ impl Operator for Decode {
         let column = &self.options.column;
         let modality = modality(input, column)?;
         SchemaError::require_media(input, column, modality, Some(media::State::Encoded))?;
-        Ok(rewrite::schema(input, column, modality, media::State::Decoded))
+        match modality {
+            Modality::Text => Ok(text::decoded_schema(input, column)),
+            Modality::Tensor => tensor::decoded_schema(input, column),
+            Modality::Latent => Err(SchemaError::Mismatch(format!(
+                "column `{column}` holds latents, which are not decoded"
+            ))),
+            Modality::Image | Modality::Audio => {
+                Ok(rewrite::schema(input, column, modality, media::State::Decoded))
+            }
+        }
     }
 
     fn growth(&self) -> Growth {
         Growth { factor: self.options.growth, per_record: 64 }
+    }
+
+    fn features(&self, batch: &RecordBatch) -> Features {
+        // Bytes cost about the same to decode, whatever they become; references cost what they fetch.
+        let bytes = bytes_of(batch);
+        Features { records: batch.num_rows(), bytes, work: bytes as f64 }
     }
 
     fn invoke(
@@ -91,42 +118,49 @@ impl Operator for Decode {
         _: &Allocation,
         context: &Context,
     ) -> Result<Outcome, OperatorError> {
-        let column = &self.options.column;
-        let modality = modality(&batch.schema(), column)?;
-        let schema = rewrite::schema(&batch.schema(), column, modality, media::State::Decoded);
-        let fetched = fetch(&batch, column, context);
-        let media = media::of(&batch, column);
-        rewrite::column(&batch, column, modality, &schema, |row| {
-            let stored = media.and_then(|media| media::bytes(media, row));
+        let (name, limits) = (&self.options.column, &self.options.limits);
+        let schema = self.output(&[batch.schema()])?;
+        let modality = modality(&batch.schema(), name)?;
+        match modality {
+            Modality::Text => {
+                let dictionaries = self.dictionaries.get(&self.options.dictionaries, context)?;
+                return text::decode(&batch, name, &schema, dictionaries, limits);
+            }
+            Modality::Tensor => return tensor::decode(&batch, name, &schema, limits),
+            _ => {}
+        }
+        let fetched = fetch(&batch, name, context);
+        let column = Column::of(&batch, name, modality);
+        rewrite::column(&batch, name, modality, &schema, |row, samples| {
             let fetched = fetched.get(row).and_then(Option::as_ref);
-            let bytes = match (stored, fetched) {
+            let bytes = match (column.bytes(row), fetched) {
                 (Some(bytes), _) => bytes,
                 (None, Some(Ok(bytes))) => bytes.as_ref(),
                 (None, Some(Err(error))) => return Err(error.clone()),
-                (None, None) => return Ok(Rewritten::Missing),
+                (None, None) => return Ok(None),
             };
+            let plain = column.encoding(row).is_some_and(|e| e == RAW || Pcm::named(e).is_some());
+            if plain && let Some(stored) = column.samples(row)? {
+                let start = samples.len();
+                samples.extend_from_slice(stored.samples);
+                let facts = recolour(stored.facts, start, &self.options.mode, samples);
+                return Ok(Some(Rewritten { encoding: facts.encoding(), facts: Some(facts) }));
+            }
             let codec = codec::sniff(bytes).filter(|codec| codec.modality() == modality);
             let codec = codec.ok_or_else(|| {
                 format!("its {} bytes begin like no {modality} that can be decoded", bytes.len())
             })?;
-            let decoded = codec.decode(bytes, &self.options.limits).map_err(|e| e.to_string())?;
-            let decoded = recolour(decoded, &self.options.mode);
-            let facts = Facts::of(&decoded);
-            Ok(match decoded {
-                Media::Image { pixels, .. } => {
-                    Rewritten::Media { bytes: pixels, encoding: "raw", facts }
-                }
-                Media::Audio { samples, format, .. } => {
-                    Rewritten::Media { bytes: samples, encoding: format.name(), facts }
-                }
-            })
+            let start = samples.len();
+            let facts = codec.decode(bytes, limits, samples).map_err(|e| e.to_string())?;
+            let facts = recolour(facts, start, &self.options.mode, samples);
+            Ok(Some(Rewritten { encoding: facts.encoding(), facts: Some(facts) }))
         })
     }
 }
 
 fn modality(schema: &SchemaRef, column: &str) -> Result<Modality, SchemaError> {
     let field = SchemaError::require(schema, column)?;
-    Ok(Modality::of(field).filter(|m| *m == Modality::Audio).unwrap_or(Modality::Image))
+    Ok(Modality::of(field).unwrap_or(Modality::Image))
 }
 
 /// Reads the records that are references, all at once.
@@ -151,22 +185,29 @@ fn fetch(
     references.into_iter().map(one).collect()
 }
 
-fn recolour(media: Media, mode: &str) -> Media {
-    let Media::Image { pixels, width, height, channels } = media else { return media };
-    let (pixels, channels) = match (mode, channels) {
-        ("rgb", 1) => (pixels.iter().flat_map(|grey| [*grey; 3]).collect(), 3),
-        ("rgb", 4) => {
-            (pixels.as_chunks::<4>().0.iter().flat_map(|[r, g, b, _]| [*r, *g, *b]).collect(), 3)
-        }
-        ("gray", 3) => {
-            (pixels.as_chunks::<3>().0.iter().map(|[r, g, b]| luma(*r, *g, *b)).collect(), 1)
-        }
-        ("gray", 4) => {
-            (pixels.as_chunks::<4>().0.iter().map(|[r, g, b, _]| luma(*r, *g, *b)).collect(), 1)
-        }
-        _ => (pixels, channels),
+/// Changes the colours of the picture whose samples begin at `start`, in place.
+fn recolour(facts: Facts, start: usize, mode: &str, samples: &mut Vec<u8>) -> Facts {
+    let Facts::Image { width, height, channels } = facts else { return facts };
+    let wanted = match (mode, channels) {
+        ("rgb", 1 | 4) => 3,
+        ("gray", 3 | 4) => 1,
+        _ => return facts,
     };
-    Media::Image { pixels, width, height, channels }
+    let pixels = samples.split_off(start);
+    match (channels, wanted) {
+        (1, _) => samples.extend(pixels.iter().flat_map(|grey| [*grey; 3])),
+        (3, _) => {
+            samples.extend(pixels.as_chunks::<3>().0.iter().map(|[r, g, b]| luma(*r, *g, *b)))
+        }
+        (_, 3) => {
+            samples.extend(pixels.as_chunks::<4>().0.iter().flat_map(|[r, g, b, _]| [*r, *g, *b]));
+        }
+        _ => {
+            let grey = |[r, g, b, _]: &[u8; 4]| luma(*r, *g, *b);
+            samples.extend(pixels.as_chunks::<4>().0.iter().map(grey));
+        }
+    }
+    Facts::Image { width, height, channels: wanted }
 }
 
 /// ITU-R 601-2 luma in 16-bit fixed point, rounded.

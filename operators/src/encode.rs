@@ -1,40 +1,75 @@
-//! `kind = "encode"`: decoded media to a codec's bytes.
+//! `kind = "encode"`: decoded media, texts and lists of numbers to a codec's bytes.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use anabranch_pipelines::graph::{SchemaError, nearest};
 use anabranch_pipelines::operator::{
     Allocation, Context, Growth, Operator, OperatorError, Outcome,
 };
-use anabranch_pipelines::record::media;
+use anabranch_pipelines::quantity::ByteSize;
+use anabranch_pipelines::record::{Modality, media};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use serde::{Deserialize, Serialize};
 
 use crate::OptionsError;
-use crate::codec::{self, Codec};
-use crate::rewrite::{self, Facts, Rewritten};
+use crate::codec::{self, Codec, RAW};
+use crate::rewrite::{self, Column, Rewritten};
+use crate::{tensor, text};
 
 /// Options of `kind = "encode"`.
 #[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EncodeOptions {
-    /// The media column, decoded.
+    /// The column: decoded media, a text, or lists of numbers.
     pub column: String,
-    /// `"jpeg"`, `"png"`, `"webp"`, `"wav"` or `"flac"`.
+    /// Pictures: `"jpeg"`, `"png"`, `"webp"` or `"raw"`. Sounds: `"wav"`, `"flac"` or `"raw"`. Texts: `"zstd"`.
+    /// Lists of numbers: `"pco"`.
     pub codec: String,
     /// 1 to 100, for codecs that have one; WebP is lossless at 100.
     pub quality: Option<u8>,
+    /// 1 to 22, for `"zstd"`; 9 unless said otherwise.
+    pub level: Option<i32>,
+    /// The largest dictionary that `"zstd"` may train on the first texts; `"64KiB"` unless said otherwise, none
+    /// when `"0B"`.
+    #[schemars(with = "Option<String>")]
+    pub dictionary: Option<ByteSize>,
 }
 
 impl EncodeOptions {
     /// The operator.
     ///
     /// # Errors
-    /// When there is no such codec, or no such quality.
+    /// When there is no such codec, or an option is not one of this codec's.
     pub fn build(self) -> Result<Arc<dyn Operator>, OptionsError> {
+        if self.codec != text::ZSTD && (self.level.is_some() || self.dictionary.is_some()) {
+            let message = "`level` and `dictionary` are options of the codec \"zstd\"";
+            return Err(OptionsError(message.to_owned()));
+        }
+        let quality = self.quality;
+        let without_quality = |codec: &str| match quality {
+            Some(_) => Err(OptionsError(format!("`{codec}` has no `quality`: it is lossless"))),
+            None => Ok(()),
+        };
+        match self.codec.as_str() {
+            text::ZSTD => {
+                without_quality(text::ZSTD)?;
+                return text::compress(self);
+            }
+            tensor::PCO => {
+                without_quality(tensor::PCO)?;
+                return Ok(tensor::compress(self));
+            }
+            RAW => {
+                without_quality(RAW)?;
+                return Ok(Arc::new(Store { options: self }));
+            }
+            _ => {}
+        }
         let Some(codec) = codec::named(&self.codec) else {
-            let names = codec::ALL.iter().map(|codec| codec.name());
+            let others = [RAW, text::ZSTD, tensor::PCO];
+            let names = codec::ALL.iter().map(|codec| codec.name()).chain(others);
             let hint = nearest(&self.codec, names.clone())
                 .map(|name| format!(" (did you mean \"{name}\"?)"));
             return Err(OptionsError(format!(
@@ -44,11 +79,11 @@ impl EncodeOptions {
                 names.collect::<Vec<_>>().join(", ")
             )));
         };
-        match (self.quality, codec.default_quality()) {
-            (Some(0 | 101..), _) => Err(OptionsError("`quality` is 1 to 100".to_owned())),
-            (Some(_), None) => {
-                Err(OptionsError(format!("`{}` has no `quality`: it is lossless", self.codec)))
-            }
+        if codec.default_quality().is_none() {
+            without_quality(&self.codec)?;
+        }
+        match quality {
+            Some(0 | 101..) => Err(OptionsError("`quality` is 1 to 100".to_owned())),
             _ => Ok(Arc::new(Encode { codec, options: self })),
         }
     }
@@ -90,13 +125,53 @@ impl Operator for Encode {
     ) -> Result<Outcome, OperatorError> {
         let (column, modality) = (&self.options.column, self.codec.modality());
         let schema = rewrite::schema(&batch.schema(), column, modality, media::State::Encoded);
-        rewrite::column(&batch, column, modality, &schema, |row| {
-            let Some(media) = rewrite::decoded(&batch, column, modality, row)? else {
-                return Ok(Rewritten::Missing);
-            };
-            let bytes =
-                self.codec.encode(&media, self.options.quality).map_err(|e| e.to_string())?;
-            Ok(Rewritten::Media { bytes, encoding: self.codec.name(), facts: Facts::of(&media) })
+        let media = Column::of(&batch, column, modality);
+        rewrite::column(&batch, column, modality, &schema, |row, bytes| {
+            let Some(media) = media.samples(row)? else { return Ok(None) };
+            let quality = self.options.quality;
+            self.codec.encode(&media, quality, bytes).map_err(|e| e.to_string())?;
+            Ok(Some(Rewritten { encoding: self.codec.name(), facts: Some(media.facts) }))
         })
+    }
+}
+
+/// `codec = "raw"`: keeps the samples as the stored form.
+struct Store {
+    options: EncodeOptions,
+}
+
+impl Operator for Store {
+    fn kind(&self) -> &'static str {
+        "encode"
+    }
+
+    fn options(&self) -> serde_json::Value {
+        serde_json::to_value(&self.options).unwrap_or_default()
+    }
+
+    fn output(&self, inputs: &[SchemaRef]) -> Result<SchemaRef, SchemaError> {
+        let [input] = inputs else {
+            return Err(SchemaError::Mismatch("encode reads one input".into()));
+        };
+        let column = &self.options.column;
+        let field = SchemaError::require(input, column)?;
+        let modality = Modality::of(field).filter(|modality| *modality == Modality::Audio);
+        let modality = modality.unwrap_or(Modality::Image);
+        SchemaError::require_media(input, column, modality, Some(media::State::Decoded))?;
+        Ok(rewrite::schema(input, column, modality, media::State::Encoded))
+    }
+
+    fn growth(&self) -> Growth {
+        Growth::NONE
+    }
+
+    fn invoke(
+        &self,
+        batch: RecordBatch,
+        _: &Allocation,
+        _: &Context,
+    ) -> Result<Outcome, OperatorError> {
+        let schema = self.output(&[batch.schema()])?;
+        Ok(Outcome::all(rewrite::replace(&batch, &schema, &HashMap::new())?))
     }
 }

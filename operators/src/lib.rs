@@ -4,12 +4,16 @@
 //! [`codec::Codec`]. This crate knows no connector, no job file and not how a run moves batches.
 
 pub mod codec;
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
 mod decode;
 mod encode;
 mod filter;
 mod resize;
 mod rewrite;
 mod select;
+mod tensor;
+mod text;
 
 pub use decode::DecodeOptions;
 pub use encode::EncodeOptions;

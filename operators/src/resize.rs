@@ -14,8 +14,8 @@ use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions as Metho
 use serde::{Deserialize, Serialize};
 
 use crate::OptionsError;
-use crate::codec::Media;
-use crate::rewrite::{self, Facts, Rewritten};
+use crate::codec::{Facts, Media, RAW};
+use crate::rewrite::{self, Column, Rewritten};
 
 /// Options of `kind = "resize"`.
 #[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
@@ -66,8 +66,13 @@ struct Resize {
 }
 
 impl Resize {
-    fn resize(&self, resizer: &mut Resizer, media: &Media) -> Result<Media, String> {
-        let Media::Image { pixels, width, height, channels } = media else {
+    fn resize(
+        &self,
+        resizer: &mut Resizer,
+        media: &Media<'_>,
+        samples: &mut Vec<u8>,
+    ) -> Result<Facts, String> {
+        let Facts::Image { width, height, channels } = media.facts else {
             return Err("it is no picture".to_owned());
         };
         let kind = match channels {
@@ -76,12 +81,19 @@ impl Resize {
             4 => PixelType::U8x4,
             _ => return Err(format!("a picture of {channels} channels cannot be resized")),
         };
-        let source = ImageRef::new(*width, *height, pixels, kind).map_err(|e| e.to_string())?;
-        let mut target = Image::new(self.options.width, self.options.height, kind);
-        let method = Method::new().resize_alg(self.algorithm);
-        resizer.resize(&source, &mut target, &method).map_err(|e| e.to_string())?;
+        let error = |e: &dyn std::fmt::Display| e.to_string();
+        let facts =
+            Facts::Image { width: self.options.width, height: self.options.height, channels };
+        let start = samples.len();
+        samples.resize(start + usize::try_from(facts.bytes()).map_err(|e| error(&e))?, 0);
+        let pixels = samples.get_mut(start..).unwrap_or_default();
+        let source = ImageRef::new(width, height, media.samples, kind).map_err(|e| error(&e))?;
         let (width, height) = (self.options.width, self.options.height);
-        Ok(Media::Image { pixels: target.into_vec(), width, height, channels: *channels })
+        let mut target =
+            Image::from_slice_u8(width, height, pixels, kind).map_err(|e| error(&e))?;
+        let method = Method::new().resize_alg(self.algorithm);
+        resizer.resize(&source, &mut target, &method).map_err(|e| error(&e))?;
+        Ok(facts)
     }
 }
 
@@ -123,18 +135,11 @@ impl Operator for Resize {
         let schema =
             rewrite::schema(&batch.schema(), column, Modality::Image, media::State::Decoded);
         let mut resizer = Resizer::new();
-        rewrite::column(&batch, column, Modality::Image, &schema, |row| {
-            let Some(media) = rewrite::decoded(&batch, column, Modality::Image, row)? else {
-                return Ok(Rewritten::Missing);
-            };
-            let resized = self.resize(&mut resizer, &media)?;
-            let facts = Facts::of(&resized);
-            match resized {
-                Media::Image { pixels, .. } => {
-                    Ok(Rewritten::Media { bytes: pixels, encoding: "raw", facts })
-                }
-                Media::Audio { .. } => Err("it is no picture".to_owned()),
-            }
+        let pictures = Column::of(&batch, column, Modality::Image);
+        rewrite::column(&batch, column, Modality::Image, &schema, |row, samples| {
+            let Some(media) = pictures.samples(row)? else { return Ok(None) };
+            let facts = self.resize(&mut resizer, &media, samples)?;
+            Ok(Some(Rewritten { encoding: RAW, facts: Some(facts) }))
         })
     }
 }

@@ -1,136 +1,136 @@
-//! Rewrites a media column and its facts, record by record.
+//! Reads and rewrites a media column and its facts, record by record.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use anabranch_pipelines::operator::{OperatorError, Outcome};
 use anabranch_pipelines::record::{Modality, media};
-use arrow::array::Int32Array;
 use arrow::array::{
-    Array, ArrayRef, BinaryBuilder, Int32Builder, Int64Builder, RecordBatch, StringArray,
+    Array, ArrayRef, BinaryArray, Int32Array, Int32Builder, Int64Builder, RecordBatch, StringArray,
     StringBuilder, StructArray,
 };
+use arrow::buffer::{Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow::datatypes::SchemaRef;
 
-use crate::codec::{Media, Pcm};
+use crate::codec::{Facts, Media, Pcm, RAW};
 
-/// What a record's media became.
-pub(crate) enum Rewritten {
-    /// The record lacks this modality.
-    Missing,
-    /// Other bytes, with their facts.
-    Media { bytes: Vec<u8>, encoding: &'static str, facts: Facts },
+/// Bytes that are reserved ahead at most, when records are expected to be as large as the first.
+const RESERVE: usize = 64 << 20;
+
+/// A media column of a batch, with the facts beside it.
+pub(crate) struct Column<'a> {
+    name: &'a str,
+    media: Option<&'a StructArray>,
+    encodings: Option<&'a StringArray>,
+    numbers: [(&'static str, Option<&'a Int32Array>); 3],
 }
 
-/// What is known of media without decoding it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Facts {
-    Image { width: u32, height: u32, channels: u8 },
-    Audio { rate: u32, channels: u16, frames: u64 },
-}
+impl<'a> Column<'a> {
+    pub(crate) fn of(batch: &'a RecordBatch, name: &'a str, modality: Modality) -> Self {
+        let fact = |fact: &str| batch.column_by_name(&format!("{name}_{fact}"));
+        let facts = match modality {
+            Modality::Image => ["width", "height", "channels"],
+            _ => ["sample_rate", "channels", ""],
+        };
+        Self {
+            name,
+            media: media::of(batch, name),
+            encodings: fact("encoding").and_then(|names| names.as_any().downcast_ref()),
+            numbers: facts
+                .map(|name| (name, fact(name).and_then(|numbers| numbers.as_any().downcast_ref()))),
+        }
+    }
 
-impl Facts {
-    pub(crate) fn of(media: &Media) -> Self {
-        match media {
-            Media::Image { width, height, channels, .. } => {
-                Self::Image { width: *width, height: *height, channels: *channels }
+    /// The bytes in row `row`; `None` when they are missing or not read yet.
+    pub(crate) fn bytes(&self, row: usize) -> Option<&'a [u8]> {
+        media::bytes(self.media?, row)
+    }
+
+    pub(crate) fn encoding(&self, row: usize) -> Option<&'a str> {
+        let names = self.encodings?;
+        (row < names.len() && names.is_valid(row)).then(|| names.value(row))
+    }
+
+    fn number(&self, at: usize, row: usize) -> Result<u32, String> {
+        let (fact, numbers) = self.numbers.get(at).copied().unwrap_or_default();
+        let number = numbers.filter(|numbers| numbers.is_valid(row)).map(|n| n.value(row));
+        number
+            .and_then(|number| u32::try_from(number).ok())
+            .ok_or_else(|| format!("the column `{}_{fact}` does not say its {fact}", self.name))
+    }
+
+    /// The samples in row `row`, for a column that was decoded or is stored as samples.
+    pub(crate) fn samples(&self, row: usize) -> Result<Option<Media<'a>>, String> {
+        let Some(samples) = self.bytes(row) else { return Ok(None) };
+        let encoding = self.encoding(row).unwrap_or("unknown");
+        let many = |_| "it has too many channels".to_owned();
+        let facts = if encoding == RAW {
+            Facts::Image {
+                width: self.number(0, row)?,
+                height: self.number(1, row)?,
+                channels: u8::try_from(self.number(2, row)?).map_err(many)?,
             }
-            Media::Audio { samples, format, rate, channels } => {
-                let frame = format.bytes() * usize::from(*channels).max(1);
-                Self::Audio {
-                    rate: *rate,
-                    channels: *channels,
-                    frames: (samples.len() / frame) as u64,
-                }
-            }
+        } else {
+            let format = Pcm::named(encoding)
+                .ok_or_else(|| format!("its encoding `{encoding}` is not one of plain samples"))?;
+            let channels = u16::try_from(self.number(1, row)?).map_err(many)?;
+            let frame = (u64::from(channels) * format.bytes() as u64).max(1);
+            let frames = samples.len() as u64 / frame;
+            Facts::Audio { format, rate: self.number(0, row)?, channels, frames }
+        };
+        match facts.bytes() == samples.len() as u64 {
+            true => Ok(Some(Media { samples, facts })),
+            false => Err(format!("its {} bytes are not the samples of {facts:?}", samples.len())),
         }
     }
 }
 
-/// The decoded media in row `row`, from its bytes and its fact columns.
-pub(crate) fn decoded(
-    batch: &RecordBatch,
-    column: &str,
-    modality: Modality,
-    row: usize,
-) -> Result<Option<Media>, String> {
-    let Some(bytes) = media::of(batch, column).and_then(|media| media::bytes(media, row)) else {
-        return Ok(None);
-    };
-    let number = |fact: &str| {
-        let name = format!("{column}_{fact}");
-        let numbers = batch.column_by_name(&name)?.as_any().downcast_ref::<Int32Array>()?;
-        numbers.is_valid(row).then(|| numbers.value(row))
-    };
-    let needed = |fact: &str| {
-        let number = number(fact).and_then(|n| u32::try_from(n).ok());
-        number.ok_or_else(|| format!("the column `{column}_{fact}` does not say its {fact}"))
-    };
-    let encoding = batch
-        .column_by_name(&format!("{column}_encoding"))
-        .and_then(|names| names.as_any().downcast_ref::<StringArray>())
-        .filter(|names| names.is_valid(row))
-        .map(|names| names.value(row));
-    match modality {
-        Modality::Image => {
-            let (width, height, channels) =
-                (needed("width")?, needed("height")?, needed("channels")?);
-            let size = u64::from(width) * u64::from(height) * u64::from(channels);
-            if encoding != Some("raw") || size != bytes.len() as u64 {
-                return Err(format!(
-                    "its {} bytes of encoding `{}` are no {width} x {height} pixels of {channels} samples",
-                    bytes.len(),
-                    encoding.unwrap_or("unknown")
-                ));
-            }
-            let channels =
-                u8::try_from(channels).map_err(|_| format!("{channels} channels are too many"))?;
-            Ok(Some(Media::Image { pixels: bytes.to_vec(), width, height, channels }))
-        }
-        _ => {
-            let format = encoding.and_then(Pcm::named);
-            let format = format.ok_or_else(|| {
-                format!("`{}` is no decoded sound", encoding.unwrap_or("unknown"))
-            })?;
-            let channels =
-                u16::try_from(needed("channels")?).map_err(|_| "too many channels".to_owned())?;
-            Ok(Some(Media::Audio {
-                samples: bytes.to_vec(),
-                format,
-                rate: needed("sample_rate")?,
-                channels,
-            }))
-        }
-    }
+/// What a record's media became, besides its bytes.
+pub(crate) struct Rewritten {
+    pub(crate) encoding: &'static str,
+    /// Facts of pictures and sounds.
+    pub(crate) facts: Option<Facts>,
 }
 
-/// Replaces the column and its facts; records for which `rewrite` fails are refused.
+/// Replaces the column and its facts. `rewrite` appends the bytes of a row and says what they are, or that the
+/// record has none; records for which it fails are refused.
 pub(crate) fn column(
     batch: &RecordBatch,
     column: &str,
     modality: Modality,
     schema: &SchemaRef,
-    mut rewrite: impl FnMut(usize) -> Result<Rewritten, String>,
+    mut rewrite: impl FnMut(usize, &mut Vec<u8>) -> Result<Option<Rewritten>, String>,
 ) -> Result<Outcome, OperatorError> {
-    let mut bytes = BinaryBuilder::new();
+    let rows = batch.num_rows();
+    let mut bytes: Vec<u8> = Vec::new();
+    let mut ends: Vec<i32> = vec![0];
+    let mut valid: Vec<bool> = Vec::with_capacity(rows);
     let mut encodings = StringBuilder::new();
     let mut numbers: [Int32Builder; 3] = Default::default();
     let mut frames = Int64Builder::new();
     let mut outcome = Outcome::keeping(batch, |row| {
-        let (body, encoding, facts) = match rewrite(row)? {
-            Rewritten::Missing => (None, None, None),
-            Rewritten::Media { bytes, encoding, facts } => {
-                (Some(bytes), Some(encoding), Some(facts))
-            }
-        };
-        bytes.append_option(body);
-        encodings.append_option(encoding);
-        let (values, count) = match facts {
+        let start = bytes.len();
+        let rewritten = rewrite(row, &mut bytes).and_then(|rewritten| {
+            let end = i32::try_from(bytes.len());
+            end.map(|end| (rewritten, end)).map_err(|_| {
+                "the records of its batch take more than 2 GiB together; cut smaller parts"
+                    .to_owned()
+            })
+        });
+        let (rewritten, end) = rewritten.inspect_err(|_| bytes.truncate(start))?;
+        if start == 0 {
+            let alike = bytes.len().saturating_mul(rows.saturating_sub(row + 1));
+            bytes.reserve(alike.min(RESERVE));
+        }
+        ends.push(end);
+        valid.push(rewritten.is_some());
+        encodings.append_option(rewritten.as_ref().map(|rewritten| rewritten.encoding));
+        let (values, count) = match rewritten.and_then(|rewritten| rewritten.facts) {
             Some(Facts::Image { width, height, channels }) => (
                 [i32::try_from(width).ok(), i32::try_from(height).ok(), Some(channels.into())],
                 None,
             ),
-            Some(Facts::Audio { rate, channels, frames }) => (
+            Some(Facts::Audio { rate, channels, frames, .. }) => (
                 [i32::try_from(rate).ok(), Some(channels.into()), None],
                 i64::try_from(frames).ok(),
             ),
@@ -143,27 +143,48 @@ pub(crate) fn column(
     let kept = media::of(&outcome.records, column);
     let paths = kept.and_then(media::path_array).cloned();
     let paths = paths.unwrap_or_else(|| StringArray::new_null(outcome.records.num_rows()));
+    let bytes = BinaryArray::try_new(
+        OffsetBuffer::new(ScalarBuffer::from(ends)),
+        Buffer::from_vec(bytes),
+        Some(NullBuffer::from(valid)).filter(|nulls| nulls.null_count() > 0),
+    )?;
     let [first, second, third] =
         numbers.each_mut().map(|builder| Arc::new(builder.finish()) as ArrayRef);
-    let media: StructArray = media::assemble(bytes.finish(), paths);
     let mut replaced: HashMap<String, ArrayRef> = HashMap::from([
-        (column.to_owned(), Arc::new(media) as ArrayRef),
+        (column.to_owned(), Arc::new(media::assemble(bytes, paths)) as ArrayRef),
         (format!("{column}_encoding"), Arc::new(encodings.finish())),
     ]);
-    let facts: [(&str, ArrayRef); 3] = match modality {
-        Modality::Image => [("width", first), ("height", second), ("channels", third)],
-        _ => [("sample_rate", first), ("channels", second), ("frames", Arc::new(frames.finish()))],
+    let facts: Vec<(&str, ArrayRef)> = match modality {
+        Modality::Image => vec![("width", first), ("height", second), ("channels", third)],
+        Modality::Audio => {
+            vec![
+                ("sample_rate", first),
+                ("channels", second),
+                ("frames", Arc::new(frames.finish())),
+            ]
+        }
+        Modality::Text | Modality::Tensor | Modality::Latent => Vec::new(),
     };
-    replaced.extend(facts.map(|(fact, values)| (format!("{column}_{fact}"), values)));
-    let old = outcome.records.schema();
+    replaced.extend(facts.into_iter().map(|(fact, values)| (format!("{column}_{fact}"), values)));
+    outcome.records = replace(&outcome.records, schema, &replaced)?;
+    Ok(outcome)
+}
+
+/// The columns of `schema`: replaced ones, or else those of the batch.
+pub(crate) fn replace(
+    batch: &RecordBatch,
+    schema: &SchemaRef,
+    replaced: &HashMap<String, ArrayRef>,
+) -> Result<RecordBatch, OperatorError> {
     let columns = schema.fields().iter().map(|field| {
         let name = field.name();
-        let new = replaced.get(name).or_else(|| outcome.records.column_by_name(name));
-        new.cloned().ok_or_else(|| OperatorError::Failed(format!("no column `{name}` in {old}")))
+        let new = replaced.get(name).or_else(|| batch.column_by_name(name));
+        let lost = || OperatorError::Failed(format!("no column `{name}` in {}", batch.schema()));
+        new.cloned().ok_or_else(lost)
     });
     let columns = columns.collect::<Result<Vec<_>, _>>()?;
-    outcome.records = RecordBatch::try_new(Arc::clone(schema), columns)?;
-    Ok(outcome)
+    let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    Ok(RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)?)
 }
 
 /// The schema with the column in this state and all its facts, adding those that are missing.
@@ -173,13 +194,12 @@ pub(crate) fn schema(
     modality: Modality,
     state: media::State,
 ) -> SchemaRef {
+    let changed = Arc::new(media::field(column, modality, state));
     let mut fields: Vec<Arc<arrow::datatypes::Field>> = input
         .fields()
         .iter()
-        .map(|field| match field.name() == column {
-            true => Arc::new(media::field(column, modality, state)),
-            false => Arc::clone(field),
-        })
+        .map(|field| if field.name() == column { &changed } else { field })
+        .map(Arc::clone)
         .collect();
     for fact in media::fact_fields(column, modality) {
         match fields.iter_mut().find(|field| field.name() == fact.name()) {

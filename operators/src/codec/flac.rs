@@ -7,7 +7,7 @@ use flac_codec::decode::FlacSampleReader;
 use flac_codec::encode::{FlacSampleWriter, Options};
 use flac_codec::metadata::Metadata;
 
-use super::{Codec, CodecError, Limits, Media, Pcm};
+use super::{Codec, CodecError, Facts, Limits, Media, Pcm};
 
 pub(super) struct Flac;
 
@@ -32,28 +32,39 @@ impl Codec for Flac {
         bytes.starts_with(b"fLaC")
     }
 
-    fn encode(&self, media: &Media, _: Option<u8>) -> Result<Vec<u8>, CodecError> {
-        let Media::Audio { samples, format, rate, channels } = media else {
+    fn encode(
+        &self,
+        media: &Media<'_>,
+        _: Option<u8>,
+        bytes: &mut Vec<u8>,
+    ) -> Result<(), CodecError> {
+        let Facts::Audio { format, rate, channels, .. } = media.facts else {
             return Err(CodecError("FLAC holds sound only".to_owned()));
         };
         let error = |e: flac_codec::Error| CodecError(format!("FLAC cannot encode it: {e}"));
-        let integers = format.integers(samples).ok_or_else(|| {
+        let integers = format.integers(media.samples).ok_or_else(|| {
             CodecError("FLAC holds integers only; this sound is in floats".to_owned())
         })?;
-        let channels = u8::try_from(*channels)
+        let channels = u8::try_from(channels)
             .map_err(|_| CodecError(format!("{channels} channels are more than FLAC holds (8)")))?;
-        let mut bytes = Cursor::new(Vec::with_capacity(samples.len()));
+        let mut file = Cursor::new(Vec::with_capacity(media.samples.len() / 2));
         let bits = format.bytes() as u32 * 8;
         let total = Some(integers.len() as u64);
         let options = Options::default().no_padding().no_seektable();
-        let mut writer = FlacSampleWriter::new(&mut bytes, options, *rate, bits, channels, total)
+        let mut writer = FlacSampleWriter::new(&mut file, options, rate, bits, channels, total)
             .map_err(error)?;
         writer.write(&integers).map_err(error)?;
         writer.finalize().map_err(error)?;
-        Ok(bytes.into_inner())
+        bytes.extend_from_slice(file.get_ref());
+        Ok(())
     }
 
-    fn decode(&self, bytes: &[u8], limits: &Limits) -> Result<Media, CodecError> {
+    fn decode(
+        &self,
+        bytes: &[u8],
+        limits: &Limits,
+        samples: &mut Vec<u8>,
+    ) -> Result<Facts, CodecError> {
         let corrupt = |e: &dyn std::fmt::Display| CodecError::corrupt("FLAC", e);
         let mut reader = FlacSampleReader::new(Cursor::new(bytes)).map_err(|e| corrupt(&e))?;
         let (rate, channels) = (reader.sample_rate(), u16::from(reader.channel_count()));
@@ -66,25 +77,25 @@ impl Codec for Flac {
         let frame = u64::from(channels) * format.bytes() as u64;
         let declared = reader.total_samples();
         limits.check_audio(declared.unwrap_or(0), rate, frame)?;
-        let mut samples = Vec::new();
+        let start = samples.len();
         loop {
             let some = reader.fill_buf().map_err(|e| corrupt(&e))?;
             if some.is_empty() {
                 break;
             }
-            some.iter().for_each(|sample| format.push(sample << shift, &mut samples));
+            some.iter().for_each(|sample| format.push(sample << shift, samples));
             let read = some.len();
             reader.consume(read);
             // The header may not declare a length, so what comes is counted too.
-            limits.check_audio(samples.len() as u64 / frame.max(1), rate, frame)?;
+            limits.check_audio((samples.len() - start) as u64 / frame.max(1), rate, frame)?;
         }
-        let frames = samples.len() as u64 / frame.max(1);
+        let frames = (samples.len() - start) as u64 / frame.max(1);
         if declared.is_some_and(|declared| declared != 0 && declared != frames) {
             return Err(corrupt(&format!(
                 "it declares {} frames and holds {frames}",
                 declared.unwrap_or(0)
             )));
         }
-        Ok(Media::Audio { samples, format, rate, channels })
+        Ok(Facts::Audio { format, rate, channels, frames })
     }
 }

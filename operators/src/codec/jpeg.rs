@@ -1,4 +1,6 @@
-//! JPEG: decoded by zune-jpeg, encoded by jpeg-encoder.
+//! JPEG: decoded by zune-jpeg, encoded by jpeg-encoder with 4:2:0 chroma.
+//!
+//! CMYK comes back as RGB. An orientation in EXIF is not applied: pixels are as they are stored.
 
 use anabranch_pipelines::record::Modality;
 use jpeg_encoder::{ColorType, Encoder, SamplingFactor};
@@ -7,7 +9,7 @@ use zune_core::colorspace::ColorSpace;
 use zune_core::options::DecoderOptions;
 use zune_jpeg::JpegDecoder;
 
-use super::{Codec, CodecError, Limits, Media};
+use super::{Codec, CodecError, Facts, Limits, Media};
 
 pub(super) struct Jpeg;
 
@@ -32,8 +34,13 @@ impl Codec for Jpeg {
         bytes.starts_with(&[0xff, 0xd8, 0xff])
     }
 
-    fn encode(&self, media: &Media, quality: Option<u8>) -> Result<Vec<u8>, CodecError> {
-        let Media::Image { pixels, width, height, channels } = media else {
+    fn encode(
+        &self,
+        media: &Media<'_>,
+        quality: Option<u8>,
+        bytes: &mut Vec<u8>,
+    ) -> Result<(), CodecError> {
+        let Facts::Image { width, height, channels } = media.facts else {
             return Err(CodecError("JPEG holds pictures only".to_owned()));
         };
         let colour = match channels {
@@ -42,21 +49,24 @@ impl Codec for Jpeg {
             4 => ColorType::Rgba,
             _ => return Err(CodecError(format!("JPEG holds no picture of {channels} channels"))),
         };
-        let side = |side: &u32| {
+        let side = |side: u32| {
             let error =
                 || CodecError(format!("{width} x {height} pixels are more than JPEG holds"));
-            u16::try_from(*side).map_err(|_| error())
+            u16::try_from(side).map_err(|_| error())
         };
-        let mut bytes = Vec::with_capacity(pixels.len() / 8 + 1024);
-        let mut encoder = Encoder::new(&mut bytes, quality.unwrap_or(75));
+        let mut encoder = Encoder::new(bytes, quality.unwrap_or(75));
         encoder.set_sampling_factor(SamplingFactor::F_2_2);
         encoder
-            .encode(pixels, side(width)?, side(height)?, colour)
-            .map_err(|e| CodecError(format!("JPEG cannot encode it: {e}")))?;
-        Ok(bytes)
+            .encode(media.samples, side(width)?, side(height)?, colour)
+            .map_err(|e| CodecError(format!("JPEG cannot encode it: {e}")))
     }
 
-    fn decode(&self, bytes: &[u8], limits: &Limits) -> Result<Media, CodecError> {
+    fn decode(
+        &self,
+        bytes: &[u8],
+        limits: &Limits,
+        samples: &mut Vec<u8>,
+    ) -> Result<Facts, CodecError> {
         let corrupt =
             |e: zune_jpeg::errors::DecodeErrors| CodecError::corrupt("JPEG", format!("{e:?}"));
         let options = DecoderOptions::default()
@@ -67,11 +77,24 @@ impl Codec for Jpeg {
         decoder.decode_headers().map_err(corrupt)?;
         let info = decoder.info().ok_or_else(|| CodecError::corrupt("JPEG", "no header"))?;
         let grey = decoder.input_colorspace() == Some(ColorSpace::Luma);
-        let channels: u8 = if grey { 1 } else { 3 };
-        limits.check_image(u64::from(info.width), u64::from(info.height), u64::from(channels))?;
-        let colour = if grey { ColorSpace::Luma } else { ColorSpace::RGB };
+        let (colour, channels) = if grey { (ColorSpace::Luma, 1) } else { (ColorSpace::RGB, 3) };
+        let (width, height) = (u32::from(info.width), u32::from(info.height));
+        let size = limits.check_image(width, height, channels)?;
         decoder.set_options(options.jpeg_set_out_colorspace(colour));
-        let pixels = decoder.decode().map_err(corrupt)?;
-        Ok(Media::Image { pixels, width: info.width.into(), height: info.height.into(), channels })
+        let start = samples.len();
+        samples.resize(start + size, 0);
+        decoder.decode_into(samples.get_mut(start..).unwrap_or_default()).map_err(corrupt)?;
+        if !ends(bytes) {
+            return Err(CodecError::corrupt("JPEG", "it is cut off before its end marker"));
+        }
+        Ok(Facts::Image { width, height, channels })
     }
+}
+
+/// Whether the last scan is followed by an end marker; the decoder forgives when the last pixels are missing.
+/// What stands behind the end (a second picture, padding) is nobody's concern.
+fn ends(bytes: &[u8]) -> bool {
+    let end = bytes.windows(2).rposition(|marker| marker == [0xff, 0xd9]);
+    let behind = end.and_then(|end| bytes.get(end..)).unwrap_or_default();
+    end.is_some() && !behind.windows(2).any(|marker| marker == [0xff, 0xda])
 }

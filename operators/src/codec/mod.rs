@@ -6,15 +6,22 @@
 //! refused at once.
 //!
 //! ```
-//! use anabranch_operators::codec::{self, Limits, Media};
+//! use anabranch_operators::codec::{self, Facts, Limits, Media};
 //!
-//! let picture = Media::Image { pixels: vec![7; 4 * 4 * 3], width: 4, height: 4, channels: 3 };
+//! let facts = Facts::Image { width: 4, height: 4, channels: 3 };
 //! let png = codec::named("png").unwrap();
-//! let bytes = png.encode(&picture, None)?;
+//! let mut bytes = Vec::new();
+//! png.encode(&Media { samples: &[7; 4 * 4 * 3], facts }, None, &mut bytes)?;
 //! assert_eq!(codec::sniff(&bytes).unwrap().name(), "png");
-//! assert_eq!(png.decode(&bytes, &Limits::default())?, picture);
+//!
+//! let mut samples = Vec::new();
+//! assert_eq!(png.decode(&bytes, &Limits::default(), &mut samples)?, facts);
+//! assert_eq!(samples, [7; 4 * 4 * 3]);
 //! # Ok::<(), codec::CodecError>(())
 //! ```
+//!
+//! Codecs append to the caller's buffer, so that the media of a whole batch are decoded into one column
+//! without a copy.
 
 use anabranch_pipelines::quantity::ByteSize;
 use anabranch_pipelines::record::Modality;
@@ -28,12 +35,19 @@ mod wav;
 mod webp;
 
 /// The decoded media of one record.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Media {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Media<'a> {
+    /// 8-bit samples of a picture, interleaved, row by row; or little-endian samples of a sound, interleaved.
+    pub samples: &'a [u8],
+    /// What they are samples of.
+    pub facts: Facts,
+}
+
+/// What is known of media without looking at its samples.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Facts {
     /// A picture.
     Image {
-        /// 8-bit samples, interleaved, row by row.
-        pixels: Vec<u8>,
         /// Pixels per row.
         width: u32,
         /// Rows.
@@ -43,16 +57,41 @@ pub enum Media {
     },
     /// A sound.
     Audio {
-        /// Little-endian samples of `format`, interleaved.
-        samples: Vec<u8>,
-        /// Their format.
+        /// The format of its samples.
         format: Pcm,
         /// Frames per second.
         rate: u32,
         /// Samples per frame.
         channels: u16,
+        /// Frames, each of one sample per channel.
+        frames: u64,
     },
 }
+
+impl Facts {
+    /// Bytes of the samples.
+    pub fn bytes(&self) -> u64 {
+        match *self {
+            Self::Image { width, height, channels } => {
+                (u64::from(width) * u64::from(height)).saturating_mul(channels.into())
+            }
+            Self::Audio { format, channels, frames, .. } => {
+                frames.saturating_mul(u64::from(channels) * format.bytes() as u64)
+            }
+        }
+    }
+
+    /// The value of `NAME_encoding` for the samples themselves.
+    pub const fn encoding(&self) -> &'static str {
+        match self {
+            Self::Image { .. } => RAW,
+            Self::Audio { format, .. } => format.name(),
+        }
+    }
+}
+
+/// The encoding of pictures that are stored as their samples.
+pub const RAW: &str = "raw";
 
 /// Formats of decoded sound. Integers keep their width, so nothing is lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -142,16 +181,18 @@ impl Default for Limits {
 }
 
 impl Limits {
-    fn check_image(&self, width: u64, height: u64, channels: u64) -> Result<(), CodecError> {
-        let pixels = width.saturating_mul(height);
-        if pixels > self.pixels || pixels.saturating_mul(channels) > self.bytes.0 {
+    /// The bytes of a picture's samples.
+    fn check_image(&self, width: u32, height: u32, channels: u8) -> Result<usize, CodecError> {
+        let pixels = u64::from(width) * u64::from(height);
+        let bytes = Facts::Image { width, height, channels }.bytes();
+        if pixels > self.pixels || bytes > self.bytes.0 {
             return Err(CodecError(format!(
                 "it declares {width} x {height} pixels, more than the limit of {} pixels or {}; raise \
                  `limits` if that is no mistake",
                 self.pixels, self.bytes
             )));
         }
-        Ok(())
+        usize::try_from(bytes).map_err(|_| CodecError(format!("{bytes} bytes are too many here")))
     }
 
     fn check_audio(&self, frames: u64, rate: u32, frame_bytes: u64) -> Result<(), CodecError> {
@@ -195,17 +236,28 @@ pub trait Codec: Send + Sync {
     /// Whether bytes begin like this codec's.
     fn recognises(&self, bytes: &[u8]) -> bool;
 
-    /// Encodes the media of one record. The quality is 1 to 100.
+    /// Encodes the media of one record and appends it to `bytes`. The quality is 1 to 100.
     ///
     /// # Errors
-    /// When the codec cannot hold this media.
-    fn encode(&self, media: &Media, quality: Option<u8>) -> Result<Vec<u8>, CodecError>;
+    /// When the codec cannot hold this media; `bytes` may then end in a part of it.
+    fn encode(
+        &self,
+        media: &Media<'_>,
+        quality: Option<u8>,
+        bytes: &mut Vec<u8>,
+    ) -> Result<(), CodecError>;
 
-    /// Decodes one record.
+    /// Decodes one record, appends its samples to `samples` and says what they are.
     ///
     /// # Errors
-    /// When the bytes are damaged or declare more than the limits allow.
-    fn decode(&self, bytes: &[u8], limits: &Limits) -> Result<Media, CodecError>;
+    /// When the bytes are damaged or declare more than the limits allow; `samples` may then end in a part
+    /// of them.
+    fn decode(
+        &self,
+        bytes: &[u8],
+        limits: &Limits,
+        samples: &mut Vec<u8>,
+    ) -> Result<Facts, CodecError>;
 }
 
 /// All codecs that files are stored with.
@@ -224,94 +276,12 @@ pub fn sniff(bytes: &[u8]) -> Option<&'static dyn Codec> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
-
-    fn picture(width: u32, height: u32, channels: u8) -> Media {
-        let wave = |at: u32| ((f64::from(at) * 0.05).sin() * 90.0 + 128.0) as u8;
-        let samples = width * height * u32::from(channels);
-        Media::Image { pixels: (0..samples).map(wave).collect(), width, height, channels }
-    }
-
-    fn sound(format: Pcm, channels: u16, frames: u32) -> Media {
-        let mut samples = Vec::new();
-        for at in 0..frames * u32::from(channels) {
-            format.push(((f64::from(at) * 0.03).sin() * 20_000.0) as i32, &mut samples);
-        }
-        Media::Audio { samples, format, rate: 8000, channels }
-    }
-
-    fn examples(codec: &dyn Codec) -> Vec<Media> {
-        match codec.modality() {
-            Modality::Image => {
-                [(1, 1), (17, 9), (64, 48)].into_iter().map(|(w, h)| picture(w, h, 3)).collect()
-            }
-            _ => vec![sound(Pcm::S16, 1, 1), sound(Pcm::S16, 2, 4000), sound(Pcm::S24, 1, 500)],
-        }
-    }
+    use crate::conformance::codec::{check, examples};
 
     #[test]
-    fn what_is_lossless_comes_back_and_what_is_not_comes_close() {
+    fn every_codec_passes_the_conformance_suite() {
         for codec in ALL {
-            for media in examples(*codec) {
-                let bytes = codec.encode(&media, None).unwrap();
-                assert_eq!(sniff(&bytes).unwrap().name(), codec.name());
-                let back = codec.decode(&bytes, &Limits::default()).unwrap();
-                if codec.lossless(None) {
-                    assert_eq!(back, media, "{}", codec.name());
-                } else if let (Media::Image { pixels: a, .. }, Media::Image { pixels: b, .. }) =
-                    (&media, &back)
-                {
-                    let error: f64 =
-                        a.iter().zip(b).map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2)).sum();
-                    let psnr =
-                        10.0 * (255.0f64.powi(2) / (error / a.len() as f64).max(1e-9)).log10();
-                    assert!(psnr > 25.0, "{}: {psnr} dB", codec.name());
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn truncated_and_foreign_bytes_are_refused_without_panic() {
-        for codec in ALL {
-            for media in examples(*codec) {
-                let bytes = codec.encode(&media, None).unwrap();
-                for keep in 0..bytes.len().min(200) {
-                    let _ = codec.decode(&bytes[..keep], &Limits::default());
-                }
-                assert!(
-                    codec.decode(&bytes[..bytes.len() / 2], &Limits::default()).is_err()
-                        || bytes.len() < 64,
-                    "{}",
-                    codec.name()
-                );
-                assert!(codec.decode(b"", &Limits::default()).is_err());
-                assert!(codec.decode(b"not media at all", &Limits::default()).is_err());
-            }
-        }
-    }
-
-    #[test]
-    fn more_than_the_limits_is_refused() {
-        let tight = Limits { pixels: 100, seconds: 0.01, bytes: ByteSize(1000) };
-        for codec in ALL {
-            let media = examples(*codec).into_iter().nth(1).unwrap();
-            let bytes = codec.encode(&media, None).unwrap();
-            let error = codec.decode(&bytes, &tight).unwrap_err();
-            assert!(error.0.contains("limit"), "{}: {error}", codec.name());
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn flipped_bits_never_panic(at in 0usize..4000, bit in 0u8..8) {
-            for codec in ALL {
-                let media = examples(*codec).into_iter().nth(1).unwrap();
-                let mut bytes = codec.encode(&media, None).unwrap();
-                let at = at % bytes.len();
-                bytes[at] ^= 1 << bit;
-                let _ = codec.decode(&bytes, &Limits { pixels: 1 << 20, ..Limits::default() });
-            }
+            check(*codec, &examples(*codec)).unwrap_or_else(|failure| panic!("{failure}"));
         }
     }
 }

@@ -5,7 +5,7 @@ use std::io::Cursor;
 use anabranch_pipelines::record::Modality;
 use png::{BitDepth, ColorType, Decoder, Encoder, Transformations};
 
-use super::{Codec, CodecError, Limits, Media};
+use super::{Codec, CodecError, Facts, Limits, Media};
 
 pub(super) struct Png;
 
@@ -30,8 +30,13 @@ impl Codec for Png {
         bytes.starts_with(b"\x89PNG\r\n\x1a\n")
     }
 
-    fn encode(&self, media: &Media, _: Option<u8>) -> Result<Vec<u8>, CodecError> {
-        let Media::Image { pixels, width, height, channels } = media else {
+    fn encode(
+        &self,
+        media: &Media<'_>,
+        _: Option<u8>,
+        bytes: &mut Vec<u8>,
+    ) -> Result<(), CodecError> {
+        let Facts::Image { width, height, channels } = media.facts else {
             return Err(CodecError("PNG holds pictures only".to_owned()));
         };
         let colour = match channels {
@@ -41,46 +46,48 @@ impl Codec for Png {
             _ => return Err(CodecError(format!("PNG holds no picture of {channels} channels"))),
         };
         let error = |e: png::EncodingError| CodecError(format!("PNG cannot encode it: {e}"));
-        let mut bytes = Vec::with_capacity(pixels.len() / 2 + 1024);
-        let mut encoder = Encoder::new(&mut bytes, *width, *height);
+        let mut encoder = Encoder::new(bytes, width, height);
         encoder.set_color(colour);
         encoder.set_depth(BitDepth::Eight);
         let mut writer = encoder.write_header().map_err(error)?;
-        writer.write_image_data(pixels).map_err(error)?;
-        writer.finish().map_err(error)?;
-        Ok(bytes)
+        writer.write_image_data(media.samples).map_err(error)?;
+        writer.finish().map_err(error)
     }
 
-    fn decode(&self, bytes: &[u8], limits: &Limits) -> Result<Media, CodecError> {
+    fn decode(
+        &self,
+        bytes: &[u8],
+        limits: &Limits,
+        samples: &mut Vec<u8>,
+    ) -> Result<Facts, CodecError> {
         let corrupt = |e: png::DecodingError| CodecError::corrupt("PNG", e);
         let mut decoder = Decoder::new(Cursor::new(bytes));
         decoder.set_transformations(Transformations::normalize_to_color8());
         let header = decoder.read_header_info().map_err(corrupt)?;
         let (width, height) = (header.width, header.height);
-        limits.check_image(width.into(), height.into(), 4)?;
+        limits.check_image(width, height, 4)?;
         let mut reader = decoder.read_info().map_err(corrupt)?;
         let size = reader
             .output_buffer_size()
             .ok_or_else(|| CodecError::corrupt("PNG", "its size overflows"))?;
-        let mut pixels = vec![0; size];
-        let frame = reader.next_frame(&mut pixels).map_err(corrupt)?;
-        pixels.truncate(frame.buffer_size());
-        let (pixels, channels) = match frame.color_type {
-            ColorType::Grayscale => (pixels, 1),
-            ColorType::GrayscaleAlpha => (spread(&pixels), 4),
-            ColorType::Rgba => (pixels, 4),
-            ColorType::Rgb | ColorType::Indexed => (pixels, 3),
+        let start = samples.len();
+        samples.resize(start + size, 0);
+        let pixels = samples.get_mut(start..).unwrap_or_default();
+        let frame = reader.next_frame(pixels).map_err(corrupt)?;
+        // The rest holds a checksum: without it, a file cut short at the end would pass.
+        reader.finish().map_err(corrupt)?;
+        samples.truncate(start + frame.buffer_size());
+        let channels = match frame.color_type {
+            ColorType::Grayscale => 1,
+            ColorType::GrayscaleAlpha => {
+                let pixels = samples.split_off(start);
+                let spread = |[grey, alpha]: &[u8; 2]| [*grey, *grey, *grey, *alpha];
+                samples.extend(pixels.as_chunks::<2>().0.iter().flat_map(spread));
+                4
+            }
+            ColorType::Rgba => 4,
+            ColorType::Rgb | ColorType::Indexed => 3,
         };
-        Ok(Media::Image { pixels, width, height, channels })
+        Ok(Facts::Image { width, height, channels })
     }
-}
-
-/// Grey and alpha as RGBA.
-fn spread(pixels: &[u8]) -> Vec<u8> {
-    pixels
-        .as_chunks::<2>()
-        .0
-        .iter()
-        .flat_map(|[grey, alpha]| [*grey, *grey, *grey, *alpha])
-        .collect()
 }

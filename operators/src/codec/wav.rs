@@ -5,7 +5,7 @@ use std::io::Cursor;
 use anabranch_pipelines::record::Modality;
 use hound::{SampleFormat, WavReader, WavSpec, WavWriter};
 
-use super::{Codec, CodecError, Limits, Media, Pcm};
+use super::{Codec, CodecError, Facts, Limits, Media, Pcm};
 
 pub(super) struct Wav;
 
@@ -30,24 +30,25 @@ impl Codec for Wav {
         bytes.starts_with(b"RIFF") && bytes.get(8..12) == Some(b"WAVE")
     }
 
-    fn encode(&self, media: &Media, _: Option<u8>) -> Result<Vec<u8>, CodecError> {
-        let Media::Audio { samples, format, rate, channels } = media else {
+    fn encode(
+        &self,
+        media: &Media<'_>,
+        _: Option<u8>,
+        bytes: &mut Vec<u8>,
+    ) -> Result<(), CodecError> {
+        let Facts::Audio { format, rate, channels, .. } = media.facts else {
             return Err(CodecError("WAV holds sound only".to_owned()));
         };
         let error = |e: hound::Error| CodecError(format!("WAV cannot encode it: {e}"));
         let spec = WavSpec {
-            channels: *channels,
-            sample_rate: *rate,
+            channels,
+            sample_rate: rate,
             bits_per_sample: format.bytes() as u16 * 8,
-            sample_format: if *format == Pcm::F32 {
-                SampleFormat::Float
-            } else {
-                SampleFormat::Int
-            },
+            sample_format: if format == Pcm::F32 { SampleFormat::Float } else { SampleFormat::Int },
         };
-        let mut bytes = Cursor::new(Vec::with_capacity(samples.len() + 64));
-        let mut writer = WavWriter::new(&mut bytes, spec).map_err(error)?;
-        match format.integers(samples) {
+        let mut file = Cursor::new(Vec::with_capacity(media.samples.len() + 64));
+        let mut writer = WavWriter::new(&mut file, spec).map_err(error)?;
+        match format.integers(media.samples) {
             Some(integers) => {
                 integers
                     .into_iter()
@@ -55,7 +56,8 @@ impl Codec for Wav {
                     .map_err(error)?;
             }
             None => {
-                let floats = samples.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b));
+                let floats =
+                    media.samples.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b));
                 floats
                     .into_iter()
                     .try_for_each(|sample| writer.write_sample(sample))
@@ -63,10 +65,16 @@ impl Codec for Wav {
             }
         }
         writer.finalize().map_err(error)?;
-        Ok(bytes.into_inner())
+        bytes.extend_from_slice(file.get_ref());
+        Ok(())
     }
 
-    fn decode(&self, bytes: &[u8], limits: &Limits) -> Result<Media, CodecError> {
+    fn decode(
+        &self,
+        bytes: &[u8],
+        limits: &Limits,
+        samples: &mut Vec<u8>,
+    ) -> Result<Facts, CodecError> {
         let corrupt = |e: hound::Error| CodecError::corrupt("WAV", e);
         let mut reader = WavReader::new(Cursor::new(bytes)).map_err(corrupt)?;
         let WavSpec { channels, sample_rate: rate, bits_per_sample, sample_format } = reader.spec();
@@ -84,13 +92,14 @@ impl Codec for Wav {
         let frame = u64::from(channels) * format.bytes() as u64;
         limits.check_audio(u64::from(reader.duration()), rate, frame)?;
         // A header may declare more than there is; the samples themselves then end early and are refused.
-        let mut samples = Vec::with_capacity(bytes.len() * format.bytes());
+        let start = samples.len();
+        samples.reserve(bytes.len());
         match sample_format {
             SampleFormat::Int => {
                 // 8-bit samples become 16-bit ones of the same loudness.
                 let shift = (format.bytes() as u16 * 8 - bits_per_sample).min(31);
                 for sample in reader.samples::<i32>() {
-                    format.push(sample.map_err(corrupt)? << shift, &mut samples);
+                    format.push(sample.map_err(corrupt)? << shift, samples);
                 }
             }
             SampleFormat::Float => {
@@ -99,6 +108,7 @@ impl Codec for Wav {
                 }
             }
         }
-        Ok(Media::Audio { samples, format, rate, channels })
+        let frames = (samples.len() - start) as u64 / frame.max(1);
+        Ok(Facts::Audio { format, rate, channels, frames })
     }
 }

@@ -3,7 +3,7 @@
 use anabranch_pipelines::record::Modality;
 use webp::{BitstreamFeatures, Decoder, Encoder, PixelLayout};
 
-use super::{Codec, CodecError, Limits, Media};
+use super::{Codec, CodecError, Facts, Limits, Media};
 
 pub(super) struct WebP;
 
@@ -28,11 +28,16 @@ impl Codec for WebP {
         bytes.starts_with(b"RIFF") && bytes.get(8..12) == Some(b"WEBP")
     }
 
-    fn encode(&self, media: &Media, quality: Option<u8>) -> Result<Vec<u8>, CodecError> {
-        let Media::Image { pixels, width, height, channels } = media else {
+    fn encode(
+        &self,
+        media: &Media<'_>,
+        quality: Option<u8>,
+        bytes: &mut Vec<u8>,
+    ) -> Result<(), CodecError> {
+        let Facts::Image { width, height, channels } = media.facts else {
             return Err(CodecError("WebP holds pictures only".to_owned()));
         };
-        if *width > 16_383 || *height > 16_383 {
+        if width > 16_383 || height > 16_383 {
             return Err(CodecError(format!(
                 "{width} x {height} pixels are more than WebP holds (16383)"
             )));
@@ -40,33 +45,39 @@ impl Codec for WebP {
         let rgb: Vec<u8>;
         let (pixels, layout) = match channels {
             1 => {
-                rgb = pixels.iter().flat_map(|grey| [*grey; 3]).collect();
-                (&rgb, PixelLayout::Rgb)
+                rgb = media.samples.iter().flat_map(|grey| [*grey; 3]).collect();
+                (rgb.as_slice(), PixelLayout::Rgb)
             }
-            3 => (pixels, PixelLayout::Rgb),
-            4 => (pixels, PixelLayout::Rgba),
+            3 => (media.samples, PixelLayout::Rgb),
+            4 => (media.samples, PixelLayout::Rgba),
             _ => return Err(CodecError(format!("WebP holds no picture of {channels} channels"))),
         };
-        let encoder = Encoder::new(pixels, layout, *width, *height);
+        let encoder = Encoder::new(pixels, layout, width, height);
         let quality = quality.unwrap_or(75);
-        encoder
+        let encoded = encoder
             .encode_simple(self.lossless(Some(quality)), quality.into())
-            .map(|bytes| bytes.to_vec())
-            .map_err(|e| CodecError(format!("WebP cannot encode it: {e:?}")))
+            .map_err(|e| CodecError(format!("WebP cannot encode it: {e:?}")))?;
+        bytes.extend_from_slice(&encoded);
+        Ok(())
     }
 
-    fn decode(&self, bytes: &[u8], limits: &Limits) -> Result<Media, CodecError> {
+    fn decode(
+        &self,
+        bytes: &[u8],
+        limits: &Limits,
+        samples: &mut Vec<u8>,
+    ) -> Result<Facts, CodecError> {
         let header = BitstreamFeatures::new(bytes)
             .ok_or_else(|| CodecError::corrupt("WebP", "no header"))?;
         let (width, height) = (header.width(), header.height());
-        limits.check_image(width.into(), height.into(), 4)?;
+        limits.check_image(width, height, 4)?;
         if header.has_animation() {
             return Err(CodecError("an animated WebP is no still picture".to_owned()));
         }
         let image = Decoder::new(bytes)
             .decode()
             .ok_or_else(|| CodecError::corrupt("WebP", "the data ends or is damaged"))?;
-        let channels = if image.is_alpha() { 4 } else { 3 };
-        Ok(Media::Image { pixels: image.to_vec(), width, height, channels })
+        samples.extend_from_slice(&image);
+        Ok(Facts::Image { width, height, channels: if image.is_alpha() { 4 } else { 3 } })
     }
 }

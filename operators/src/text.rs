@@ -1,0 +1,436 @@
+//! Texts compressed one by one with zstd, with a dictionary trained on the first of them.
+//!
+//! Each text is a frame of its own, so any record is read without its neighbours. The dictionary is the
+//! operator's decision, byte for byte as zstd takes it, and stands once in the run log of the run that
+//! wrote the table: `_anabranch/runs/RUN/decisions/OPERATOR`. A frame names the dictionary that it needs by
+//! number; `decode` is given the files (`dictionaries = [..]`), and so is any other zstd (`zstd -D FILE`).
+//! Where the first texts are too few for a dictionary to help, the decision is empty and frames need none.
+
+use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
+
+use anabranch_pipelines::graph::SchemaError;
+use anabranch_pipelines::operator::{
+    Allocation, Context, Growth, Journaled, Operator, OperatorError, Outcome,
+};
+use anabranch_pipelines::quantity::ByteSize;
+use anabranch_pipelines::record::{Modality, Reference, media};
+use anabranch_pipelines::source::BatchSize;
+use anabranch_pipelines::store::Location;
+use arrow::array::{Array, RecordBatch, StringArray, StringBuilder};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use zstd::bulk::{Compressor, Decompressor};
+use zstd::dict::{DecoderDictionary, EncoderDictionary};
+use zstd::zstd_safe;
+
+use crate::codec::Limits;
+use crate::rewrite::{self, Column, Rewritten};
+use crate::{EncodeOptions, OptionsError};
+
+/// The codec's name.
+pub(crate) const ZSTD: &str = "zstd";
+
+const LEVEL: i32 = 9;
+const DICTIONARY: ByteSize = ByteSize(64 << 10);
+/// Bytes of texts for each byte of a dictionary; with fewer it learns them by heart.
+const SAMPLE_PER_BYTE: usize = 8;
+const LEAST_DICTIONARY: usize = 1 << 10;
+
+/// The operator for these options.
+pub(crate) fn compress(options: EncodeOptions) -> Result<Arc<dyn Operator>, OptionsError> {
+    let level = options.level.unwrap_or(LEVEL);
+    if !(1..=22).contains(&level) {
+        return Err(OptionsError(format!("`level = {level}`: it is 1 to 22")));
+    }
+    let dictionary = options.dictionary.unwrap_or(DICTIONARY).as_usize();
+    let compress = Compress { options, level, dictionary: None };
+    Ok(match dictionary {
+        0 => Arc::new(compress),
+        largest => Arc::new(Train { compress, largest }),
+    })
+}
+
+/// Compresses texts, as decided.
+struct Compress {
+    options: EncodeOptions,
+    level: i32,
+    dictionary: Option<EncoderDictionary<'static>>,
+}
+
+impl Compress {
+    fn compressor(&self) -> std::io::Result<Compressor<'_>> {
+        match &self.dictionary {
+            Some(dictionary) => Compressor::with_prepared_dictionary(dictionary),
+            None => Compressor::new(self.level),
+        }
+    }
+
+    fn texts<'a>(&self, batch: &'a RecordBatch) -> Result<&'a StringArray, OperatorError> {
+        let name = &self.options.column;
+        let texts = batch.column_by_name(name).and_then(|texts| texts.as_any().downcast_ref());
+        texts.ok_or_else(|| OperatorError::Failed(format!("column `{name}` holds no text")))
+    }
+}
+
+impl Operator for Compress {
+    fn kind(&self) -> &'static str {
+        "encode"
+    }
+
+    fn options(&self) -> serde_json::Value {
+        serde_json::to_value(&self.options).unwrap_or_default()
+    }
+
+    fn output(&self, inputs: &[SchemaRef]) -> Result<SchemaRef, SchemaError> {
+        let [input] = inputs else {
+            return Err(SchemaError::Mismatch("encode reads one input".into()));
+        };
+        let column = &self.options.column;
+        let field = SchemaError::require(input, column)?;
+        if field.data_type() != &DataType::Utf8 {
+            return Err(SchemaError::Unfit {
+                column: column.clone(),
+                found: format!("of type {}", field.data_type()),
+                expected: "text".to_owned(),
+                hint: "`zstd` compresses texts".to_owned(),
+            });
+        }
+        Ok(rewrite::schema(input, column, Modality::Text, media::State::Encoded))
+    }
+
+    fn growth(&self) -> Growth {
+        // What does not compress is stored as it is, in a frame.
+        Growth { factor: 1.01, per_record: 192 }
+    }
+
+    fn invoke(
+        &self,
+        batch: RecordBatch,
+        _: &Allocation,
+        _: &Context,
+    ) -> Result<Outcome, OperatorError> {
+        let schema = self.output(&[batch.schema()])?;
+        let texts = self.texts(&batch)?;
+        let mut compressor = self.compressor().map_err(failed)?;
+        let mut frame = Vec::new();
+        rewrite::column(&batch, &self.options.column, Modality::Text, &schema, |row, bytes| {
+            if texts.is_null(row) {
+                return Ok(None);
+            }
+            let text = texts.value(row).as_bytes();
+            frame.clear();
+            frame.reserve(zstd_safe::compress_bound(text.len()));
+            compressor.compress_to_buffer(text, &mut frame).map_err(|e| e.to_string())?;
+            bytes.extend_from_slice(&frame);
+            Ok(Some(Rewritten { encoding: ZSTD, facts: None }))
+        })
+    }
+}
+
+/// Trains a dictionary on the first texts, once for the run.
+struct Train {
+    compress: Compress,
+    largest: usize,
+}
+
+impl Operator for Train {
+    fn kind(&self) -> &'static str {
+        self.compress.kind()
+    }
+
+    fn options(&self) -> serde_json::Value {
+        self.compress.options()
+    }
+
+    fn output(&self, inputs: &[SchemaRef]) -> Result<SchemaRef, SchemaError> {
+        self.compress.output(inputs)
+    }
+
+    fn growth(&self) -> Growth {
+        self.compress.growth()
+    }
+
+    fn invoke(
+        &self,
+        _: RecordBatch,
+        _: &Allocation,
+        _: &Context,
+    ) -> Result<Outcome, OperatorError> {
+        Err(OperatorError::Failed("its dictionary was not decided on yet".to_owned()))
+    }
+
+    fn journaled(&self) -> Option<&dyn Journaled> {
+        Some(self)
+    }
+}
+
+impl Journaled for Train {
+    fn sample(&self) -> BatchSize {
+        // A hundred times the dictionary is what its authors recommend.
+        BatchSize { records: 16_384, bytes: self.largest.saturating_mul(100) }
+    }
+
+    fn decide(&self, sample: &[RecordBatch]) -> Result<Vec<u8>, OperatorError> {
+        let mut texts: Vec<&[u8]> = Vec::new();
+        for batch in sample {
+            texts.extend(self.compress.texts(batch)?.iter().flatten().map(str::as_bytes));
+        }
+        let bytes: usize = texts.iter().map(|text| text.len()).sum();
+        let size = self.largest.min(bytes / SAMPLE_PER_BYTE);
+        if size < LEAST_DICTIONARY {
+            return Ok(Vec::new());
+        }
+        // Texts that are all alike, or too few, train no dictionary; that is no failure.
+        let Ok(dictionary) = zstd::dict::from_samples(&texts, size) else {
+            return Ok(Vec::new());
+        };
+        let total = |mut compressor: Compressor<'_>| {
+            texts
+                .iter()
+                .map(|text| Ok(compressor.compress(text)?.len()))
+                .sum::<std::io::Result<usize>>()
+        };
+        let level = self.compress.level;
+        let without = total(Compressor::new(level).map_err(failed)?).map_err(failed)?;
+        let with = Compressor::with_dictionary(level, &dictionary).map_err(failed)?;
+        let helps = total(with).map_err(failed)? < without;
+        Ok(if helps { dictionary } else { Vec::new() })
+    }
+
+    fn decided(&self, decision: &[u8]) -> Result<Arc<dyn Operator>, OperatorError> {
+        let Compress { options, level, .. } = &self.compress;
+        let dictionary = match decision {
+            [] => None,
+            bytes if zstd_safe::get_dict_id_from_dict(bytes).is_none() => {
+                return Err(OperatorError::Failed("its decision is no zstd dictionary".to_owned()));
+            }
+            bytes => Some(EncoderDictionary::copy(bytes, *level)),
+        };
+        Ok(Arc::new(Compress { options: options.clone(), level: *level, dictionary }))
+    }
+}
+
+fn failed(error: std::io::Error) -> OperatorError {
+    OperatorError::Failed(format!("zstd: {error}"))
+}
+
+/// Dictionaries by number, read when the first batch comes.
+#[derive(Default)]
+pub(crate) struct Dictionaries {
+    read: OnceLock<HashMap<u32, DecoderDictionary<'static>>>,
+}
+
+impl Dictionaries {
+    /// The dictionaries in these files.
+    pub(crate) fn get(
+        &self,
+        files: &[String],
+        context: &Context,
+    ) -> Result<&HashMap<u32, DecoderDictionary<'static>>, OperatorError> {
+        if let Some(read) = self.read.get() {
+            return Ok(read);
+        }
+        let fail = |file: &str, e: &dyn std::fmt::Display| {
+            OperatorError::Failed(format!("the dictionary `{file}`: {e}"))
+        };
+        let mut read = HashMap::new();
+        for file in files {
+            let uri = Location::parse(file).map_err(|e| fail(file, &e))?.url;
+            for bytes in context.fetch(&[Reference { uri, range: None }]) {
+                let bytes = bytes.map_err(|e| fail(file, &e))?;
+                // A run that decided for none leaves an empty file.
+                if bytes.is_empty() {
+                    continue;
+                }
+                let number = zstd_safe::get_dict_id_from_dict(&bytes)
+                    .ok_or_else(|| fail(file, &"it is no zstd dictionary"))?;
+                read.insert(number.get(), DecoderDictionary::copy(&bytes));
+            }
+        }
+        Ok(self.read.get_or_init(|| read))
+    }
+}
+
+/// The schema with the column as text again, without the column that named its encoding.
+pub(crate) fn decoded_schema(input: &SchemaRef, column: &str) -> SchemaRef {
+    let encoding = format!("{column}_encoding");
+    let text = Modality::Text.mark(Field::new(column, DataType::Utf8, true));
+    let fields = input.fields().iter().filter(|field| field.name() != &encoding);
+    let fields: Vec<Arc<Field>> = fields
+        .map(|field| match field.name() == column {
+            true => Arc::new(text.clone()),
+            false => Arc::clone(field),
+        })
+        .collect();
+    Arc::new(Schema::new(fields))
+}
+
+/// The texts of a compressed column.
+pub(crate) fn decode(
+    batch: &RecordBatch,
+    name: &str,
+    schema: &SchemaRef,
+    dictionaries: &HashMap<u32, DecoderDictionary<'static>>,
+    limits: &Limits,
+) -> Result<Outcome, OperatorError> {
+    let column = Column::of(batch, name, Modality::Text);
+    let mut decompressor = Decompressor::new().map_err(failed)?;
+    let mut dictionary = None;
+    let mut text = Vec::new();
+    let mut texts = StringBuilder::new();
+    let mut outcome = Outcome::keeping(batch, |row| {
+        let Some(frame) = column.bytes(row) else {
+            texts.append_null();
+            return Ok(());
+        };
+        let size = size(frame, limits)?;
+        let needed = zstd_safe::get_dict_id_from_frame(frame).map(|number| number.get());
+        if needed != dictionary {
+            let none = [];
+            match needed {
+                Some(number) => {
+                    let found = dictionaries.get(&number).ok_or_else(|| missing(number))?;
+                    decompressor.set_prepared_dictionary(found)
+                }
+                None => decompressor.set_dictionary(&none),
+            }
+            .map_err(|e| e.to_string())?;
+            dictionary = needed;
+        }
+        text.clear();
+        text.reserve(size);
+        decompressor
+            .decompress_to_buffer(frame, &mut text)
+            .map_err(|e| format!("not a whole zstd frame: {e}"))?;
+        texts.append_value(std::str::from_utf8(&text).map_err(|e| format!("it is no text: {e}"))?);
+        Ok(())
+    })?;
+    let texts: arrow::array::ArrayRef = Arc::new(texts.finish());
+    let replaced = HashMap::from([(name.to_owned(), texts)]);
+    outcome.records = rewrite::replace(&outcome.records, schema, &replaced)?;
+    Ok(outcome)
+}
+
+/// The size that a frame declares, if it is within the limits.
+fn size(frame: &[u8], limits: &Limits) -> Result<usize, String> {
+    let size = zstd_safe::get_frame_content_size(frame).map_err(|_| "it is no zstd frame")?;
+    let size = size.ok_or("its zstd frame does not say how large it is")?;
+    match usize::try_from(size) {
+        Ok(bytes) if size <= limits.bytes.0 => Ok(bytes),
+        _ => Err(format!(
+            "it declares {size} bytes of text, more than the limit of {}; raise `limits` if that is no mistake",
+            limits.bytes
+        )),
+    }
+}
+
+fn missing(number: u32) -> String {
+    format!(
+        "it needs dictionary {number}, which is in none of the `dictionaries`; name the file \
+         `_anabranch/runs/RUN/decisions/OPERATOR` of the run that wrote it"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anabranch_pipelines::operator::{Class, FetchError, Fetcher};
+    use arrow::array::ArrayRef;
+    use bytes::Bytes;
+
+    fn captions(count: usize) -> RecordBatch {
+        let colours = ["red", "green", "blue", "white", "violet"];
+        let things = ["bicycle", "harbour", "lighthouse", "meadow", "tram", "orchard", "kitchen"];
+        let text = |at: usize| {
+            let colour = colours[at % colours.len()];
+            let thing = things[(at * 13 + at / 7) % things.len()];
+            format!("A photograph of a {colour} {thing} taken in the afternoon, number {at}.")
+        };
+        let texts: StringArray = (0..count).map(|at| (at % 50 != 7).then(|| text(at))).collect();
+        RecordBatch::try_from_iter_with_nullable([("caption", Arc::new(texts) as ArrayRef, true)])
+            .unwrap()
+    }
+
+    fn operator(more: &str) -> Arc<dyn Operator> {
+        let options = format!(r#"{{"column": "caption", "codec": "zstd"{more}}}"#);
+        serde_json::from_str::<EncodeOptions>(&options).unwrap().build().unwrap()
+    }
+
+    /// A store that holds one dictionary, whatever it is asked for.
+    struct Shelf(Vec<u8>);
+
+    impl Fetcher for Shelf {
+        fn fetch(&self, references: &[Reference]) -> Vec<Result<Bytes, FetchError>> {
+            references.iter().map(|_| Ok(Bytes::from(self.0.clone()))).collect()
+        }
+    }
+
+    fn decode(batch: RecordBatch, dictionaries: &str, shelf: Vec<u8>) -> Outcome {
+        let options = format!(r#"{{"column": "caption", "dictionaries": {dictionaries}}}"#);
+        let decode = serde_json::from_str::<crate::DecodeOptions>(&options).unwrap();
+        let context = Context::new(Arc::new(Shelf(shelf)), Arc::default());
+        decode.build().unwrap().invoke(batch, &Allocation::PLAIN, &context).unwrap()
+    }
+
+    fn size_of(batch: &RecordBatch) -> usize {
+        let column = media::of(batch, "caption").unwrap();
+        media::bytes_array(column).unwrap().value_data().len()
+    }
+
+    #[test]
+    fn a_trained_dictionary_shrinks_texts_and_brings_them_back() {
+        let (batch, plain) = (captions(3000), Context::plain());
+        let train = operator("");
+        assert_eq!(train.class(), Class::Journaled);
+        let decision = train.journaled().unwrap().decide(&[batch.clone()]).unwrap();
+        assert!(!decision.is_empty());
+        let decided = train.journaled().unwrap().decided(&decision).unwrap();
+        let small = decided.invoke(batch.clone(), &Allocation::PLAIN, &plain).unwrap().records;
+        let large = operator(r#", "dictionary": "0B""#);
+        assert_eq!(large.class(), Class::Pure);
+        let large = large.invoke(batch.clone(), &Allocation::PLAIN, &plain).unwrap().records;
+        assert!(size_of(&small) * 2 < size_of(&large), "{} {}", size_of(&small), size_of(&large));
+        for (records, dictionaries) in [(small.clone(), r#"["memory://a/d"]"#), (large, "[]")] {
+            let back = decode(records, dictionaries, decision.clone());
+            assert!(back.refused.is_empty());
+            assert_eq!(back.records.column(0), batch.column(0));
+            assert_eq!(back.records.num_columns(), 1);
+        }
+        let lost = decode(small, "[]", Vec::new());
+        assert_eq!(lost.records.num_rows(), 60);
+        assert!(lost.refused[0].error.contains("decisions/OPERATOR"), "{}", lost.refused[0].error);
+    }
+
+    #[test]
+    fn few_texts_train_no_dictionary() {
+        let train = operator("");
+        for sample in [vec![], vec![captions(0)], vec![captions(9)]] {
+            assert_eq!(train.journaled().unwrap().decide(&sample).unwrap(), Vec::<u8>::new());
+        }
+        assert!(train.journaled().unwrap().decided(b"no dictionary").is_err());
+    }
+
+    #[test]
+    fn damaged_frames_and_bombs_are_refused() {
+        let bomb = zstd::bulk::compress(&vec![b'a'; 1 << 20], 3).unwrap();
+        let latin = zstd::bulk::compress(b"caf\xe9", 3).unwrap();
+        let whole = zstd::bulk::compress("café".as_bytes(), 3).unwrap();
+        let mut frames: Vec<Option<&[u8]>> = vec![Some(&bomb), Some(&latin), Some(b"text"), None];
+        frames.extend((0..whole.len()).map(|keep| Some(&whole[..keep])));
+        frames.push(Some(&whole));
+        let column = media::column(frames.clone(), vec![None; frames.len()]);
+        let field = media::field("caption", Modality::Text, media::State::Encoded);
+        let encoding = Field::new("caption_encoding", DataType::Utf8, true);
+        let schema = Arc::new(Schema::new(vec![field, encoding]));
+        let encodings: StringArray = frames.iter().map(|frame| frame.map(|_| ZSTD)).collect();
+        let batch =
+            RecordBatch::try_new(schema, vec![Arc::new(column), Arc::new(encodings)]).unwrap();
+        let options = r#"{"column": "caption", "limits": {"bytes": "1KiB"}}"#;
+        let decode =
+            serde_json::from_str::<crate::DecodeOptions>(options).unwrap().build().unwrap();
+        let outcome = decode.invoke(batch, &Allocation::PLAIN, &Context::plain()).unwrap();
+        assert_eq!(outcome.records.num_rows(), 2);
+        assert_eq!(outcome.refused.len(), frames.len() - 2);
+        assert!(outcome.refused[0].error.contains("limit"));
+    }
+}
