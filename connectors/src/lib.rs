@@ -4,6 +4,8 @@
 //! [`anabranch_pipelines::sink::Sink`]. This crate knows files and table formats; it knows no codec, no
 //! model and no job file.
 
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
 pub mod sink;
 pub mod source;
 pub mod table;

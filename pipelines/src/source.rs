@@ -64,7 +64,8 @@ pub struct BatchSize {
 /// What a source reads: rows, and records that it could not read.
 #[derive(Debug, Clone)]
 pub struct SourceBatch {
-    /// Rows in source order; the first column is [`KEY`](crate::record::KEY). May be empty.
+    /// Rows in source order; the first column is [`KEY`](crate::record::KEY), or
+    /// [`ID`](crate::record::ID) and then the key where rows bring ids of their own. May be empty.
     pub records: RecordBatch,
     /// Records that became no row.
     pub refused: Vec<Unreadable>,
@@ -172,7 +173,8 @@ pub trait Source: Send + Sync + 'static {
         false
     }
 
-    /// The schema of every batch, its first column being [`KEY`](crate::record::KEY). May look into the data.
+    /// The schema of every batch, its first column being [`KEY`](crate::record::KEY) (or
+    /// [`ID`](crate::record::ID), then the key). May look into the data.
     ///
     /// # Errors
     /// When the data is missing or not of this format.

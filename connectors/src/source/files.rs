@@ -3,20 +3,23 @@
 use std::io::Read;
 use std::sync::Arc;
 
-use anabranch_pipelines::record::{KEY, Modality, Reference, media};
+use anabranch_pipelines::record::{Reference, media};
 use anabranch_pipelines::source::{
     Abilities, BatchSize, Mark, Marks, Source, SourceBatch, SourceBatches, SourceError, Split,
     SplitRange, Unreadable,
 };
-use arrow::array::{ArrayRef, BinaryArray, RecordBatch, StringArray, new_null_array};
+use arrow::array::{BinaryArray, StringArray, StructArray};
 use arrow::buffer::{Buffer, OffsetBuffer, ScalarBuffer};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use futures::stream::{self, StreamExt};
 use object_store::ObjectStoreExt;
 use serde::{Deserialize, Serialize};
+use tokio::sync::OnceCell;
 
 use super::glob::Objects;
+use super::labels::{Labels, LabelsOptions};
+use super::media::{self as named, MediaColumn};
 
 /// Options of `kind = "files"`: every file that matches is a record.
 #[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
@@ -31,6 +34,8 @@ pub struct FilesOptions {
     /// Emit references: files are read by the operator that needs their bytes, or never.
     #[serde(default)]
     pub references: bool,
+    /// Columns from a table keyed by file name: `{ path = "labels.tsv", key = "file" }`.
+    pub labels: Option<LabelsOptions>,
 }
 
 impl FilesOptions {
@@ -39,56 +44,50 @@ impl FilesOptions {
     /// # Errors
     /// When the path or the modality is not understood.
     pub fn build(self) -> Result<Arc<dyn Source>, SourceError> {
-        let objects = Objects::parse(&self.path)?;
-        let modality = match &self.modality {
-            None => None,
-            Some(name) => match Modality::named(name) {
-                Some(modality @ (Modality::Image | Modality::Audio)) => Some(modality),
-                _ => {
-                    let message = format!("`modality = {name:?}`: it is \"image\" or \"audio\"");
-                    return Err(SourceError::Options(message));
-                }
-            },
-        };
-        Ok(Arc::new(Files { objects: Arc::new(objects), modality, options: self }))
+        let objects = Arc::new(Objects::parse(&self.path)?);
+        let media = MediaColumn::parse(self.modality.as_deref(), self.column.as_deref())?;
+        Ok(Arc::new(Files { objects, media, columns: Arc::default(), options: self }))
     }
 }
 
 struct Files {
     objects: Arc<Objects>,
-    modality: Option<Modality>,
+    media: MediaColumn,
+    columns: Arc<OnceCell<Arc<Columns>>>,
     options: FilesOptions,
 }
 
-impl Files {
-    fn schema_of(&self, modality: Modality) -> SchemaRef {
-        let column = self.options.column.as_deref().unwrap_or(modality.name());
-        let mut fields = vec![
-            Field::new(KEY, DataType::Utf8, false),
-            media::field(column, modality, media::State::Encoded),
-        ];
-        fields.extend(media::fact_fields(column, modality));
-        Arc::new(Schema::new(fields))
-    }
+/// What the files hold.
+struct Columns {
+    schema: SchemaRef,
+    labels: Option<Labels>,
+    references: bool,
+}
 
-    fn modality(
+impl Files {
+    /// Names tell the modality, and labels are read, once.
+    async fn columns(
         &self,
         names: impl Iterator<Item = impl AsRef<str>>,
-    ) -> Result<Modality, SourceError> {
-        if let Some(modality) = self.modality {
-            return Ok(modality);
-        }
-        let mut found: Vec<Modality> =
-            names.filter_map(|name| guess(encoding(name.as_ref())?)).collect();
-        found.dedup();
-        match found.as_slice() {
-            [modality] => Ok(*modality),
-            _ => Err(SourceError::Options(format!(
-                "`path = {:?}`: the names do not tell one modality; add `modality = \"image\"` or \"audio\"",
-                self.options.path
-            ))),
-        }
+    ) -> Result<Arc<Columns>, SourceError> {
+        let columns = self.columns.get_or_try_init(|| async {
+            let modality = self.media.modality(&self.options.path, names)?;
+            let labels = match self.options.labels.clone() {
+                None => None,
+                Some(labels) => Some(read_labels(labels, self.media.schema(modality, None)).await?),
+            };
+            let schema = self.media.schema(modality, labels.as_ref());
+            Ok(Arc::new(Columns { schema, labels, references: self.options.references }))
+        });
+        columns.await.cloned()
     }
+}
+
+async fn read_labels(options: LabelsOptions, beside: SchemaRef) -> Result<Labels, SourceError> {
+    let read = move || Labels::read(&options, |name| beside.field_with_name(name).is_ok());
+    tokio::task::spawn_blocking(read)
+        .await
+        .map_err(|e| SourceError::Options(format!("a reading thread was lost: {e}")))?
 }
 
 #[async_trait]
@@ -99,10 +98,10 @@ impl Source for Files {
 
     fn options(&self) -> serde_json::Value {
         // Where the files are does not change what is read: keys are relative to the root.
+        let FilesOptions { modality, column, references, labels, .. } = &self.options;
+        let labels = labels.as_ref().map(|labels| (&labels.key, &labels.types, labels.missing));
         serde_json::json!({
-            "modality": self.options.modality,
-            "column": self.options.column,
-            "references": self.options.references,
+            "modality": modality, "column": column, "references": references, "labels": labels,
         })
     }
 
@@ -111,11 +110,12 @@ impl Source for Files {
     }
 
     async fn schema(&self) -> Result<SchemaRef, SourceError> {
-        let modality = match self.modality {
-            Some(modality) => modality,
-            None => self.modality(self.objects.list().await?.iter().map(|split| &split.name))?,
+        let listed = match self.media.modality {
+            Some(_) => Vec::new(),
+            None => self.objects.list().await?,
         };
-        Ok(self.schema_of(modality))
+        let columns = self.columns(listed.iter().map(|split| &split.name)).await?;
+        Ok(Arc::clone(&columns.schema))
     }
 
     async fn splits(&self) -> Result<Vec<Split>, SourceError> {
@@ -128,20 +128,29 @@ impl Source for Files {
     }
 
     fn open(&self, ranges: Vec<SplitRange>, size: BatchSize) -> SourceBatches {
-        let names = ranges.iter().map(|range| &range.split.name);
-        let schema = match self.modality(names) {
-            Ok(modality) => self.schema_of(modality),
-            Err(error) => return stream::iter([Err(error)]).boxed(),
+        let files = Self {
+            objects: Arc::clone(&self.objects),
+            media: self.media.clone(),
+            columns: Arc::clone(&self.columns),
+            options: self.options.clone(),
         };
-        let files =
-            ranges.into_iter().filter(|range| range.range.start == 0 && range.range.end > 0);
-        let batches = batches(files.map(|range| range.split), size);
-        let (objects, references) = (Arc::clone(&self.objects), self.options.references);
-        stream::iter(batches)
-            .map(move |files| read(Arc::clone(&objects), files, Arc::clone(&schema), references))
-            // The next batch is read while this one waits for credit.
-            .buffered(2)
-            .boxed()
+        let started = async move {
+            let names = ranges.iter().map(|range| &range.split.name);
+            let columns = match files.columns(names).await {
+                Ok(columns) => columns,
+                Err(error) => return stream::iter([Err(error)]).boxed(),
+            };
+            let splits = ranges
+                .into_iter()
+                .filter(|range| range.range.start == 0 && range.range.end > 0)
+                .map(|range| range.split);
+            stream::iter(batches(splits, size))
+                .map(move |batch| read(Arc::clone(&files.objects), batch, Arc::clone(&columns)))
+                // The next batch is read while this one waits for credit.
+                .buffered(2)
+                .boxed()
+        };
+        stream::once(started).flatten().boxed()
     }
 }
 
@@ -170,17 +179,36 @@ fn batches(files: impl Iterator<Item = Arc<Split>>, size: BatchSize) -> Vec<Vec<
 async fn read(
     objects: Arc<Objects>,
     files: Vec<Arc<Split>>,
-    schema: SchemaRef,
-    references: bool,
+    columns: Arc<Columns>,
 ) -> Result<SourceBatch, SourceError> {
-    if references {
+    let lacks = |file: &Split| columns.labels.as_ref()?.lacks(&file.name);
+    let mut refused = Vec::new();
+    let mut refuse = |file: &Split, error| {
+        let name = file.name.clone();
+        refused.push(Unreadable {
+            key: name.clone(),
+            split: name,
+            range: 0..1,
+            error,
+            bytes: None,
+        });
+    };
+    let mut labelled = Vec::with_capacity(files.len());
+    for file in files {
+        match lacks(&file) {
+            None => labelled.push(file),
+            Some(error) => refuse(&file, error),
+        }
+    }
+    let files = labelled;
+    if columns.references {
         let paths = files.iter().map(|file| {
             let uri = objects.location(file).url;
             Some(Reference { uri, range: Some(0..file.bytes) }.to_string())
         });
         let paths: StringArray = paths.collect();
         let bytes = BinaryArray::from(vec![None::<&[u8]>; files.len()]);
-        return assemble(&files, media::assemble(bytes, paths), &schema, Vec::new());
+        return assemble(&files, media::assemble(bytes, paths), &columns, refused);
     }
     let bodies = if objects.root.local_path().is_some() {
         let files = files.clone();
@@ -189,44 +217,28 @@ async fn read(
     } else {
         Bodies::fetch(&objects, &files).await
     };
-    let kept: Vec<Arc<Split>> = files
-        .iter()
-        .zip(&bodies.good)
-        .filter(|(_, good)| **good)
-        .map(|(file, _)| Arc::clone(file))
-        .collect();
+    let mut kept: Vec<Arc<Split>> = Vec::with_capacity(files.len());
+    for (file, fault) in files.into_iter().zip(bodies.faults) {
+        match fault {
+            None => kept.push(file),
+            Some(error) => refuse(&file, error),
+        }
+    }
     let paths: StringArray = kept.iter().map(|file| Some(file.name.as_str())).collect();
-    let refused = files
-        .iter()
-        .zip(&bodies.good)
-        .filter(|(_, good)| !**good)
-        .zip(bodies.errors)
-        .map(|((file, _), error)| Unreadable {
-            key: file.name.clone(),
-            split: file.name.clone(),
-            range: 0..1,
-            error,
-            bytes: None,
-        })
-        .collect();
     let offsets = OffsetBuffer::new(ScalarBuffer::from(bodies.offsets));
     let bytes = BinaryArray::new(offsets, Buffer::from_vec(bodies.values), None);
-    assemble(&kept, media::assemble(bytes, paths), &schema, refused)
+    assemble(&kept, media::assemble(bytes, paths), &columns, refused)
 }
 
 fn assemble(
     files: &[Arc<Split>],
-    media: arrow::array::StructArray,
-    schema: &SchemaRef,
+    media: StructArray,
+    columns: &Columns,
     refused: Vec<Unreadable>,
 ) -> Result<SourceBatch, SourceError> {
-    let keys: StringArray = files.iter().map(|file| Some(file.name.as_str())).collect();
-    let encodings: StringArray = files.iter().map(|file| encoding(&file.name)).collect();
-    let mut columns: Vec<ArrayRef> = vec![Arc::new(keys), Arc::new(media), Arc::new(encodings)];
-    let facts = schema.fields().iter().skip(columns.len());
-    columns.extend(facts.map(|field| new_null_array(field.data_type(), files.len())));
-    let records = RecordBatch::try_new(Arc::clone(schema), columns);
-    let records = records.map_err(|e| SourceError::Options(e.to_string()))?;
+    let names: Vec<&str> = files.iter().map(|file| file.name.as_str()).collect();
+    let keys = StringArray::from(names.clone());
+    let records = named::rows(keys, &names, media, columns.labels.as_ref(), &columns.schema)?;
     Ok(SourceBatch { records, refused })
 }
 
@@ -234,10 +246,8 @@ fn assemble(
 struct Bodies {
     values: Vec<u8>,
     offsets: Vec<i32>,
-    /// For each file, whether it could be read.
-    good: Vec<bool>,
-    /// Why not, for those that could not.
-    errors: Vec<String>,
+    /// For each file why it could not be read, if so.
+    faults: Vec<Option<String>>,
 }
 
 impl Bodies {
@@ -248,8 +258,7 @@ impl Bodies {
         Self {
             values: Vec::with_capacity(bytes),
             offsets: vec![0],
-            good: Vec::new(),
-            errors: Vec::new(),
+            faults: Vec::with_capacity(files.len()),
         }
     }
 
@@ -297,36 +306,14 @@ impl Bodies {
         let end = i32::try_from(self.values.len());
         match (read, end) {
             (Ok(()), Ok(end)) => {
-                self.good.push(true);
+                self.faults.push(None);
                 self.offsets.push(end);
             }
             (result, _) => {
                 self.values.truncate(start);
-                self.good.push(false);
-                self.errors
-                    .push(result.err().unwrap_or_else(|| "it is larger than 2 GiB".to_owned()));
+                let large = || "it is larger than 2 GiB".to_owned();
+                self.faults.push(Some(result.err().unwrap_or_else(large)));
             }
         }
-    }
-}
-
-/// The encoding that a file's extension names, as a hint: `decode` looks at the bytes.
-fn encoding(name: &str) -> Option<&'static str> {
-    let extension = name.rsplit_once('.')?.1.to_ascii_lowercase();
-    Some(match extension.as_str() {
-        "jpg" | "jpeg" => "jpeg",
-        "png" => "png",
-        "webp" => "webp",
-        "wav" => "wav",
-        "flac" => "flac",
-        _ => return None,
-    })
-}
-
-fn guess(encoding: &str) -> Option<Modality> {
-    match encoding {
-        "jpeg" | "png" | "webp" => Some(Modality::Image),
-        "wav" | "flac" => Some(Modality::Audio),
-        _ => None,
     }
 }

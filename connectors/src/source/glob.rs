@@ -76,6 +76,11 @@ impl Objects {
         Ok(splits)
     }
 
+    /// Whether the pattern names gzipped objects.
+    pub(super) fn may_be_gzipped(&self) -> bool {
+        super::object::gzipped(&self.written)
+    }
+
     /// The place of a listed object.
     pub(super) fn location(&self, split: &Split) -> Location {
         match self.pattern.is_none() && self.root.path.filename() == Some(split.name.as_str()) {
@@ -86,7 +91,11 @@ impl Objects {
 }
 
 fn split(name: String, object: &ObjectMeta) -> Split {
+    Split { name, bytes: object.size, version: version(object) }
+}
+
+/// What tells a changed object from this one.
+pub(super) fn version(object: &ObjectMeta) -> String {
     let modified = object.last_modified.timestamp_micros();
-    let version = object.e_tag.clone().unwrap_or_else(|| format!("{modified}-{}", object.size));
-    Split { name, bytes: object.size, version }
+    object.e_tag.clone().unwrap_or_else(|| format!("{modified}-{}", object.size))
 }

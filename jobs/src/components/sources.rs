@@ -1,6 +1,8 @@
 //! Kinds of sources.
 
-use anabranch_connectors::source::{FilesOptions, SampleOptions};
+use anabranch_connectors::source::{
+    CifarOptions, CsvOptions, FilesOptions, IdxOptions, SampleOptions, TarOptions,
+};
 use anabranch_pipelines::source::Source;
 
 use super::Component;
@@ -8,5 +10,12 @@ use crate::component;
 
 /// All kinds of sources.
 pub(super) fn all() -> Vec<Component<dyn Source>> {
-    vec![component!("files", FilesOptions), component!("sample", SampleOptions)]
+    vec![
+        component!("cifar", CifarOptions),
+        component!("csv", CsvOptions),
+        component!("files", FilesOptions),
+        component!("idx", IdxOptions),
+        component!("sample", SampleOptions),
+        component!("tar", TarOptions),
+    ]
 }

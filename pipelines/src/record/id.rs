@@ -56,9 +56,15 @@ pub fn ids(batch: &RecordBatch) -> Option<&FixedSizeBinaryArray> {
 
 /// Puts the [`ID`] column in front of a batch whose [`KEY`] column is there.
 ///
+/// A batch that begins with ids already (of a table, of dead letters) keeps them: a record read again is
+/// the same record.
+///
 /// # Errors
 /// When the batch has no `key` column of strings.
 pub fn with_ids(source: &str, batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
+    if has_ids(&batch.schema()) {
+        return Ok(batch.clone());
+    }
     let keys = batch
         .column_by_name(KEY)
         .and_then(|column| column.as_any().downcast_ref::<StringArray>())
@@ -76,9 +82,19 @@ pub fn with_ids(source: &str, batch: &RecordBatch) -> Result<RecordBatch, ArrowE
 
 /// The schema of [`with_ids`]'s result.
 pub(crate) fn with_id_field(schema: &Schema) -> SchemaRef {
+    if has_ids(schema) {
+        return Arc::new(schema.clone());
+    }
     let id = Arc::new(Field::new(ID, DataType::FixedSizeBinary(16), false));
     let fields: Vec<_> = std::iter::once(id).chain(schema.fields().iter().cloned()).collect();
     Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()))
+}
+
+/// Whether a source's rows come with ids of their own.
+fn has_ids(schema: &Schema) -> bool {
+    schema.fields().first().is_some_and(|first| {
+        first.name() == ID && first.data_type() == &DataType::FixedSizeBinary(16)
+    })
 }
 
 impl fmt::Display for RecordId {
@@ -90,5 +106,22 @@ impl fmt::Display for RecordId {
 impl fmt::Debug for RecordId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "RecordId({self})")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_made_from_keys_once_and_then_kept() {
+        let keys: ArrayRef = Arc::new(StringArray::from(vec!["a", "b"]));
+        let batch = RecordBatch::try_from_iter([(KEY, keys)]).unwrap();
+        let first = with_ids("one", &batch).unwrap();
+        assert_eq!(first.schema(), with_id_field(&batch.schema()));
+        assert_eq!(RecordId::of_row(&first, 1), Some(RecordId::new("one", "b")));
+        let again = with_ids("another", &first).unwrap();
+        assert_eq!(again, first);
+        assert_eq!(with_id_field(&first.schema()), first.schema());
     }
 }

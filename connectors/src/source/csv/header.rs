@@ -1,0 +1,117 @@
+//! How a delimited file is written, and what its first rows say.
+
+use std::io::{Read, Take};
+
+use ::csv::{ReaderBuilder, StringRecord};
+
+use crate::source::object::{Failure, Object};
+
+/// Rows that types are inferred from.
+const ROWS: usize = 1000;
+/// Bytes of them at most.
+const BYTES: u64 = 4 << 20;
+
+/// How delimited text is written.
+#[derive(Debug, Clone)]
+pub(in crate::source) struct Dialect {
+    /// `None` goes by the name.
+    pub(in crate::source) delimiter: Option<u8>,
+    pub(in crate::source) quotes: bool,
+    /// Names where there is no header.
+    pub(in crate::source) columns: Option<Vec<String>>,
+}
+
+impl Dialect {
+    /// A reader of records as they stand, header included.
+    pub(super) fn reader<R: Read>(&self, name: &str, from: R) -> ::csv::Reader<R> {
+        let name = name.to_ascii_lowercase();
+        let tabs = name.ends_with(".tsv") || name.ends_with(".tsv.gz");
+        ReaderBuilder::new()
+            .delimiter(self.delimiter.unwrap_or(if tabs { b'\t' } else { b',' }))
+            .quoting(self.quotes)
+            .has_headers(false)
+            .flexible(true)
+            .buffer_capacity(64 << 10)
+            .from_reader(from)
+    }
+}
+
+/// Columns and first rows of a file.
+pub(in crate::source) struct Sample {
+    pub(in crate::source) names: Vec<String>,
+    pub(in crate::source) rows: Vec<StringRecord>,
+}
+
+/// The beginning of a file, or `None` when it is empty.
+pub(in crate::source) fn sample(
+    dialect: &Dialect,
+    object: Object,
+) -> Result<Option<Sample>, Failure> {
+    let name = object.split().name.clone();
+    let mut reader = dialect.reader(&name, object.take(BYTES));
+    let damaged = |reader: &::csv::Reader<Take<Object>>, e| failure(reader.get_ref().get_ref(), e);
+    let mut row = StringRecord::new();
+    let names = match &dialect.columns {
+        Some(names) => names.clone(),
+        None => match reader.read_record(&mut row) {
+            Ok(true) => names(&row)?,
+            Ok(false) => return Ok(None),
+            Err(error) => return Err(damaged(&reader, error)),
+        },
+    };
+    let mut rows = Vec::new();
+    // The last row before the bound may be cut in the middle, and a bad row says nothing of types.
+    while rows.len() < ROWS && matches!(reader.read_record(&mut row), Ok(true)) {
+        if row.len() == names.len() && reader.position().byte() < BYTES {
+            rows.push(row.clone());
+        }
+    }
+    Ok(Some(Sample { names, rows }))
+}
+
+/// The columns that a header names.
+pub(super) fn names(header: &StringRecord) -> Result<Vec<String>, Failure> {
+    let mut names: Vec<String> = Vec::new();
+    for name in header {
+        // A byte order mark is no part of the first name.
+        let name = if names.is_empty() { name.trim_start_matches('\u{feff}') } else { name };
+        if names.iter().any(|other| other == name) {
+            return Err(Failure::Damaged(format!("its header names `{name}` twice")));
+        }
+        names.push(name.to_owned());
+    }
+    Ok(names)
+}
+
+pub(super) fn failure(object: &Object, error: ::csv::Error) -> Failure {
+    match error.into_kind() {
+        ::csv::ErrorKind::Io(error) => object.failure(error),
+        ::csv::ErrorKind::Utf8 { err, .. } => Failure::Damaged(err.to_string()),
+        other => Failure::Damaged(format!("{other:?}")),
+    }
+}
+
+/// A whole file: its columns and rows. A bad row is an error.
+pub(in crate::source) fn read_all(
+    dialect: &Dialect,
+    object: Object,
+) -> Result<(Vec<String>, Vec<StringRecord>), Failure> {
+    let name = object.split().name.clone();
+    let mut reader = dialect.reader(&name, object);
+    let mut row = StringRecord::new();
+    if !reader.read_record(&mut row).map_err(|e| failure(reader.get_ref(), e))? {
+        return Err(Failure::Damaged("it is empty".to_owned()));
+    }
+    let names = names(&row)?;
+    let mut rows = Vec::new();
+    while reader.read_record(&mut row).map_err(|e| failure(reader.get_ref(), e))? {
+        if row.len() != names.len() {
+            let line = row.position().map_or(0, ::csv::Position::line);
+            let (found, expected) = (row.len(), names.len());
+            let message = format!("line {line}: {found} values, but there are {expected} columns");
+            return Err(Failure::Damaged(message));
+        }
+        rows.push(row.clone());
+    }
+    Ok((names, rows))
+}

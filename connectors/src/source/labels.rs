@@ -1,0 +1,133 @@
+//! Sidecar labels: a CSV or TSV keyed by file name, whose columns are added to files and archive members.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use ::csv::StringRecord;
+use anabranch_pipelines::record::{ID, KEY};
+use anabranch_pipelines::source::SourceError;
+use arrow::array::{ArrayRef, UInt32Array};
+use arrow::compute::take;
+use arrow::datatypes::{Field, FieldRef};
+use serde::{Deserialize, Serialize};
+
+use super::csv::{Dialect, read_all};
+use super::glob::Objects;
+use super::object::{Failure, Object, Unpacked};
+use super::values::{ValueType, free_name};
+
+/// `labels = { path = "labels.tsv", key = "file" }`: columns from a table beside the data.
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LabelsOptions {
+    /// A CSV or TSV file with a header, as a path or URL. It is held in memory.
+    pub path: String,
+    /// The column that holds file names, with or without folders and extensions.
+    pub key: String,
+    /// Types by column, as in `kind = "csv"`. Default: what the values look like.
+    #[serde(default)]
+    pub types: BTreeMap<String, ValueType>,
+    /// What becomes of a file without labels: `"null"` columns, or a dead letter with `"refuse"`.
+    #[serde(default)]
+    pub missing: Missing,
+}
+
+/// What becomes of a file that the labels do not name.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Missing {
+    /// Its label columns are null.
+    #[default]
+    Null,
+    /// It is a dead letter.
+    Refuse,
+}
+
+/// Labels in memory.
+#[derive(Debug)]
+pub(super) struct Labels {
+    rows: HashMap<String, u32>,
+    fields: Vec<FieldRef>,
+    columns: Vec<ArrayRef>,
+    missing: Missing,
+    path: String,
+}
+
+impl Labels {
+    /// Reads all labels. `taken` are names of columns that stand before them. Blocks.
+    pub(super) fn read(
+        options: &LabelsOptions,
+        taken: impl Fn(&str) -> bool,
+    ) -> Result<Self, SourceError> {
+        let error =
+            |message: String| SourceError::Format { location: options.path.clone(), message };
+        let objects = Objects::parse(&options.path)?;
+        let listed = tokio::runtime::Handle::current().block_on(objects.list())?;
+        let [split] = listed.as_slice() else {
+            return Err(error("labels are one file".to_owned()));
+        };
+        let dialect = Dialect { delimiter: None, quotes: true, columns: None };
+        let (names, rows) = Object::open(objects.location(split), split, Unpacked { limit: None })
+            .and_then(|object| read_all(&dialect, object))
+            .map_err(|failure| match failure {
+                Failure::Store(error) => error,
+                Failure::Damaged(message) => error(message),
+            })?;
+        let named = |name: &String| !names.contains(name);
+        if let Some(unknown) = options.types.keys().chain([&options.key]).find(|name| named(name)) {
+            let names = names.join(", ");
+            return Err(error(format!("there is no column `{unknown}`; the columns are {names}")));
+        }
+        let key = names.iter().position(|name| name == &options.key).unwrap_or_default();
+        let mut by_name = HashMap::with_capacity(rows.len());
+        for (at, row) in rows.iter().enumerate() {
+            let name = row.get(key).unwrap_or_default();
+            if by_name.insert(name.to_owned(), at as u32).is_some() {
+                return Err(error(format!("`{name}` has two rows; keep one")));
+            }
+        }
+        let (mut fields, mut columns) = (Vec::<FieldRef>::new(), Vec::new());
+        for (at, name) in names.iter().enumerate().filter(|(at, _)| *at != key) {
+            let values = || rows.iter().map(|row: &StringRecord| row.get(at).unwrap_or_default());
+            let kind = options.types.get(name).copied().unwrap_or(ValueType::infer(values()));
+            if let Some(wrong) = values().find(|value| !kind.reads(value)) {
+                return Err(error(format!("`{name}` is declared {kind:?}, but holds {wrong:?}")));
+            }
+            let taken = |name: &str| {
+                [ID, KEY].contains(&name) || taken(name) || fields.iter().any(|f| f.name() == name)
+            };
+            fields.push(Arc::new(Field::new(free_name(name, taken), kind.data_type(), true)));
+            columns.push(kind.column(values()));
+        }
+        let (missing, path) = (options.missing, options.path.clone());
+        Ok(Self { rows: by_name, fields, columns, missing, path })
+    }
+
+    /// The columns that are added.
+    pub(super) fn fields(&self) -> &[FieldRef] {
+        &self.fields
+    }
+
+    /// Why a file is refused for want of labels.
+    pub(super) fn lacks(&self, name: &str) -> Option<String> {
+        (self.missing == Missing::Refuse && self.row(name).is_none())
+            .then(|| format!("`{}` has no row for it", self.path))
+    }
+
+    /// The columns for these names.
+    pub(super) fn columns(&self, names: &[&str]) -> Result<Vec<ArrayRef>, SourceError> {
+        let rows: UInt32Array = names.iter().map(|name| self.row(name)).collect();
+        let columns: Result<_, _> =
+            self.columns.iter().map(|column| take(column, &rows, None)).collect();
+        columns.map_err(|e| SourceError::Options(e.to_string()))
+    }
+
+    /// By the whole name, its last part, or that without extension.
+    fn row(&self, name: &str) -> Option<u32> {
+        let file = name.rsplit('/').next().unwrap_or(name);
+        let stem = file.rsplit_once('.').map_or(file, |(stem, _)| stem);
+        [name, file, stem].iter().find_map(|name| self.rows.get(*name).copied())
+    }
+}

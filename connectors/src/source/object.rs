@@ -1,0 +1,332 @@
+//! The bytes of one object, read from front to back on a thread that may block.
+//!
+//! Offsets are positions in the *unpacked* bytes, so a format need not care whether its object was gzipped.
+//! Plain objects seek at no cost; a gzipped one that must go back is read again from its start. What is
+//! read never follows what the object claims: gzip may unpack to [`Unpacked::limit`] bytes, no more.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
+use std::ops::Range;
+
+use anabranch_pipelines::source::{SourceError, Split};
+use anabranch_pipelines::store::Location;
+use flate2::bufread::MultiGzDecoder;
+use object_store::ObjectStoreExt;
+use tokio::runtime::Handle;
+
+use super::glob::version;
+
+/// Bytes of a buffer over a local file.
+const BUFFER: usize = 128 << 10;
+/// Bytes of the first request to a store after a seek; each further one asks for twice as many.
+const FIRST: u64 = 64 << 10;
+/// Bytes of one request to a store, at most.
+const MOST: u64 = 4 << 20;
+/// A gzipped object may always unpack to so many bytes.
+const UNPACKED: u64 = 64 << 20;
+/// And else to so many times its size. (Deflate reaches 1032; text and archives stay below 30.)
+const RATIO: u64 = 200;
+
+/// Why an object gave no more bytes.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// The store failed, which says nothing about the object: the run fails and may be resumed.
+    Store(SourceError),
+    /// The object is damaged, gone or changed, which costs its records and not the run.
+    Damaged(String),
+}
+
+/// An error of the store inside an [`io::Error`].
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+struct StoreFailed(object_store::Error);
+
+/// How far a gzipped object may unpack.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Unpacked {
+    /// Bytes, or `None` for a limit that follows from the object's size.
+    pub(super) limit: Option<u64>,
+}
+
+/// One object, open for reading.
+pub(super) struct Object {
+    location: Location,
+    split: Split,
+    limit: u64,
+    bytes: Bytes,
+    position: u64,
+}
+
+enum Bytes {
+    Plain(Box<Raw>),
+    Gzip(Box<BufReader<MultiGzDecoder<Raw>>>),
+}
+
+impl Object {
+    /// Opens the object of a split, if it is still the one that was listed. Blocks; needs a runtime.
+    pub(super) fn open(
+        location: Location,
+        split: &Split,
+        unpacked: Unpacked,
+    ) -> Result<Self, Failure> {
+        let head = Handle::current().block_on(location.store.head(&location.path));
+        let found = head.map_err(|e| store_failure(&location.url, e))?;
+        if version(&found) != split.version {
+            let message = format!(
+                "it changed since it was listed (then {} bytes, now {})",
+                split.bytes, found.size
+            );
+            return Err(Failure::Damaged(message));
+        }
+        let raw = Raw::open(&location, found.size).map_err(|e| failure(&location.url, e))?;
+        let limit = unpacked.limit.unwrap_or(UNPACKED.max(split.bytes.saturating_mul(RATIO)));
+        let bytes = match gzipped(&split.name) {
+            true => Bytes::gzip(raw),
+            false => Bytes::Plain(Box::new(raw)),
+        };
+        Ok(Self { location, split: split.clone(), limit, bytes, position: 0 })
+    }
+
+    /// The same object from its start, for a look at what was passed.
+    pub(super) fn again(&self) -> Result<Self, Failure> {
+        let raw = Raw::open(&self.location, self.split.bytes).map_err(|e| self.failure(e))?;
+        let bytes = match self.bytes {
+            Bytes::Plain(_) => Bytes::Plain(Box::new(raw)),
+            Bytes::Gzip(_) => Bytes::gzip(raw),
+        };
+        let (location, split) = (self.location.clone(), self.split.clone());
+        Ok(Self { location, split, limit: self.limit, bytes, position: 0 })
+    }
+
+    /// The bytes of a small range.
+    pub(super) fn range(mut self, range: Range<u64>) -> Result<Vec<u8>, Failure> {
+        let mut bytes = Vec::new();
+        let read = self
+            .seek(range.start)
+            .and_then(|()| (&mut self).take(range.end - range.start).read_to_end(&mut bytes));
+        match read {
+            Ok(_) => Ok(bytes),
+            Err(error) => Err(self.failure(error)),
+        }
+    }
+
+    /// Where the object is.
+    pub(super) fn url(&self) -> &str {
+        &self.location.url
+    }
+
+    /// The split that it is.
+    pub(super) fn split(&self) -> &Split {
+        &self.split
+    }
+
+    /// Position in the unpacked bytes.
+    pub(super) fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// Size in bytes, where it is known without unpacking.
+    pub(super) fn size(&self) -> Option<u64> {
+        matches!(self.bytes, Bytes::Plain(_)).then_some(self.split.bytes)
+    }
+
+    /// Moves to an offset of the unpacked bytes, which may lie behind the end.
+    pub(super) fn seek(&mut self, to: u64) -> io::Result<()> {
+        match &mut self.bytes {
+            Bytes::Plain(raw) => {
+                raw.seek(to)?;
+                self.position = to;
+            }
+            Bytes::Gzip(_) => {
+                if to < self.position {
+                    let raw = Raw::open(&self.location, self.split.bytes)?;
+                    self.bytes = Bytes::gzip(raw);
+                    self.position = 0;
+                }
+                while self.position < to {
+                    let there = self.fill_buf()?.len() as u64;
+                    if there == 0 {
+                        break;
+                    }
+                    self.consume(there.min(to - self.position) as usize);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The failure that an I/O error of this object stands for.
+    pub(super) fn failure(&self, error: io::Error) -> Failure {
+        failure(&self.location.url, error)
+    }
+}
+
+impl Bytes {
+    fn gzip(raw: Raw) -> Self {
+        Self::Gzip(Box::new(BufReader::with_capacity(BUFFER, MultiGzDecoder::new(raw))))
+    }
+}
+
+impl Read for Object {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let there = self.fill_buf()?;
+        let count = there.len().min(into.len());
+        if let (Some(into), Some(from)) = (into.get_mut(..count), there.get(..count)) {
+            into.copy_from_slice(from);
+        }
+        self.consume(count);
+        Ok(count)
+    }
+}
+
+impl BufRead for Object {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        match &mut self.bytes {
+            Bytes::Plain(raw) => raw.fill_buf(),
+            Bytes::Gzip(_) if self.position >= self.limit => Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!(
+                    "it unpacks to more than {} bytes; if that is right, raise `max_unpacked`",
+                    self.limit
+                ),
+            )),
+            Bytes::Gzip(unpacked) => unpacked.fill_buf(),
+        }
+    }
+
+    fn consume(&mut self, count: usize) {
+        self.position += count as u64;
+        match &mut self.bytes {
+            Bytes::Plain(raw) => raw.consume(count),
+            Bytes::Gzip(unpacked) => unpacked.consume(count),
+        }
+    }
+}
+
+/// Whether a name says that its object is gzipped.
+pub(super) fn gzipped(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    name.ends_with(".gz") || name.ends_with(".tgz")
+}
+
+/// The bytes as stored.
+enum Raw {
+    File(BufReader<File>),
+    Store(Ranges),
+}
+
+/// An object of a store that is read in ranges, larger ones the longer it is read in order.
+struct Ranges {
+    location: Location,
+    size: u64,
+    buffer: bytes::Bytes,
+    /// Position of the buffer's first byte.
+    position: u64,
+    next: u64,
+}
+
+impl Raw {
+    fn open(location: &Location, size: u64) -> io::Result<Self> {
+        match location.local_path() {
+            Some(path) => Ok(Self::File(BufReader::with_capacity(BUFFER, File::open(path)?))),
+            None => Ok(Self::Store(Ranges {
+                location: location.clone(),
+                size,
+                buffer: bytes::Bytes::new(),
+                position: 0,
+                next: FIRST,
+            })),
+        }
+    }
+
+    fn seek(&mut self, to: u64) -> io::Result<()> {
+        match self {
+            Self::File(file) => {
+                let here = file.stream_position()?;
+                let by = i64::try_from(i128::from(to) - i128::from(here));
+                match by {
+                    // Keeps the buffer where it can.
+                    Ok(by) => file.seek_relative(by),
+                    Err(_) => file.seek(SeekFrom::Start(to)).map(|_| ()),
+                }
+            }
+            Self::Store(ranges) => {
+                match to.checked_sub(ranges.position) {
+                    Some(ahead) if ahead <= ranges.buffer.len() as u64 => {
+                        let _ = ranges.buffer.split_to(ahead as usize);
+                    }
+                    _ => {
+                        ranges.buffer.clear();
+                        ranges.next = FIRST;
+                    }
+                }
+                ranges.position = to;
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Read for Raw {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let mut there = self.fill_buf()?;
+        let count = there.read(into)?;
+        self.consume(count);
+        Ok(count)
+    }
+}
+
+impl BufRead for Raw {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        match self {
+            Self::File(file) => file.fill_buf(),
+            Self::Store(ranges) => {
+                if ranges.buffer.is_empty() && ranges.position < ranges.size {
+                    let end = ranges.size.min(ranges.position + ranges.next);
+                    let Location { store, path, .. } = &ranges.location;
+                    let got =
+                        Handle::current().block_on(store.get_range(path, ranges.position..end));
+                    ranges.buffer = got.map_err(|e| io::Error::other(StoreFailed(e)))?;
+                    ranges.next = (ranges.next * 2).min(MOST);
+                }
+                Ok(&ranges.buffer)
+            }
+        }
+    }
+
+    fn consume(&mut self, count: usize) {
+        match self {
+            Self::File(file) => file.consume(count),
+            Self::Store(ranges) => {
+                let count = count.min(ranges.buffer.len());
+                let _ = ranges.buffer.split_to(count);
+                ranges.position += count as u64;
+            }
+        }
+    }
+}
+
+fn failure(url: &str, error: io::Error) -> Failure {
+    use io::ErrorKind::{InvalidData, InvalidInput, NotFound, UnexpectedEof};
+    match error.kind() {
+        NotFound => Failure::Damaged("it is not there any more".to_owned()),
+        // What a decompressor and a parser say of bytes that make no sense.
+        InvalidData | InvalidInput | UnexpectedEof => Failure::Damaged(error.to_string()),
+        _ => match error.downcast::<StoreFailed>() {
+            Ok(StoreFailed(error)) => store_failure(url, error),
+            Err(error) => {
+                let source = object_store::Error::Generic { store: "local", source: error.into() };
+                Failure::Store(SourceError::Store { location: url.to_owned(), source })
+            }
+        },
+    }
+}
+
+fn store_failure(url: &str, error: object_store::Error) -> Failure {
+    match error {
+        object_store::Error::NotFound { .. } => {
+            Failure::Damaged("it is not there any more".to_owned())
+        }
+        source => Failure::Store(SourceError::Store { location: url.to_owned(), source }),
+    }
+}

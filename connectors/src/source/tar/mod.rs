@@ -1,0 +1,231 @@
+//! Members of archives as records: `kind = "tar"`, for `.tar`, `.tar.gz` and `.tgz`.
+//!
+//! Archives are splits; offsets are positions in the unpacked archive, where a member's headers begin.
+//! Regular files are records; folders, links and devices hold no bytes and are none. A gzipped archive is
+//! unpacked from its start, once per worker, and can neither be shuffled nor referred to.
+
+use std::sync::Arc;
+
+use anabranch_pipelines::quantity::ByteSize;
+use anabranch_pipelines::record::{Modality, Reference, media};
+use anabranch_pipelines::source::{Abilities, Source, SourceBatch, SourceError, Split, Unreadable};
+use arrow::array::{BinaryBuilder, StringArray};
+use arrow::datatypes::SchemaRef;
+use globset::{GlobBuilder, GlobMatcher};
+use serde::{Deserialize, Serialize};
+
+use super::glob::Objects;
+use super::labels::{Labels, LabelsOptions};
+use super::media::{self as named, MediaColumn};
+use super::object::{Failure, Object, Unpacked};
+use super::scan::{Format, Located, Open, Scanned, Scanner};
+
+mod header;
+mod members;
+#[cfg(test)]
+mod tests;
+
+use members::{Body, Member, Members, Scan};
+
+/// Members whose names are looked at for the modality.
+const SAMPLED: usize = 1000;
+
+/// Options of `kind = "tar"`: every member of every archive that matches is a record.
+///
+/// A record's key is the member's name, behind the archive's name where there are several. Columns are
+/// those of `kind = "files"`.
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TarOptions {
+    /// An archive, a folder of archives or a glob, as a path or URL: `"train/*.tar"`.
+    pub path: String,
+    /// `"image"` or `"audio"`; by default what the members' extensions say.
+    pub modality: Option<String>,
+    /// Name of the media column; by default the modality.
+    pub column: Option<String>,
+    /// A glob for names of members, e.g. `"**/*.jpg"`. The others are left out.
+    pub members: Option<String>,
+    /// Emit references: members are read by the operator that needs their bytes, or never.
+    #[serde(default)]
+    pub references: bool,
+    /// Columns from a table keyed by file name: `{ path = "labels.tsv", key = "file" }`.
+    pub labels: Option<LabelsOptions>,
+    /// Size of a member at most; a larger one is a dead letter. Default `"256MiB"`.
+    #[serde(default = "max_member")]
+    #[schemars(with = "String")]
+    pub max_member: ByteSize,
+    /// Size to which a gzipped archive may unpack. Default: 200 times its size, and 64 MiB in any case.
+    #[schemars(with = "Option<String>")]
+    pub max_unpacked: Option<ByteSize>,
+}
+
+const fn max_member() -> ByteSize {
+    ByteSize(256 << 20)
+}
+
+impl TarOptions {
+    /// The source.
+    ///
+    /// # Errors
+    /// When the path, the modality or the pattern is not understood.
+    pub fn build(self) -> Result<Arc<dyn Source>, SourceError> {
+        let objects = Objects::parse(&self.path)?;
+        let media = MediaColumn::parse(self.modality.as_deref(), self.column.as_deref())?;
+        if self.references && objects.may_be_gzipped() {
+            return Err(SourceError::Options(
+                "`references = true`: members of a gzipped archive cannot be read alone; unpack it to `.tar`"
+                    .to_owned(),
+            ));
+        }
+        let pattern = |glob: &String| {
+            let glob = GlobBuilder::new(glob).literal_separator(true).build();
+            glob.map(|glob| glob.compile_matcher())
+        };
+        let members = self.members.as_ref().map(pattern).transpose();
+        let members = members.map_err(|e| SourceError::Options(format!("`members`: {e}")))?;
+        // Without a wildcard in a name that ends like an archive's, there is one, and names suffice.
+        let one = !self.path.contains(['*', '?', '[', '{'])
+            && [".tar", ".tar.gz", ".tgz"].iter().any(|end| self.path.ends_with(end));
+        Ok(Arc::new(Scanned::new(objects, Tar { media, members, one, options: self })))
+    }
+}
+
+struct Tar {
+    media: MediaColumn,
+    members: Option<GlobMatcher>,
+    one: bool,
+    options: TarOptions,
+}
+
+/// What the members hold.
+struct Columns {
+    schema: SchemaRef,
+    labels: Option<Labels>,
+}
+
+impl Format for Tar {
+    type Row = Member;
+    type Columns = Columns;
+
+    fn kind(&self) -> &'static str {
+        "tar"
+    }
+
+    fn options(&self) -> serde_json::Value {
+        let TarOptions { modality, column, members, references, labels, .. } = &self.options;
+        let labels = labels.as_ref().map(|labels| (&labels.key, &labels.types, labels.missing));
+        serde_json::json!({
+            "modality": modality, "column": column, "members": members, "references": references,
+            "labels": labels, "max_member": self.options.max_member,
+            "max_unpacked": self.options.max_unpacked,
+        })
+    }
+
+    fn abilities(&self) -> Abilities {
+        Abilities { random_access: true, references: true, grows: true }
+    }
+
+    fn unpacked(&self) -> Unpacked {
+        Unpacked { limit: self.options.max_unpacked.map(|size| size.0) }
+    }
+
+    fn columns(&self, splits: &[Split], open: &Open<'_>) -> Result<Columns, SourceError> {
+        let modality = match self.media.modality {
+            Some(modality) => modality,
+            None => self.modality(splits, open)?,
+        };
+        let plain = self.media.schema(modality, None);
+        let labels = self.options.labels.as_ref();
+        let labels = labels
+            .map(|labels| Labels::read(labels, |name| plain.field_with_name(name).is_ok()))
+            .transpose()?;
+        Ok(Columns { schema: self.media.schema(modality, labels.as_ref()), labels })
+    }
+
+    fn schema(&self, columns: &Columns) -> SchemaRef {
+        Arc::clone(&columns.schema)
+    }
+
+    fn scanner(
+        &self,
+        _: &Columns,
+        object: Object,
+    ) -> Result<Box<dyn Scanner<Row = Member>>, Failure> {
+        Ok(Box::new(Scan {
+            members: Members::new(object, self.members.clone()),
+            folder: !self.one,
+            references: self.options.references,
+            max_member: self.options.max_member.0.min(i32::MAX as u64),
+        }))
+    }
+
+    fn batch(
+        &self,
+        columns: &Columns,
+        members: Vec<Located<Member>>,
+    ) -> Result<SourceBatch, SourceError> {
+        let mut refused = Vec::new();
+        let lacks = |member: &Member| columns.labels.as_ref()?.lacks(&member.name);
+        let mut rows = Vec::with_capacity(members.len());
+        for Located { split, range, row } in members {
+            match lacks(&row) {
+                None => rows.push(row),
+                Some(error) => refused.push(Unreadable {
+                    key: row.key,
+                    split: split.name.clone(),
+                    range,
+                    error,
+                    bytes: None,
+                }),
+            }
+        }
+        let size = rows.iter().map(|row| row.body.len()).sum();
+        let mut bytes = BinaryBuilder::with_capacity(rows.len(), size);
+        let mut paths: Vec<String> = Vec::with_capacity(rows.len());
+        for row in &rows {
+            match &row.body {
+                Body::Bytes(body) => {
+                    bytes.append_value(body);
+                    paths.push(row.name.clone());
+                }
+                Body::At { uri, range } => {
+                    bytes.append_null();
+                    let (uri, range) = (uri.to_string(), Some(range.clone()));
+                    paths.push(Reference { uri, range }.to_string());
+                }
+            }
+        }
+        let media = media::assemble(bytes.finish(), StringArray::from(paths));
+        let keys: StringArray = rows.iter().map(|row| Some(row.key.as_str())).collect();
+        let names: Vec<&str> = rows.iter().map(|row| row.name.as_str()).collect();
+        let records = named::rows(keys, &names, media, columns.labels.as_ref(), &columns.schema)?;
+        Ok(SourceBatch { records, refused })
+    }
+}
+
+impl Tar {
+    /// The modality that names in the first archive with any member tell.
+    fn modality(&self, splits: &[Split], open: &Open<'_>) -> Result<Modality, SourceError> {
+        let mut names = Vec::new();
+        for split in splits {
+            match open(split) {
+                Err(Failure::Store(error)) => return Err(error),
+                Err(Failure::Damaged(_)) => {}
+                Ok(object) => {
+                    let mut members = Members::new(object, self.members.clone());
+                    while names.len() < SAMPLED {
+                        match members.next() {
+                            Ok(Some(found)) => names.push(found.name),
+                            Ok(None) | Err(Failure::Damaged(_)) => break,
+                            Err(Failure::Store(error)) => return Err(error),
+                        }
+                    }
+                }
+            }
+            if !names.is_empty() {
+                break;
+            }
+        }
+        self.media.modality(&self.options.path, names.iter())
+    }
+}

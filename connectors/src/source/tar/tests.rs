@@ -1,0 +1,171 @@
+use std::sync::Arc;
+
+use ::tar::{Builder, EntryType, Header};
+use anabranch_pipelines::record::media;
+use anabranch_pipelines::source::Source;
+use arrow::array::{Array, AsArray};
+use arrow::datatypes::Int64Type;
+
+use super::TarOptions;
+use crate::conformance::source::{Seen, references};
+use crate::source::testing::{block_on, conforming, data, folder, gzip, path};
+
+fn tar(path: String, options: &str) -> Arc<dyn Source> {
+    let mut all = serde_json::json!({ "path": path });
+    let more: serde_json::Value = serde_json::from_str(options).unwrap();
+    all.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    serde_json::from_value::<TarOptions>(all).unwrap().build().unwrap()
+}
+
+fn member(archive: &mut Builder<Vec<u8>>, name: &str, bytes: &[u8]) {
+    let mut header = Header::new_gnu();
+    header.set_size(bytes.len() as u64);
+    header.set_mode(0o644);
+    archive.append_data(&mut header, name, bytes).unwrap();
+}
+
+fn link(archive: &mut Builder<Vec<u8>>, kind: EntryType, name: &str) {
+    let mut header = Header::new_gnu();
+    header.set_entry_type(kind);
+    header.set_size(0);
+    archive.append_link(&mut header, name, "a.png").unwrap();
+}
+
+/// Members of every kind, one with a name that no plain header holds.
+fn odd() -> Vec<u8> {
+    let mut archive = Builder::new(Vec::new());
+    archive.append_pax_extensions([("comment", b"what".as_slice())]).unwrap();
+    member(&mut archive, "./a.png", b"first");
+    link(&mut archive, EntryType::Symlink, "link.png");
+    let mut folder = Header::new_gnu();
+    folder.set_entry_type(EntryType::Directory);
+    folder.set_size(0);
+    archive.append_data(&mut folder, "folder/", [].as_slice()).unwrap();
+    member(&mut archive, &format!("{}b.png", "folder/".repeat(40)), &[7; 1000]);
+    member(&mut archive, "empty.png", b"");
+    archive.append_pax_extensions([("path", "ümlaut/c.jpg".as_bytes())]).unwrap();
+    member(&mut archive, "short.jpg", &[9; 512]);
+    link(&mut archive, EntryType::Link, "hard.png");
+    archive.into_inner().unwrap()
+}
+
+fn keys(seen: &Seen) -> Vec<String> {
+    let keys = seen.records.column_by_name("key").unwrap();
+    keys.as_string::<i32>().iter().map(|key| key.unwrap().to_owned()).collect()
+}
+
+fn bodies(seen: &Seen) -> Vec<Vec<u8>> {
+    let image = media::of(&seen.records, "image").unwrap();
+    (0..seen.rows).map(|row| media::bytes(image, row).unwrap().to_vec()).collect()
+}
+
+#[test]
+fn members_are_records_and_what_holds_no_bytes_is_none() {
+    let folder = folder(&[("odd.tar", &odd()), ("odd.tar.gz", &gzip(&odd()))]);
+    let plain = conforming(&tar(path(&folder, "odd.tar"), "{}"));
+    let long = format!("{}b.png", "folder/".repeat(40));
+    assert_eq!(keys(&plain), ["a.png", long.as_str(), "empty.png", "ümlaut/c.jpg"]);
+    assert_eq!(bodies(&plain), [b"first".to_vec(), vec![7; 1000], vec![], vec![9; 512]]);
+    let zipped = conforming(&tar(path(&folder, "odd.tar.gz"), "{}"));
+    assert_eq!(zipped, plain);
+}
+
+#[test]
+fn references_stand_for_members() {
+    let folder = folder(&[("odd.tar", &odd())]);
+    let of = |options| tar(path(&folder, "odd.tar"), options);
+    block_on(references(&of(r#"{ "references": true }"#), &of("{}"), "image")).unwrap();
+    let zipped = serde_json::json!({ "path": "a.tar.gz", "references": true });
+    let error = serde_json::from_value::<TarOptions>(zipped).unwrap().build().err().unwrap();
+    assert!(error.to_string().contains("cannot be read alone"));
+}
+
+#[test]
+fn an_archive_cut_anywhere_gives_its_whole_members_and_one_letter() {
+    let whole = odd();
+    for cut in [100, 700, 1600, 2048, 3000, whole.len() - 1024] {
+        let folder = folder(&[("a.tar", &whole[..cut]), ("b.tar.gz", &gzip(&whole[..cut]))]);
+        let plain = conforming(&tar(path(&folder, "a.tar"), r#"{ "modality": "image" }"#));
+        let zipped = conforming(&tar(path(&folder, "b.tar.gz"), r#"{ "modality": "image" }"#));
+        assert_eq!(plain.records, zipped.records, "cut at {cut}");
+        assert_eq!(plain.refused.len(), zipped.refused.len());
+        assert!(plain.refused.len() == 1 && plain.rows < 5, "cut at {cut}");
+        assert!(plain.refused[0].error.contains("the archive ends"), "{:?}", plain.refused);
+    }
+}
+
+#[test]
+fn a_flipped_header_costs_the_remainder() {
+    let mut bytes = Builder::new(Vec::new());
+    (0..10).for_each(|n| member(&mut bytes, &format!("{n}.png"), &[n; 600]));
+    let mut bytes = bytes.into_inner().unwrap();
+    bytes[4 * 1536 + 20] ^= 1;
+    let folder = folder(&[("a.tar", &bytes)]);
+    let seen = conforming(&tar(path(&folder, "a.tar"), "{}"));
+    assert_eq!((seen.rows, seen.refused.len()), (4, 1));
+    assert!(seen.refused[0].error.contains("checksum"));
+    assert_eq!(seen.refused[0].range.start, 4 * 1536);
+}
+
+#[test]
+fn a_bomb_is_bounded_and_large_members_are_letters() {
+    let mut archive = Builder::new(Vec::new());
+    member(&mut archive, "a.png", b"small");
+    member(&mut archive, "b.png", &vec![0; 3 << 20]);
+    member(&mut archive, "c.png", b"small too");
+    let packed = gzip(&archive.into_inner().unwrap());
+    let folder = folder(&[("a.tar.gz", &packed)]);
+    let of = |options| conforming(&tar(path(&folder, "a.tar.gz"), options));
+    let large = of(r#"{ "max_member": "1MiB" }"#);
+    assert_eq!(keys(&large), ["a.png", "c.png"]);
+    assert!(large.refused[0].error.contains("`max_member` is 1 MiB"), "{:?}", large.refused);
+    let bomb = of(r#"{ "max_unpacked": "1MiB" }"#);
+    assert_eq!(keys(&bomb), ["a.png"]);
+    assert!(bomb.refused[0].error.contains("raise `max_unpacked`"), "{:?}", bomb.refused);
+}
+
+#[test]
+fn patterns_and_labels_choose_and_describe_members() {
+    let labels = b"file\tlabel\tid\na\t1\tx\nfolder/c.jpg\t3\ty\n";
+    let mut archive = Builder::new(Vec::new());
+    member(&mut archive, "a.png", b"1");
+    member(&mut archive, "notes.txt", b"no image");
+    member(&mut archive, "folder/b.jpg", b"2");
+    member(&mut archive, "folder/c.jpg", b"3");
+    let archive = archive.into_inner().unwrap();
+    let folder = folder(&[("one.tar", &archive), ("two.tar", &archive), ("labels.tsv", labels)]);
+    let labels = path(&folder, "labels.tsv");
+    let of = |name: &str, missing: &str| {
+        let options = format!(
+            r#"{{ "members": "**/*.{{png,jpg}}", "labels": {{ "path": {labels:?}, "key": "file", "missing": "{missing}" }} }}"#
+        );
+        conforming(&tar(path(&folder, name), &options))
+    };
+    let seen = of("*.tar", "null");
+    assert_eq!(
+        keys(&seen)[..4],
+        ["one.tar/a.png", "one.tar/folder/b.jpg", "one.tar/folder/c.jpg", "two.tar/a.png"]
+    );
+    let label = seen.records.column_by_name("label").unwrap().as_primitive::<Int64Type>();
+    assert_eq!(label.iter().take(3).collect::<Vec<_>>(), [Some(1), None, Some(3)]);
+    assert!(seen.records.column_by_name("id_").is_some());
+    let strict = of("one.tar", "refuse");
+    assert_eq!(keys(&strict), ["a.png", "folder/c.jpg"]);
+    assert!(strict.refused[0].error.contains("has no row for it"));
+}
+
+#[test]
+fn real_archives_are_read_whole() {
+    for (file, count, column) in [
+        ("fashion/images_60x80.tar", 6000, "image"),
+        ("fsdd/fsdd_train_idx5-49.tar", 2700, "audio"),
+        ("nlvr/dev_images.tar", 989, "image"),
+    ] {
+        let Some(path) = data(file) else { return };
+        let batches = crate::source::testing::read_all(&tar(path, "{}"));
+        let rows: usize = batches.iter().map(|batch| batch.records.num_rows()).sum();
+        assert!(batches.iter().all(|batch| batch.refused.is_empty()));
+        assert_eq!(rows, count, "{file}");
+        assert_eq!(media::of(&batches[0].records, column).unwrap().null_count(), 0);
+    }
+}
