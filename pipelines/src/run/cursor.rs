@@ -160,11 +160,6 @@ impl Cursor {
         part.ranges.iter().filter_map(range).collect()
     }
 
-    /// The source's name.
-    pub(crate) fn name(&self) -> &str {
-        &self.name
-    }
-
     /// Whether records are left. Looks one mark ahead, and opens the next split when one has ended.
     pub(crate) async fn has_more(&mut self) -> Result<bool, RunError> {
         loop {
