@@ -9,6 +9,7 @@ pub mod conformance;
 mod decode;
 mod encode;
 mod filter;
+mod join;
 mod resize;
 mod rewrite;
 mod select;
@@ -18,6 +19,7 @@ mod text;
 pub use decode::DecodeOptions;
 pub use encode::EncodeOptions;
 pub use filter::FilterOptions;
+pub use join::{How, JoinOptions, Matches, Names, Unmatched};
 pub use resize::ResizeOptions;
 pub use select::SelectOptions;
 

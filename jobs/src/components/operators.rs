@@ -1,7 +1,7 @@
 //! Kinds of operators.
 
 use anabranch_operators::{
-    DecodeOptions, EncodeOptions, FilterOptions, ResizeOptions, SelectOptions,
+    DecodeOptions, EncodeOptions, FilterOptions, JoinOptions, ResizeOptions, SelectOptions,
 };
 use anabranch_pipelines::operator::Operator;
 
@@ -14,6 +14,7 @@ pub(super) fn all() -> Vec<Component<dyn Operator>> {
         component!("decode", DecodeOptions),
         component!("encode", EncodeOptions),
         component!("filter", FilterOptions),
+        component!("join", JoinOptions),
         component!("resize", ResizeOptions),
         component!("select", SelectOptions),
     ]
