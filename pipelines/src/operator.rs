@@ -85,6 +85,26 @@ impl Class {
     }
 }
 
+/// Where an operator's invocations run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Tier {
+    /// On the executor's threads, in a process of the run.
+    #[default]
+    InProcess,
+    /// In a worker process of their own; see [`isolated`](crate::executor::isolated).
+    WorkerProcess,
+}
+
+impl Tier {
+    /// The name in plans and reports.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::InProcess => "in process",
+            Self::WorkerProcess => "worker process",
+        }
+    }
+}
+
 /// The largest output an operator declares for an input: `factor * bytes + per_record * records`.
 ///
 /// The run takes credit for it before the input is read, so that a slow sink meets bounded memory.
@@ -209,6 +229,11 @@ pub trait Operator: Send + Sync + 'static {
     /// How far the output is determined by the input.
     fn class(&self) -> Class {
         if self.journaled().is_some() { Class::Journaled } else { Class::Pure }
+    }
+
+    /// Where its invocations run.
+    fn tier(&self) -> Tier {
+        Tier::InProcess
     }
 
     /// The output's schema for these inputs (one, unless [`Keyed`]), computed at plan time.

@@ -38,6 +38,9 @@ pub struct NodeProgress {
     pub role: String,
     /// Its kind, e.g. `resize`.
     pub kind: String,
+    /// Where an operator's invocations run: `in process` or `worker process`; empty for others.
+    #[serde(default)]
+    pub tier: String,
     /// Records in; for a source, what it read.
     pub records_in: u64,
     /// Records out; for a sink, what it wrote.

@@ -18,6 +18,7 @@ mod signals;
 mod worker;
 
 pub use exit::{Exit, Failure};
+pub(crate) use worker::start_worker;
 
 /// A streaming dataflow for multimodal data.
 ///
@@ -64,6 +65,9 @@ enum Command {
     /// A process of a run, which `run` starts.
     #[command(hide = true)]
     Worker,
+    /// A worker process of an operator with `isolate = true`.
+    #[command(hide = true)]
+    Invoke,
 }
 
 /// Which job, and what is set in it.
@@ -118,6 +122,7 @@ pub fn main_with(registry: &Registry) -> ExitCode {
         Command::Check(args) => plan::check(registry, &args, cli.quiet),
         Command::Plan { job, json } => plan::plan(registry, &job, json),
         Command::Worker => worker::worker(registry),
+        Command::Invoke => worker::invoke(registry),
         Command::Schema => serde_json::to_string_pretty(&job_schema(registry))
             .map_err(|error| Failure::new(Exit::Failed, error.to_string()))
             .and_then(|schema| print(&format!("{schema}\n")))

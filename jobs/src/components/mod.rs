@@ -31,6 +31,7 @@
 
 use std::sync::Arc;
 
+use anabranch_pipelines::executor::isolated::Start;
 use anabranch_pipelines::operator::Operator;
 use anabranch_pipelines::sink::Sink;
 use anabranch_pipelines::source::Source;
@@ -91,12 +92,20 @@ pub struct Registry {
     pub operators: Vec<Component<dyn Operator>>,
     /// Kinds of sinks.
     pub sinks: Vec<Component<dyn Sink>>,
+    /// Starts the worker processes of operators with `isolate = true`. The standard one starts this very
+    /// program, which must call [`cli::main_with`](crate::cli::main_with).
+    pub workers: Arc<Start>,
 }
 
 impl Registry {
     /// All kinds that Anabranch comes with.
     pub fn standard() -> Self {
-        Self { sources: sources::all(), operators: operators::all(), sinks: sinks::all() }
+        Self {
+            sources: sources::all(),
+            operators: operators::all(),
+            sinks: sinks::all(),
+            workers: Arc::new(crate::cli::start_worker),
+        }
     }
 }
 
@@ -118,6 +127,28 @@ pub fn make<T: ?Sized>(all: &[Component<T>], kind: &str, options: &str) -> Resul
 /// A TOML inline table that holds one string.
 pub fn with_path(path: &str) -> String {
     format!("{{ path = {} }}", toml::Value::from(path))
+}
+
+/// Options as a TOML inline table. What is null is left out.
+///
+/// # Errors
+/// When they are no table.
+pub fn inline(options: &Json) -> Result<String, String> {
+    fn without_nulls(value: &Json) -> Json {
+        match value {
+            Json::Object(fields) => {
+                let kept = fields.iter().filter(|(_, value)| !value.is_null());
+                kept.map(|(key, value)| (key.clone(), without_nulls(value))).collect()
+            }
+            Json::Array(values) => values.iter().map(without_nulls).collect(),
+            other => other.clone(),
+        }
+    }
+    let table = toml::Value::try_from(without_nulls(options)).map_err(|error| error.to_string())?;
+    if !table.is_table() {
+        return Err("options are a table".to_owned());
+    }
+    Ok(table.to_string())
 }
 
 /// A [`Component`] from its kind and its options' type, which deserialises, has a JSON Schema, and builds

@@ -17,7 +17,9 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
+use anabranch_pipelines::executor::isolated::Isolated;
 use anabranch_pipelines::graph::{Graph, Node, Plan, Settings, Work, nearest};
+use anabranch_pipelines::operator::{Operator, Resources};
 use serde::Deserialize;
 use toml::Spanned;
 use toml::de::{DeValue, ValueDeserializer};
@@ -137,7 +139,8 @@ fn build(
 
     let mut nodes: Vec<(usize, Node, Vec<Spanned<String>>)> = Vec::new();
     for entry in validate::entries(&mut table, &mut places, problems) {
-        let at = entry.span.start;
+        let span = entry.span.clone();
+        let at = span.start;
         let name = entry.name.clone();
         let inputs = entry.inputs();
         let work = match entry.role {
@@ -151,9 +154,11 @@ fn build(
             }
             "operator" => {
                 validate::component::<_, node::OperatorKeys>(&registry.operators, entry, problems)
-                    .map(|(keys, operator)| Work::Operator {
-                        operator,
-                        resources: keys.resources.map(Into::into).unwrap_or_default(),
+                    .and_then(|(keys, operator)| {
+                        let resources = keys.resources.map(Into::into).unwrap_or_default();
+                        isolate(registry, operator, resources)
+                            .map_err(|error| problems.push(Problem::new(span, error)))
+                            .ok()
                     })
             }
             _ => validate::component::<_, node::SinkKeys>(&registry.sinks, entry, problems)
@@ -187,6 +192,20 @@ fn build(
         Err(message) => problems.push(Problem::new(places.get("[job]").cloned()?, message)),
     }
     Some((options, settings, graph, places))
+}
+
+/// The operator, in worker processes if the job says so.
+fn isolate(
+    registry: &Registry,
+    operator: Arc<dyn Operator>,
+    resources: Resources,
+) -> Result<Work, String> {
+    let operator = if resources.isolate {
+        Arc::new(Isolated::new(operator, Arc::clone(&registry.workers))?)
+    } else {
+        operator
+    };
+    Ok(Work::Operator { operator, resources })
 }
 
 fn job_table(

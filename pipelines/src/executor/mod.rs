@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 use crate::operator::Allocation;
 
 mod invocation;
+pub mod isolated;
 mod pools;
 
 pub(crate) use invocation::{Failure, Invocation, Member, Refusal, Verdict};

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use super::check::{self, PlanError, PlanErrorKind};
 use super::memory::{self, Memory};
 use super::{Graph, Mode, PartSize, SchemaError, Settings, Work, parts};
-use crate::operator::{Class, Resources};
+use crate::operator::{Class, Resources, Tier};
 use crate::record::with_id_field;
 use crate::sink::Sink;
 use crate::source::BatchSize;
@@ -209,8 +209,15 @@ async fn plan_node(
             }
             with_id_field(source.schema().await?.as_ref())
         }
-        Work::Operator { operator, .. } => {
+        Work::Operator { operator, resources } => {
             class = class.max(operator.class());
+            if resources.isolate && operator.tier() != Tier::WorkerProcess {
+                return Err(PlanErrorKind::Ability(format!(
+                    "`{}` shall be isolated, but nothing says how its worker processes are started; put it \
+                     into an `executor::isolated::Isolated`",
+                    operator.kind()
+                )));
+            }
             if operator.journaled().is_some()
                 && let Some(state) = inputs.iter().find_map(|at| behind_state(planned, *at))
             {

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use crate::graph::{Plan, PlannedNode};
+use crate::graph::{Plan, PlannedNode, Work};
 use crate::progress::NodeProgress;
 
 /// What a node did in this process since the start.
@@ -70,6 +70,10 @@ impl Meter {
             name: node.name.clone(),
             role: node.work.role().to_owned(),
             kind: node.work.kind().to_owned(),
+            tier: match &node.work {
+                Work::Operator { operator, .. } => operator.tier().name().to_owned(),
+                _ => String::new(),
+            },
             records_in: self.records_in.load(Relaxed),
             records_out: self.records_out.load(Relaxed),
             bytes_in: self.bytes_in.load(Relaxed),

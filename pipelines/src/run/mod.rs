@@ -28,6 +28,7 @@ mod ticket;
 mod usage;
 mod watchdog;
 
+pub(crate) use cluster::signal_name;
 pub use failure::RunError;
 pub(crate) use meter::Meter;
 

@@ -40,6 +40,7 @@ mod message;
 mod supervisor;
 mod wire;
 
+pub(crate) use child::signal_name;
 pub use member::Member;
 pub use supervisor::Launch;
 pub(crate) use supervisor::Supervisor;

@@ -11,6 +11,7 @@ use super::{Batches, Output, Shared, Waker};
 use crate::dead_letter::DeadLetter;
 use crate::executor::{Failure, Invocation, Refusal, Verdict};
 use crate::operator::{Sizing, Usage};
+use crate::panics;
 use crate::record::{Batch, Position, RecordId, bytes_of, to_ipc};
 use crate::run::RunError;
 use arrow::array::Array;
@@ -118,7 +119,18 @@ fn submit(
 ) {
     let members = &stage.invocation.members;
     let features = match members.first() {
-        Some(member) if batch.records.num_rows() > 0 => member.operator.features(&batch.records),
+        Some(member) if batch.records.num_rows() > 0 => {
+            match panics::catch(|| member.operator.features(&batch.records)) {
+                Ok(features) => features,
+                Err(panic) => {
+                    return shared.failures.report(RunError::Operator {
+                        node: member.name.to_string(),
+                        record: RecordId::of_row(&batch.records, 0).map(|id| id.to_string()),
+                        error: format!("it panicked when it looked at the batch: {panic}"),
+                    });
+                }
+            }
+        }
         _ => crate::operator::Features::default(),
     };
     let allocation = stage.sizing.size(&features);
