@@ -14,12 +14,13 @@ use anabranch_pipelines::store::StoreFetcher;
 use super::{Exit, Failure, JobText, LogFormat, plan};
 use crate::components::{self, Registry};
 
-/// The running program itself, even if another file has taken its name since.
+/// The running program itself: by its name, unless another file has taken that since.
 fn program() -> io::Result<PathBuf> {
-    match Path::new("/proc/self/exe") {
-        this if this.exists() => Ok(this.to_owned()),
-        _ => std::env::current_exe(),
-    }
+    use std::os::unix::fs::MetadataExt;
+    let this = Path::new("/proc/self/exe");
+    let named = std::env::current_exe()?;
+    let file = |path: &Path| path.metadata().map(|file| (file.dev(), file.ino())).ok();
+    Ok(if file(&named) == file(this) || !this.exists() { named } else { this.to_owned() })
 }
 
 /// How the processes of a run are started: this very program, with the job on the socket.

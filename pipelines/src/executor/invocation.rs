@@ -13,7 +13,7 @@ use rayon::prelude::*;
 
 use crate::operator::{Allocation, Context, Operator, OperatorError, Outcome};
 use crate::panics;
-use crate::record::{RecordId, bytes_of};
+use crate::record::{bytes_of, name_of_row};
 use crate::run::Meter;
 
 /// Records in a slice at most: enough to spread the cost of columns, few enough to stay in the cache.
@@ -46,7 +46,7 @@ pub(crate) struct Verdict {
 #[derive(Debug)]
 pub(crate) struct Failure {
     pub(crate) operator: Arc<str>,
-    pub(crate) record: Option<RecordId>,
+    pub(crate) record: Option<String>,
     pub(crate) error: OperatorError,
 }
 
@@ -161,14 +161,14 @@ impl Invocation {
         for (index, member) in self.members.iter().enumerate() {
             self.context
                 .check_cancelled()
-                .map_err(|error| self.failure(index, RecordId::of_row(&records, 0), error))?;
+                .map_err(|error| self.failure(index, name_of_row(&records, 0), error))?;
             let begun = Instant::now();
             let (rows, bytes) = (records.num_rows(), bytes_of(&records));
             at.replace((index, records.clone()));
             let Outcome { records: output, refused: rejected } = member
                 .operator
                 .invoke(records.clone(), allocation, &self.context)
-                .map_err(|error| self.failure(index, RecordId::of_row(&records, 0), error))?;
+                .map_err(|error| self.failure(index, name_of_row(&records, 0), error))?;
             for refusal in rejected {
                 let row = records.slice(refusal.row.min(rows.saturating_sub(1)), 1);
                 refused.push(Refusal {
@@ -195,7 +195,7 @@ impl Invocation {
             .map_or_else(|| "".into(), |m| Arc::clone(&m.name))
     }
 
-    fn failure(&self, member: usize, record: Option<RecordId>, error: OperatorError) -> Failure {
+    fn failure(&self, member: usize, record: Option<String>, error: OperatorError) -> Failure {
         Failure { operator: self.name(member), record, error }
     }
 }

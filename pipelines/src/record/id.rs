@@ -49,6 +49,15 @@ impl RecordId {
     }
 }
 
+/// What people know the record in row `row` by: its key, else its id.
+pub(crate) fn name_of_row(batch: &RecordBatch, row: usize) -> Option<String> {
+    let keys = batch.column_by_name(KEY).and_then(|c| c.as_any().downcast_ref::<StringArray>());
+    let key =
+        keys.filter(|keys| row < keys.len() && keys.is_valid(row)).map(|keys| keys.value(row));
+    let key = key.filter(|key| !key.is_empty()).map(str::to_owned);
+    key.or_else(|| RecordId::of_row(batch, row).map(|id| id.to_string()))
+}
+
 /// The [`ID`] column of a batch, if it has one of the right type.
 pub fn ids(batch: &RecordBatch) -> Option<&FixedSizeBinaryArray> {
     batch.column_by_name(ID)?.as_any().downcast_ref()

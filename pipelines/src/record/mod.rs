@@ -28,8 +28,8 @@ mod modality;
 mod reference;
 mod rows;
 
-pub(crate) use id::with_id_field;
 pub use id::{RecordId, ids, with_ids};
+pub(crate) use id::{name_of_row, with_id_field};
 pub use modality::{Modality, TYPE_KEY};
 pub use reference::{Reference, ReferenceError};
 pub use rows::{bytes_of, compact, from_ipc, to_ipc};

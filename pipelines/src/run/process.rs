@@ -53,7 +53,7 @@ pub(crate) struct Pulse {
     pub(crate) progress: Progress,
     /// The last few dead letters.
     pub(crate) examples: Vec<String>,
-    /// The invocation that has run longest: seconds, and a phrase.
+    /// The invocation that has run longest: seconds, and where it is.
     pub(crate) longest: Option<(f64, String)>,
     pub(crate) peak_rss: u64,
 }
@@ -175,6 +175,11 @@ impl Process {
         self.cancelled.load(Ordering::Relaxed)
     }
 
+    /// Also writes down what runs where the supervisor can read it when this process is gone.
+    pub(crate) fn record_to(&self, file: std::fs::File) {
+        self.shared.running.record_to(file);
+    }
+
     pub(crate) fn plan(&self) -> &Plan {
         &self.shared.plan
     }
@@ -202,7 +207,7 @@ impl Process {
         Pulse {
             progress,
             examples: examples.iter().cloned().collect(),
-            longest: shared.running.longest().map(|(age, doing)| (age.as_secs_f64(), doing)),
+            longest: shared.running.longest().map(|(age, place)| (age.as_secs_f64(), place)),
             peak_rss: usage::of_this_process().1,
         }
     }

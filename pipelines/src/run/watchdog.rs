@@ -75,9 +75,10 @@ fn totals(progress: &Progress) -> Vec<u64> {
 }
 
 /// The invocation that has run longest in any process.
-pub(crate) fn doing(pulses: &[Pulse]) -> Option<String> {
+fn doing(pulses: &[Pulse]) -> Option<String> {
     let running = pulses.iter().filter_map(|pulse| pulse.longest.as_ref());
-    running.max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, doing)| doing.clone())
+    let longest = running.max_by(|a, b| a.0.total_cmp(&b.0));
+    longest.map(|(seconds, place)| format!("{place} has been running for {seconds:.0} s"))
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! One process of a run, from its supervisor's side.
 
+use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -13,6 +14,7 @@ use super::PEER_LOST;
 use super::message::{Command, Event, Order};
 use super::wire::Wire;
 use crate::run::process::Pulse;
+use crate::run::running::recorded;
 
 /// What comes from a process: an event, or `None` when its socket has closed.
 pub(super) type Said = (usize, Option<Event>);
@@ -25,6 +27,8 @@ pub(super) struct Child {
     pub(super) pulse: Pulse,
     pub(super) ready: bool,
     pub(super) done: bool,
+    /// Where it writes down what it runs.
+    record: File,
 }
 
 impl Child {
@@ -49,8 +53,10 @@ impl Child {
             pulse: Pulse::default(),
             ready: false,
             done: false,
+            record: memory()?,
         };
         wire.send(order)?;
+        wire.give(&child.record)?;
         for peer in peers.iter().flatten() {
             wire.give(peer)?;
         }
@@ -76,6 +82,11 @@ impl Child {
         self.spawned.id()
     }
 
+    /// What it runs, or was running when it died.
+    pub(super) fn running(&self) -> Vec<String> {
+        recorded(&self.record)
+    }
+
     /// How it ended, if it does so soon.
     pub(super) fn status(&mut self) -> Option<ExitStatus> {
         let asked = Instant::now();
@@ -88,6 +99,23 @@ impl Child {
                 Err(_) => return None,
             }
         }
+    }
+}
+
+/// A file that is nowhere but in memory, where there is such a thing.
+fn memory() -> io::Result<File> {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::fs::{MemfdFlags, memfd_create};
+        Ok(File::from(memfd_create("anabranch-running", MemfdFlags::CLOEXEC)?))
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let path = std::env::temp_dir().join(format!("anabranch-running-{}", std::process::id()));
+        let file =
+            File::options().read(true).write(true).create(true).truncate(true).open(&path)?;
+        std::fs::remove_file(&path)?;
+        Ok(file)
     }
 }
 

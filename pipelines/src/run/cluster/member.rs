@@ -1,5 +1,6 @@
 //! A process of a run that a supervisor started.
 
+use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
@@ -19,6 +20,8 @@ use crate::run::{LOOK, RunError, io_threads};
 pub struct Member {
     order: Order,
     peers: Vec<Option<UnixStream>>,
+    /// Where to write down what runs.
+    record: Option<File>,
     wire: Arc<Wire>,
     process: Arc<OnceLock<Process>>,
 }
@@ -38,13 +41,14 @@ impl Member {
         let wire = Arc::new(Wire::new(control)?);
         let order: Order =
             wire.receive()?.ok_or_else(|| io::Error::other("the supervisor is gone"))?;
+        let record = Some(File::from(wire.take()?));
         let mut peers = Vec::new();
         for peer in 0..order.processes {
             let socket = (peer != order.index).then(|| wire.take()).transpose()?;
             peers.push(socket.map(UnixStream::from));
         }
         tell_panics(Arc::clone(&wire), order.index, order.processes);
-        let member = Self { order, peers, wire, process: Arc::default() };
+        let member = Self { order, peers, record, wire, process: Arc::default() };
         member.beat()?;
         Ok(member)
     }
@@ -99,6 +103,9 @@ impl Member {
             Some(process) => process,
             None => Process::new(plan, &ticket, false, runtime.handle())?,
         };
+        if let Some(record) = self.record.take() {
+            process.record_to(record);
+        }
         let process = self.process.get_or_init(|| process);
         process.begin(&ticket, Place { index, peers: std::mem::take(&mut self.peers) })?;
         self.obey().map_err(|e| RunError::Worker(format!("cannot listen: {e}")))?;

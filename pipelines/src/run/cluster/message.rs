@@ -6,7 +6,8 @@ use crate::run::RunError;
 use crate::run::process::Pulse;
 use crate::run::ticket::Written;
 
-/// The first message to a process. The sockets to its peers follow it, in order.
+/// The first message to a process. A file to write down what runs follows it, and the sockets to its peers,
+/// in order.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Order {
     /// The process's number, from 0.

@@ -15,13 +15,16 @@ use crate::graph::Plan;
 use crate::run::failure::Failures;
 use crate::run::process::{Pulse, ready};
 use crate::run::ticket::Ticket;
-use crate::run::watchdog::{Watchdog, doing};
+use crate::run::watchdog::Watchdog;
 use crate::run::{RunError, merged};
 
 /// Time between two looks at the processes.
 const LOOK: Duration = Duration::from_millis(20);
 /// How long a process that only followed another one is no cause yet: the other one's socket says more.
 const ECHO: Duration = Duration::from_millis(500);
+
+/// How many of its invocations the line about a lost process names.
+const NAMED: usize = 4;
 
 /// How the processes of a run are started.
 pub struct Launch {
@@ -295,13 +298,16 @@ impl State {
         }
     }
 
-    /// A process was lost; what it was doing is what it last said, or what the others do.
+    /// A process was lost: which, why, and where it was.
     fn lost(&self, children: &[Child], index: usize, how: &str) -> Ended {
         let Some(child) = children.get(index) else { return Ended::Lost(how.to_owned()) };
-        let doing = doing(std::slice::from_ref(&child.pulse));
-        let doing = doing.map(|doing| format!("; its {doing}")).unwrap_or_default();
+        let running = child.running();
+        let places = running.iter().take(NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
+        let more = running.len().saturating_sub(NAMED);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        let place = if places.is_empty() { places } else { format!(" in {places}{more}") };
         let (number, of) = (index + 1, children.len());
-        Ended::Lost(format!("process {number} of {of} (pid {}) {how}{doing}", child.pid()))
+        Ended::Lost(format!("process {number} of {of} (pid {}) {how}{place}", child.pid()))
     }
 
     /// Keeps the figures for whoever asks.

@@ -17,7 +17,7 @@ use super::parcel::{Parcel, Receipt};
 use super::{Batches, Output, Shared, Waker};
 use crate::credit::Charge;
 use crate::operator::{Allocation, Keyed, Operator, OperatorError, VIRTUAL_SHARDS};
-use crate::record::{Batch, RecordId};
+use crate::record::{Batch, name_of_row};
 use crate::run::RunError;
 
 /// Charges of parcels that are on their way, shared by the operators of one worker.
@@ -80,14 +80,13 @@ pub(super) fn route<'scope>(
                     let (name, running) = (shared.name(node).to_owned(), shared.running.clone());
                     next += 1;
                     shared.executor.submit(Allocation { threads: 1, bytes: 0 }, move |_| {
-                        let record = RecordId::of_row(&batch.records, 0);
-                        let _watch = running.begin(&name, record);
+                        let _watch = running.begin(&name, Some(&batch.records));
                         let result = crate::panics::catch(|| {
                             split(operator.as_ref(), input_number, &batch.records, peers)
                         });
                         let result =
                             result.and_then(|result| result.map_err(|error| error.to_string()));
-                        let record = record.map(|id| id.to_string());
+                        let record = name_of_row(&batch.records, 0);
                         let result = result.map_err(|error| RunError::Operator {
                             node: name,
                             record,

@@ -12,7 +12,7 @@ use crate::dead_letter::DeadLetter;
 use crate::executor::{Failure, Invocation, Refusal, Verdict};
 use crate::operator::{Sizing, Usage};
 use crate::panics;
-use crate::record::{Batch, Position, RecordId, bytes_of, to_ipc};
+use crate::record::{Batch, Position, RecordId, bytes_of, name_of_row, to_ipc};
 use crate::run::RunError;
 use arrow::array::Array;
 
@@ -81,7 +81,7 @@ pub(super) fn stage<'scope>(
                     Err(Failure { operator, record, error }) => {
                         shared.failures.report(RunError::Operator {
                             node: operator.to_string(),
-                            record: record.map(|id| id.to_string()),
+                            record,
                             error: error.to_string(),
                         });
                         continue;
@@ -125,7 +125,7 @@ fn submit(
                 Err(panic) => {
                     return shared.failures.report(RunError::Operator {
                         node: member.name.to_string(),
-                        record: RecordId::of_row(&batch.records, 0).map(|id| id.to_string()),
+                        record: name_of_row(&batch.records, 0),
                         error: format!("it panicked when it looked at the batch: {panic}"),
                     });
                 }
@@ -143,7 +143,7 @@ fn submit(
             let allocation = granted.allocation;
             member.meter.granted(allocation.threads, allocation.bytes, granted.waited);
         }
-        let watch = running.begin(&stage.name, RecordId::of_row(&batch.records, 0));
+        let watch = running.begin(&stage.name, Some(&batch.records));
         let begun = std::time::Instant::now();
         let result = stage.invocation.run(&batch.records, &granted.allocation);
         drop(watch);
