@@ -134,7 +134,10 @@ impl Operator for Trapped {
         "trap"
     }
 
-    fn output(&self, inputs: &[SchemaRef]) -> Result<SchemaRef, anabranch_pipelines::graph::SchemaError> {
+    fn output(
+        &self,
+        inputs: &[SchemaRef],
+    ) -> Result<SchemaRef, anabranch_pipelines::graph::SchemaError> {
         Ok(Arc::clone(&inputs[0]))
     }
 
@@ -287,7 +290,10 @@ fn an_operator_that_never_returns_is_named_and_does_not_hold_up_the_end() {
         let job = Job { stall: 1, ..Job::new(folder.path(), processes) }.trap(Trap::Hang, 800);
         let run = if processes == 1 { start(&job.plan()).unwrap() } else { job.start() };
         let line = run.wait().unwrap_err().to_string();
-        assert!(line.starts_with("nothing progressed for 1 s; operator `trap` at record "), "{line}");
+        assert!(
+            line.starts_with("nothing progressed for 1 s; operator `trap` at record "),
+            "{line}"
+        );
     }
 }
 

@@ -109,7 +109,8 @@ impl Member {
         let process = self.process.get_or_init(|| process);
         process.begin(&ticket, Place { index, peers: std::mem::take(&mut self.peers) })?;
         self.obey().map_err(|e| RunError::Worker(format!("cannot listen: {e}")))?;
-        while !process.is_finished() {
+        // After a failure its workers cannot end, for they wait for peers that know nothing of it.
+        while !process.is_finished() && !process.failures().any() {
             std::thread::sleep(LOOK);
         }
         let end = process.end();
