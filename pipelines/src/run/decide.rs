@@ -17,7 +17,7 @@ use super::cursor::Cursor;
 use super::flow::Shared;
 use super::ticket::Ticket;
 use crate::executor::{Invocation, Member};
-use crate::graph::{Plan, Work};
+use crate::graph::{Mode, Plan, Work};
 use crate::log::{LogError, RunLog};
 use crate::operator::{Allocation, Operator, OperatorError};
 use crate::record::{bytes_of, with_ids};
@@ -205,11 +205,19 @@ async fn first_part(
     at: usize,
 ) -> Result<crate::source::SourceBatches, RunError> {
     let node = plan.nodes().get(at);
-    let splits = ticket.listing.get(at).cloned().flatten().unwrap_or_default();
     let Some(Work::Source { source, order }) = node.map(|node| &node.work) else {
         return Ok(futures::stream::empty().boxed());
     };
     let name = node.map_or("", |node| &node.name);
+    let splits = match plan.settings().mode {
+        Mode::Batch => ticket.listing.get(at).cloned().flatten().unwrap_or_default(),
+        Mode::Stream => {
+            // A stream cuts what comes; its decision is taken from what is there when it first starts.
+            let there = source.splits().await;
+            let there = there.map_err(|error| RunError::Source { node: name.to_owned(), error })?;
+            there.into_iter().map(Arc::new).collect()
+        }
+    };
     let mut cursor = Cursor::new(name, Arc::clone(source), *order, splits, &[]);
     Ok(match cursor.cut(0, plan.part(at)).await? {
         Some((_, ranges)) => source.open(ranges, plan.batch_size(at)),

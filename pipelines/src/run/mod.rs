@@ -24,6 +24,8 @@ mod report;
 mod restore;
 mod running;
 mod stream;
+#[cfg(test)]
+mod tests;
 mod ticket;
 mod usage;
 mod watchdog;
