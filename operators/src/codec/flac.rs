@@ -86,8 +86,12 @@ impl Codec for Flac {
             some.iter().for_each(|sample| format.push(sample << shift, samples));
             let read = some.len();
             reader.consume(read);
-            // The header may not declare a length, so what comes is counted too.
-            limits.check_audio((samples.len() - start) as u64 / frame.max(1), rate, frame)?;
+            // The header may not declare a length, or a false one, so what comes is counted too.
+            let frames = (samples.len() - start) as u64 / frame.max(1);
+            limits.check_audio(frames, rate, frame)?;
+            if declared.is_some_and(|declared| declared != 0 && frames > declared) {
+                return Err(corrupt(&"it holds more frames than it declares"));
+            }
         }
         let frames = (samples.len() - start) as u64 / frame.max(1);
         if declared.is_some_and(|declared| declared != 0 && declared != frames) {

@@ -3,7 +3,7 @@
 use std::io::Cursor;
 
 use anabranch_pipelines::record::Modality;
-use hound::{SampleFormat, WavReader, WavSpec, WavWriter};
+use hound::{SampleFormat, WavSpec, WavWriter};
 
 use super::{Codec, CodecError, Facts, Limits, Media, Pcm};
 
@@ -75,40 +75,111 @@ impl Codec for Wav {
         limits: &Limits,
         samples: &mut Vec<u8>,
     ) -> Result<Facts, CodecError> {
-        let corrupt = |e: hound::Error| CodecError::corrupt("WAV", e);
-        let mut reader = WavReader::new(Cursor::new(bytes)).map_err(corrupt)?;
-        let WavSpec { channels, sample_rate: rate, bits_per_sample, sample_format } = reader.spec();
-        let format = match (sample_format, bits_per_sample) {
-            (SampleFormat::Int, 1..=16) => Pcm::S16,
-            (SampleFormat::Int, 17..=24) => Pcm::S24,
-            (SampleFormat::Int, 25..=32) => Pcm::S32,
-            (SampleFormat::Float, 32) => Pcm::F32,
+        let Wave { format, wide, rate, channels, data } = Wave::parse(bytes)?;
+        let frame = u64::from(channels) * format.bytes() as u64;
+        let stored = usize::from(channels) * if wide { 1 } else { format.bytes() };
+        if data.len() % stored != 0 {
+            return Err(CodecError::corrupt("WAV", "its last frame is cut off"));
+        }
+        let frames = (data.len() / stored) as u64;
+        limits.check_audio(frames, rate, frame)?;
+        if wide {
+            // 8-bit samples, the only unsigned ones, become 16-bit ones of the same loudness.
+            data.iter().for_each(|byte| format.push((i32::from(*byte) - 128) << 8, samples));
+        } else {
+            samples.extend_from_slice(data);
+        }
+        Ok(Facts::Audio { format, rate, channels, frames })
+    }
+}
+
+/// What a RIFF file says, and its samples.
+struct Wave<'a> {
+    format: Pcm,
+    /// Whether the samples are of 8 bits and become 16.
+    wide: bool,
+    rate: u32,
+    channels: u16,
+    data: &'a [u8],
+}
+
+const INTEGERS: u16 = 1;
+const FLOATS: u16 = 3;
+/// The real tag then stands in the extension.
+const EXTENSIBLE: u16 = 0xfffe;
+/// What programs write that do not know the length when they begin.
+const UNTIL_THE_END: u32 = u32::MAX;
+
+impl<'a> Wave<'a> {
+    /// Reads the chunks that matter and passes over those of other programs.
+    fn parse(bytes: &'a [u8]) -> Result<Self, CodecError> {
+        let corrupt = |what: &str| CodecError::corrupt("WAV", what);
+        let mut rest = bytes.get(12..).ok_or_else(|| corrupt("no header"))?;
+        let mut header = None;
+        loop {
+            let (name, after) = rest
+                .split_first_chunk::<4>()
+                .ok_or_else(|| corrupt("it ends before its samples"))?;
+            let (length, after) = after
+                .split_first_chunk::<4>()
+                .ok_or_else(|| corrupt("it ends before its samples"))?;
+            let declared = u32::from_le_bytes(*length);
+            let length = declared as usize;
+            if name == b"data" {
+                let (format, wide, rate, channels) =
+                    header.ok_or_else(|| corrupt("its samples come before their format"))?;
+                let data = match declared {
+                    UNTIL_THE_END => Some(after),
+                    _ => after.get(..length),
+                };
+                let data = data.ok_or_else(|| {
+                    corrupt(&format!(
+                        "it declares {length} bytes of samples and has {}",
+                        after.len()
+                    ))
+                })?;
+                return Ok(Self { format, wide, rate, channels, data });
+            }
+            let chunk = after.get(..length).ok_or_else(|| corrupt("a chunk is cut off"))?;
+            if name == b"fmt " {
+                header = Some(Self::header(chunk)?);
+            }
+            // Chunks are padded to even lengths.
+            rest = after.get(length + length % 2..).unwrap_or_default();
+        }
+    }
+
+    fn header(chunk: &[u8]) -> Result<(Pcm, bool, u32, u16), CodecError> {
+        let short = || CodecError::corrupt("WAV", "its format is cut off");
+        let two = |at: usize| {
+            let bytes = chunk.get(at..).and_then(<[u8]>::first_chunk::<2>);
+            bytes.map(|bytes| u16::from_le_bytes(*bytes)).ok_or_else(short)
+        };
+        let rate = chunk.get(4..).and_then(<[u8]>::first_chunk::<4>).ok_or_else(short)?;
+        let (channels, bits) = (two(2)?, two(14)?);
+        let tag = match two(0)? {
+            EXTENSIBLE => two(24)?,
+            tag => tag,
+        };
+        let (format, wide) = match (tag, bits) {
+            (INTEGERS, 8) => (Pcm::S16, true),
+            (INTEGERS, 9..=16) => (Pcm::S16, false),
+            (INTEGERS, 17..=24) => (Pcm::S24, false),
+            (INTEGERS, 25..=32) => (Pcm::S32, false),
+            (FLOATS, 32) => (Pcm::F32, false),
             _ => {
                 return Err(CodecError(format!(
-                    "WAV of {bits_per_sample}-bit samples is not supported"
+                    "WAV of {bits}-bit samples in format {tag:#06x} is not supported"
                 )));
             }
         };
-        let frame = u64::from(channels) * format.bytes() as u64;
-        limits.check_audio(u64::from(reader.duration()), rate, frame)?;
-        // A header may declare more than there is; the samples themselves then end early and are refused.
-        let start = samples.len();
-        samples.reserve(bytes.len());
-        match sample_format {
-            SampleFormat::Int => {
-                // 8-bit samples become 16-bit ones of the same loudness.
-                let shift = (format.bytes() as u16 * 8 - bits_per_sample).min(31);
-                for sample in reader.samples::<i32>() {
-                    format.push(sample.map_err(corrupt)? << shift, samples);
-                }
-            }
-            SampleFormat::Float => {
-                for sample in reader.samples::<f32>() {
-                    samples.extend(sample.map_err(corrupt)?.to_le_bytes());
-                }
-            }
+        let frame = usize::from(channels) * if wide { 1 } else { format.bytes() };
+        if channels == 0 || usize::from(two(12)?) != frame {
+            return Err(CodecError(format!(
+                "WAV with {channels} channels of {bits} bits in frames of {} bytes is not supported",
+                two(12)?
+            )));
         }
-        let frames = (samples.len() - start) as u64 / frame.max(1);
-        Ok(Facts::Audio { format, rate, channels, frames })
+        Ok((format, wide, u32::from_le_bytes(*rate), channels))
     }
 }

@@ -21,6 +21,8 @@ use thiserror::Error;
 
 pub mod codec;
 pub mod operator;
+#[cfg(test)]
+mod tests;
 
 /// What was not as it must be, as a sentence.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]

@@ -1,0 +1,216 @@
+//! Every operator of this crate, held to the suite.
+
+use super::codec::Example;
+use super::operator::{check, numbered};
+use crate::codec::{self, Media, Pcm};
+use crate::{DecodeOptions, EncodeOptions, FilterOptions, ResizeOptions, SelectOptions};
+use anabranch_pipelines::operator::{Allocation, Context, Operator};
+use anabranch_pipelines::record::{Modality, media};
+use arrow::array::{Array, ArrayRef, ListArray, RecordBatch, StringArray};
+use arrow::datatypes::{Field, Float32Type, Schema};
+use serde::de::DeserializeOwned;
+use std::sync::Arc;
+
+const ROWS: usize = 100;
+
+fn options<T: DeserializeOwned>(json: &str) -> T {
+    serde_json::from_str(json).unwrap()
+}
+
+#[track_caller]
+fn holds(operator: Arc<dyn Operator>, input: &RecordBatch) {
+    check(&operator, input, &Context::plain()).unwrap_or_else(|failure| panic!("{failure}"));
+}
+
+fn with(batch: &RecordBatch, field: Field, column: ArrayRef) -> RecordBatch {
+    let mut fields: Vec<Arc<Field>> = batch.schema().fields().iter().cloned().collect();
+    fields.push(Arc::new(field));
+    let mut columns = batch.columns().to_vec();
+    columns.push(column);
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).unwrap()
+}
+
+/// Files of all codecs of a modality, with missing, damaged and unreadable ones among them.
+fn files(modality: Modality) -> RecordBatch {
+    let codecs: Vec<_> = codec::ALL.iter().filter(|codec| codec.modality() == modality).collect();
+    let file = |row: usize| {
+        let Example { samples, facts } = match modality {
+            Modality::Image => Example::picture(8 + row as u32 % 9, 6 + row as u32 % 4, 3),
+            _ => Example::sound(Pcm::S16, 1 + row as u16 % 2, 50 + row as u64),
+        };
+        let mut bytes = Vec::new();
+        let codec = codecs[row % codecs.len()];
+        codec.encode(&Media { samples: &samples, facts }, None, &mut bytes).unwrap();
+        match row % 10 {
+            3 => None,
+            5 => Some(bytes[..bytes.len() / 2].to_vec()),
+            8 => Some(b"no media".to_vec()),
+            _ => Some(bytes),
+        }
+    };
+    let files: Vec<Option<Vec<u8>>> = (0..ROWS).map(file).collect();
+    // A reference, in a place without a store.
+    let paths = (0..ROWS).map(|row| (row % 20 == 13).then_some("file:///nowhere#0+5")).collect();
+    let column = media::column(files.iter().map(Option::as_deref).collect(), paths);
+    let field = media::field("media", modality, media::State::Encoded);
+    with(&numbered(ROWS, "label"), field, Arc::new(column))
+}
+
+/// What `decode` makes of them; every operator but `decode` then meets missing ones only.
+fn decoded(modality: Modality) -> RecordBatch {
+    let decode = options::<DecodeOptions>(r#"{"column": "media"}"#).build().unwrap();
+    let outcome = decode.invoke(files(modality), &Allocation::PLAIN, &Context::plain()).unwrap();
+    assert_eq!(outcome.refused.len(), 25);
+    outcome.records
+}
+
+#[test]
+fn decode_in_all_modes() {
+    for mode in ["rgb", "gray", "keep"] {
+        let json = format!(r#"{{"column": "media", "mode": "{mode}"}}"#);
+        holds(options::<DecodeOptions>(&json).build().unwrap(), &files(Modality::Image));
+    }
+    let decode = options::<DecodeOptions>(r#"{"column": "media"}"#);
+    holds(decode.build().unwrap(), &files(Modality::Audio));
+}
+
+#[test]
+fn encode_with_all_codecs_and_decode_again() {
+    let names = codec::ALL.iter().map(|codec| (codec.name(), codec.modality()));
+    for (codec, modality) in names.chain([("raw", Modality::Image), ("raw", Modality::Audio)]) {
+        let json = format!(r#"{{"column": "media", "codec": "{codec}"}}"#);
+        let encode = options::<EncodeOptions>(&json).build().unwrap();
+        let samples = decoded(modality);
+        holds(Arc::clone(&encode), &samples);
+        let encoded = encode.invoke(samples, &Allocation::PLAIN, &Context::plain()).unwrap();
+        let decode = options::<DecodeOptions>(r#"{"column": "media"}"#).build().unwrap();
+        holds(Arc::clone(&decode), &encoded.records);
+        let again = decode.invoke(encoded.records, &Allocation::PLAIN, &Context::plain()).unwrap();
+        assert_eq!(again.refused, [], "{codec}");
+    }
+}
+
+#[test]
+fn resize_with_all_filters() {
+    for filter in ["nearest", "bilinear", "bicubic", "lanczos"] {
+        let json =
+            format!(r#"{{"column": "media", "width": 5, "height": 7, "filter": "{filter}"}}"#);
+        holds(options::<ResizeOptions>(&json).build().unwrap(), &decoded(Modality::Image));
+    }
+}
+
+#[test]
+fn filter_that_keeps_drops_and_refuses() {
+    for condition in ["label % 3 == 0", "10 / (label % 7) > 2", "media.path == null", "false"] {
+        let filter = FilterOptions { condition: condition.to_owned() };
+        holds(filter.build().unwrap(), &files(Modality::Image));
+    }
+}
+
+#[test]
+fn select_and_rename() {
+    for json in
+        [r#"{"drop": ["label"]}"#, r#"{"keep": ["media"], "rename": {"media": "image"}}"#, "{}"]
+    {
+        holds(options::<SelectOptions>(json).build().unwrap(), &files(Modality::Image));
+    }
+}
+
+#[test]
+fn texts_with_and_without_a_dictionary() {
+    let text = |row: usize| format!("a sentence of row {row}, much like that of any other row");
+    let texts: StringArray = (0..3000).map(|row| (row % 10 != 3).then(|| text(row))).collect();
+    let field = Field::new("text", texts.data_type().clone(), true);
+    let batch = with(&numbered(3000, "label"), field, Arc::new(texts));
+    for more in ["", r#", "level": 3, "dictionary": "4KiB""#, r#", "dictionary": "0B""#] {
+        let json = format!(r#"{{"column": "text", "codec": "zstd"{more}}}"#);
+        holds(options::<EncodeOptions>(&json).build().unwrap(), &batch);
+    }
+    let json = r#"{"column": "text", "codec": "zstd", "dictionary": "0B"}"#;
+    let encode = options::<EncodeOptions>(json).build().unwrap();
+    let encoded = encode.invoke(batch, &Allocation::PLAIN, &Context::plain()).unwrap();
+    let decode = options::<DecodeOptions>(r#"{"column": "text"}"#);
+    holds(decode.build().unwrap(), &encoded.records);
+}
+
+#[test]
+fn lists_of_numbers() {
+    let list = |row: usize| (row % 10 != 3).then(|| (0..row % 50).map(|at| Some(at as f32 * 0.5)));
+    let lists = ListArray::from_iter_primitive::<Float32Type, _, _>((0..ROWS).map(list));
+    let field = Field::new("x", lists.data_type().clone(), true);
+    let batch = with(&numbered(ROWS, "label"), field, Arc::new(lists));
+    let encode = options::<EncodeOptions>(r#"{"column": "x", "codec": "pco"}"#).build().unwrap();
+    holds(Arc::clone(&encode), &batch);
+    let encoded = encode.invoke(batch, &Allocation::PLAIN, &Context::plain()).unwrap();
+    holds(options::<DecodeOptions>(r#"{"column": "x"}"#).build().unwrap(), &encoded.records);
+}
+
+/// An operator that breaks its word in one way.
+struct Liar(&'static str);
+
+impl Operator for Liar {
+    fn kind(&self) -> &'static str {
+        "liar"
+    }
+
+    fn output(
+        &self,
+        inputs: &[arrow::datatypes::SchemaRef],
+    ) -> Result<arrow::datatypes::SchemaRef, anabranch_pipelines::graph::SchemaError> {
+        let [input] = inputs else {
+            return Err(anabranch_pipelines::graph::SchemaError::Mismatch("one input".into()));
+        };
+        Ok(match self.0 {
+            "promises another schema" => Arc::new(input.project(&[0]).unwrap()),
+            _ => Arc::clone(input),
+        })
+    }
+
+    fn growth(&self) -> anabranch_pipelines::operator::Growth {
+        let factor = if self.0 == "outgrows its word" { 0.5 } else { 1.0 };
+        anabranch_pipelines::operator::Growth::times(factor)
+    }
+
+    fn invoke(
+        &self,
+        batch: RecordBatch,
+        _: &Allocation,
+        _: &Context,
+    ) -> Result<anabranch_pipelines::operator::Outcome, anabranch_pipelines::operator::OperatorError>
+    {
+        use anabranch_pipelines::operator::{Outcome, Refused};
+        let rows = batch.num_rows();
+        let refused = match self.0 {
+            "refuses what it passes" if rows > 0 => {
+                vec![Refused { row: 0, error: "so it says".into() }]
+            }
+            _ => Vec::new(),
+        };
+        let records = match self.0 {
+            "depends on the batch" => batch.slice(0, rows.min(50)),
+            "swaps rows" if rows > 1 => {
+                let backwards = arrow::array::UInt64Array::from_iter_values((0..rows as u64).rev());
+                arrow::compute::take_record_batch(&batch, &backwards)?
+            }
+            _ => batch,
+        };
+        Ok(Outcome { records, refused })
+    }
+}
+
+#[test]
+fn the_suite_tells_what_is_wrong() {
+    holds(Arc::new(Liar("nothing")), &numbered(ROWS, "label"));
+    let lies = [
+        ("promises another schema", "delivers"),
+        ("outgrows its word", "declares"),
+        ("refuses what it passes", "more rows than it gets"),
+        ("depends on the batch", "batches of"),
+        ("swaps rows", "order"),
+    ];
+    for (lie, told) in lies {
+        let operator: Arc<dyn Operator> = Arc::new(Liar(lie));
+        let failure = check(&operator, &numbered(ROWS, "label"), &Context::plain()).unwrap_err();
+        assert!(failure.0.contains(told), "{lie}: {failure}");
+    }
+}
