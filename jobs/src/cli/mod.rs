@@ -11,14 +11,18 @@ use crate::components::Registry;
 use crate::job::{IfExists, Job, job_schema};
 
 mod exit;
+mod inspect;
 mod logs;
 mod plan;
 mod run;
+mod sample;
 mod signals;
 mod worker;
 
 pub use exit::{Exit, Failure};
 pub(crate) use worker::start_worker;
+pub(crate) use inspect::{Column, Inspection, RunSeen};
+pub(crate) use sample::Prediction;
 
 /// A streaming dataflow for multimodal data.
 ///
@@ -56,6 +60,21 @@ enum Command {
     Plan {
         #[command(flatten)]
         job: JobArgs,
+        /// Run the first N records of every source, keep nothing, and predict the whole job from them.
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+        sample: Option<u64>,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show a table: its columns, its size, the runs that wrote it, and its first rows.
+    Inspect {
+        /// The table, as a path or URL.
+        #[arg(value_name = "TABLE")]
+        table: String,
+        /// How many rows to show.
+        #[arg(long, value_name = "N", default_value_t = 3)]
+        rows: usize,
         /// Print JSON.
         #[arg(long)]
         json: bool,
@@ -120,7 +139,11 @@ pub fn main_with(registry: &Registry) -> ExitCode {
     let ended = match cli.command {
         Command::Run(args) => run::run(registry, &args, cli.log_format, cli.quiet),
         Command::Check(args) => plan::check(registry, &args, cli.quiet),
-        Command::Plan { job, json } => plan::plan(registry, &job, json),
+        Command::Plan { job, sample: Some(records), json } => {
+            sample::sample(registry, &job, records, json)
+        }
+        Command::Plan { job, sample: None, json } => plan::plan(registry, &job, json),
+        Command::Inspect { table, rows, json } => inspect::inspect(registry, &table, rows, json),
         Command::Worker => worker::worker(registry),
         Command::Invoke => worker::invoke(registry),
         Command::Schema => serde_json::to_string_pretty(&job_schema(registry))

@@ -30,10 +30,15 @@ pub(super) fn plan(registry: &Registry, args: &JobArgs, as_json: bool) -> Result
 
 /// Checks the graph, looking into the sources.
 pub(super) fn planned(job: Job) -> Result<Arc<Plan>, Failure> {
+    with_io(job.plan())?.map_err(|problems| Failure::new(Exit::Usage, problems.to_string()))
+}
+
+/// Waits for what reads and lists.
+pub(super) fn with_io<R>(work: impl Future<Output = R>) -> Result<R, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime
         .map_err(|error| Failure::new(Exit::Failed, format!("error: cannot start I/O: {error}")))?;
-    runtime.block_on(job.plan()).map_err(|problems| Failure::new(Exit::Usage, problems.to_string()))
+    Ok(runtime.block_on(work))
 }
 
 fn json(plan: &Plan) -> serde_json::Value {

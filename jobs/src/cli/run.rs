@@ -28,6 +28,7 @@ pub(super) fn run(
     let more: Vec<String> = workers.into_iter().chain(processes).collect();
     let text = args.job.text(&more)?;
     let job = text.read(registry)?;
+    let name = job.options.name.clone();
     let if_exists = args.if_exists.unwrap_or(job.options.if_exists);
     let interrupt = Interrupt::listen().map_err(|error| {
         Failure::new(Exit::Failed, format!("error: cannot listen to signals: {error}"))
@@ -39,6 +40,9 @@ pub(super) fn run(
         Run::start(plan, if_exists.into())
     };
     let run = run.map_err(failed)?;
+    if let (false, LogFormat::Text) = (quiet || run.already_complete(), format) {
+        tell(&terminal::started(&name, run.id(), if_exists, run.resumed_after()));
+    }
     let report = watch(run, &interrupt, Display::new(format, quiet))?;
     if let Some(path) = &args.report {
         save(path, &report)?;

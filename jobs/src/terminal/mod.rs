@@ -4,17 +4,22 @@
 use anabranch_pipelines::progress::{NodeProgress, Progress};
 
 mod bars;
+mod inspection;
 mod line;
 mod number;
 mod plan;
+mod prediction;
 mod report;
 #[cfg(test)]
 mod sample;
 
 pub use bars::Bars;
+pub(crate) use inspection::inspection;
 pub use line::{json_line, line};
 pub use plan::{check, plan};
+pub(crate) use prediction::sample as sampled;
 pub use report::report;
+pub(crate) use report::started;
 
 /// The operator that computed longest so far; none while that says nothing.
 pub(crate) fn slowest(progress: &Progress) -> Option<&NodeProgress> {

@@ -4,7 +4,27 @@ use std::fmt::Write;
 
 use anabranch_pipelines::progress::{Ending, NodeProgress, Report};
 
+use crate::job::IfExists;
+
 use super::number::{bytes, count, plural, rate, ratio, records, seconds};
+
+/// What a start does about what is at the destination.
+pub(crate) fn started(
+    job: &str,
+    run: &str,
+    if_exists: IfExists,
+    resumed_after: Option<u64>,
+) -> String {
+    let does = match (resumed_after, if_exists) {
+        (Some(commit), _) => format!("goes on after commit {commit} of an earlier start"),
+        // The first run at a destination, as its id says, finds nothing there.
+        (None, _) if run.starts_with("r1-") => "is new".to_owned(),
+        (None, IfExists::Append) => "adds to what is there".to_owned(),
+        (None, IfExists::Overwrite) => "replaces what is there with its first commit".to_owned(),
+        (None, _) => "is new".to_owned(),
+    };
+    format!("{job}: run {run} {does}")
+}
 
 /// The report as text, ending in a newline.
 pub fn report(report: &Report) -> String {
@@ -35,7 +55,8 @@ fn heading(out: &mut String, report: &Report) {
             writeln!(out, "{job} was stopped (run {run}); what was committed stays")
         }
     };
-    if let (true, Some(commit)) = (report.resumed, report.resumed_after) {
+    if let (false, Some(commit)) = (report.ending == Ending::AlreadyComplete, report.resumed_after)
+    {
         let _ = writeln!(out, "It went on after commit {commit} of an earlier start.");
     }
 }
@@ -74,7 +95,7 @@ fn figures(out: &mut String, report: &Report) {
     row(out, "used", &memory);
 }
 
-fn operators(out: &mut String, report: &Report) {
+pub(super) fn operators(out: &mut String, report: &Report) {
     let operators: Vec<&NodeProgress> = nodes(report, "operator").collect();
     if operators.is_empty() {
         return;
@@ -129,6 +150,7 @@ fn dead_letters(out: &mut String, report: &Report) {
     for example in &report.dead_letter_examples {
         let _ = writeln!(out, "    - {example}");
     }
+    out.push_str("  Look at them with `anabranch inspect` and that place.\n");
 }
 
 fn next(out: &mut String, report: &Report) {
@@ -163,9 +185,19 @@ mod tests {
     }
 
     #[test]
+    fn what_was_chosen_is_told() {
+        let told = |run, choice, after| started("photos", run, choice, after);
+        assert_eq!(told("r1-a", IfExists::Append, None), "photos: run r1-a is new");
+        assert!(told("r2-a", IfExists::Append, None).ends_with("adds to what is there"));
+        assert!(told("r2-a", IfExists::Overwrite, None).contains("replaces"));
+        assert!(told("r2-a", IfExists::Resume, Some(3)).contains("after commit 3"));
+    }
+
+    #[test]
     fn a_second_run() {
         let mut second = sample::complete();
         second.ending = Ending::AlreadyComplete;
+        (second.resumed, second.resumed_after) = (true, Some(2));
         second.dead_letters = None;
         insta::assert_snapshot!(report(&second));
     }

@@ -150,6 +150,17 @@ impl Graph {
         self.dead_letters = Some(sink);
     }
 
+    /// The same graph with every source replaced, e.g. by one that reads only its beginning.
+    #[must_use]
+    pub fn with_sources(mut self, replace: impl Fn(Arc<dyn Source>) -> Arc<dyn Source>) -> Self {
+        for node in &mut self.nodes {
+            if let Work::Source { source, .. } = &mut node.work {
+                *source = replace(Arc::clone(source));
+            }
+        }
+        self
+    }
+
     fn names(&self, nodes: &[NodeId]) -> Vec<String> {
         nodes.iter().filter_map(|id| self.nodes.get(id.0)).map(|node| node.name.clone()).collect()
     }

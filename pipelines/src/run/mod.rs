@@ -137,6 +137,11 @@ impl Run {
         self.ticket.complete()
     }
 
+    /// The commit of an earlier start that this one goes on after.
+    pub fn resumed_after(&self) -> Option<u64> {
+        self.ticket.commits.last().map(|commit| commit.number)
+    }
+
     /// Whether the run has ended, well or not.
     pub fn is_finished(&self) -> bool {
         match &self.engine {

@@ -1,0 +1,192 @@
+//! `anabranch inspect`: a table's columns, its size, the runs that wrote it, and its first rows.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use anabranch_pipelines::log::{DEAD_LETTERS, Existing, Registry as Runs};
+use anabranch_pipelines::quantity::ByteSize;
+use anabranch_pipelines::record::{Modality, bytes_of, media};
+use anabranch_pipelines::source::{BatchSize, Source, SourceError, SplitRange};
+use anabranch_pipelines::store::Location;
+use arrow::array::{Array, RecordBatch};
+use arrow::datatypes::Field;
+use arrow::util::display::{ArrayFormatter, FormatOptions};
+use futures::StreamExt;
+use serde::Serialize;
+
+use super::{Exit, Failure, plan, print};
+use crate::components::{Registry, make, with_path};
+use crate::terminal;
+
+/// Characters of a value that are shown.
+const WIDTH: usize = 60;
+
+/// What there is to see of a table.
+#[derive(Debug, Serialize)]
+pub(crate) struct Inspection {
+    pub(crate) location: String,
+    pub(crate) rows: u64,
+    pub(crate) shards: u64,
+    pub(crate) bytes: u64,
+    pub(crate) columns: Vec<Column>,
+    /// The runs whose logs stand at the table, oldest first.
+    pub(crate) runs: Vec<RunSeen>,
+    /// Column names and values of the first rows, as text.
+    pub(crate) first: Vec<Vec<(String, String)>>,
+}
+
+/// One column.
+#[derive(Debug, Serialize)]
+pub(crate) struct Column {
+    pub(crate) name: String,
+    /// The modality where it has one, else Arrow's type.
+    pub(crate) kind: String,
+    pub(crate) nullable: bool,
+}
+
+/// One run, as its log tells it.
+#[derive(Debug, Serialize)]
+pub(crate) struct RunSeen {
+    pub(crate) run: String,
+    pub(crate) job: String,
+    pub(crate) complete: bool,
+    pub(crate) overwrite: bool,
+    pub(crate) commits: u64,
+    /// Rows by sink, dead letters aside.
+    pub(crate) rows: BTreeMap<String, u64>,
+    pub(crate) dead_letters: u64,
+}
+
+/// Shows the table at `location`.
+pub(super) fn inspect(
+    registry: &Registry,
+    location: &str,
+    rows: usize,
+    as_json: bool,
+) -> Result<Exit, Failure> {
+    let failed = |message: String| {
+        Failure::new(Exit::Failed, format!("error: cannot inspect {location}: {message}"))
+    };
+    let source = make(&registry.sources, "table", &with_path(location)).map_err(failed)?;
+    let place = Location::parse(location).map_err(|error| failed(error.to_string()))?;
+    let found = plan::with_io(async {
+        let runs = Runs::new(Arc::clone(&place.store), &place.path).runs().await;
+        let runs = runs.map_err(|error| error.to_string())?;
+        look(source.as_ref(), &place.url, &runs, rows).await.map_err(|error| error.to_string())
+    })?;
+    let found = found.map_err(failed)?;
+    let text = if as_json {
+        serde_json::to_string_pretty(&found).map_err(|error| failed(error.to_string()))? + "\n"
+    } else {
+        terminal::inspection(&found)
+    };
+    print(&text)?;
+    Ok(Exit::Done)
+}
+
+async fn look(
+    source: &dyn Source,
+    location: &str,
+    runs: &[Existing],
+    rows: usize,
+) -> Result<Inspection, SourceError> {
+    let schema = source.schema().await?;
+    let splits = source.splits().await?;
+    let (shards, bytes) = (splits.len() as u64, splits.iter().map(|split| split.bytes).sum());
+    let mut ranges = Vec::new();
+    let mut records = 0;
+    for split in splits {
+        let split = Arc::new(split);
+        let mut marks = source.measure(Arc::clone(&split), 0);
+        while let Some(mark) = marks.next().await {
+            let mark = mark?;
+            if records < rows as u64 {
+                ranges.push(SplitRange { split: Arc::clone(&split), range: mark.range });
+            }
+            records += mark.records;
+        }
+    }
+    let column = |field: &Arc<Field>| Column {
+        name: field.name().clone(),
+        kind: kind(field),
+        nullable: field.is_nullable(),
+    };
+    let mut first = Vec::new();
+    let mut batches = source.open(ranges, BatchSize { records: rows.max(1), bytes: 64 << 20 });
+    while let (true, Some(batch)) = (first.len() < rows, batches.next().await) {
+        let batch = batch?.records;
+        let missing = rows - first.len();
+        first.extend((0..batch.num_rows().min(missing)).map(|row| values(&batch, row)));
+    }
+    Ok(Inspection {
+        location: location.to_owned(),
+        rows: records,
+        shards,
+        bytes,
+        columns: schema.fields().iter().map(column).collect(),
+        runs: runs.iter().map(seen).collect(),
+        first,
+    })
+}
+
+fn seen(run: &Existing) -> RunSeen {
+    let mut rows: BTreeMap<String, u64> = BTreeMap::new();
+    for (sink, shards) in run.commits.iter().flat_map(|commit| &commit.shards) {
+        *rows.entry(sink.clone()).or_default() += shards.iter().map(|s| s.rows).sum::<u64>();
+    }
+    RunSeen {
+        run: run.record.run.clone(),
+        job: run.record.job.clone(),
+        complete: run.complete(),
+        overwrite: run.record.overwrite,
+        commits: run.commits.len() as u64,
+        dead_letters: rows.remove(DEAD_LETTERS).unwrap_or(0),
+        rows,
+    }
+}
+
+fn kind(field: &Field) -> String {
+    Modality::of(field)
+        .map_or_else(|| field.data_type().to_string(), |modality| modality.to_string())
+}
+
+/// Names and values of one row.
+fn values(batch: &RecordBatch, row: usize) -> Vec<(String, String)> {
+    let schema = batch.schema();
+    let columns = schema.fields().iter().zip(batch.columns());
+    columns
+        .map(|(field, column)| (field.name().clone(), value(batch, field, column, row)))
+        .collect()
+}
+
+fn value(batch: &RecordBatch, field: &Field, column: &dyn Array, row: usize) -> String {
+    if column.is_null(row) {
+        return "null".to_owned();
+    }
+    if let Some(media) = media::of(batch, field.name()) {
+        let size = media::bytes(media, row).map(|bytes| ByteSize(bytes.len() as u64).to_string());
+        let path = media::path(media, row).map(|path| format!("from {}", short(path)));
+        let size = size.unwrap_or_else(|| "not read yet".to_owned());
+        return path.into_iter().fold(size, |size, path| format!("{size} {path}"));
+    }
+    if Modality::of(field) == Some(Modality::Tensor) {
+        let index = batch.schema().index_of(field.name()).unwrap_or(0);
+        let one = batch.slice(row, 1).project(&[index]);
+        return ByteSize(one.map_or(0, |one| bytes_of(&one)) as u64).to_string();
+    }
+    let options = FormatOptions::default().with_null("null").with_display_error(true);
+    match ArrayFormatter::try_new(column, &options) {
+        Ok(formatter) => short(&formatter.value(row).to_string()),
+        Err(error) => error.to_string(),
+    }
+}
+
+/// The beginning of a value, on one line, without control characters.
+fn short(text: &str) -> String {
+    let line: String =
+        text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(WIDTH + 1).collect();
+    match line.char_indices().nth(WIDTH) {
+        Some((end, _)) => format!("{}...", line.get(..end).unwrap_or(&line)),
+        None => line,
+    }
+}
