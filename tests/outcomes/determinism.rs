@@ -6,7 +6,7 @@ use crate::{example, folder, table};
 const WAYS: [&[&str]; 6] = [
     &["job.workers=1", "job.threads=1"],
     &["job.workers=2", "job.threads=2"],
-    &["job.workers=4", "job.threads=3"],
+    &["job.workers=4", "job.threads=3", "job.credit=512MiB"],
     &["job.workers=2", "job.batch.records=1"],
     &["job.workers=1", "job.batch.records=7", "job.open_commits=1"],
     &["job.workers=4", "job.batch.bytes=100KiB", "job.credit=512MiB"],

@@ -2,6 +2,9 @@
 
 mod determinism;
 mod kill;
+mod memory;
+mod panic;
+mod rerun;
 
 use std::path::Path;
 

@@ -98,14 +98,35 @@ impl Job {
         ended
     }
 
+    /// Runs it twice in a mount namespace with a disk of `size` at `disk`: first until it is full, and
+    /// again after it has grown to `then`. Copies what it wrote there to `copy`. The error output is that of
+    /// the first start, which must fail.
+    pub fn run_on_small_disk(&self, disk: &Path, size: &str, then: &str, copy: &Path) -> Ended {
+        let script = r#"
+            disk=$1; size=$2; then=$3; copy=$4; shift 4
+            mount -t tmpfs -o size="$size" none "$disk" || exit 90
+            "$@" && exit 91
+            mount -o remount,size="$then" "$disk" || exit 92
+            "$@" 2>/dev/null || exit 93
+            cp -r "$disk/table" "$copy"
+        "#;
+        let mut command = Command::new("unshare");
+        command.args(["-rm", "sh", "-c", script, "sh"]).arg(disk).args([size, then]).arg(copy);
+        self.start_as(command.arg(&self.program)).wait()
+    }
+
     /// Starts it in a process group of its own.
     pub fn start(&self) -> Running {
+        self.start_as(&mut Command::new(&self.program))
+    }
+
+    fn start_as(&self, command: &mut Command) -> Running {
         static STARTS: AtomicU64 = AtomicU64::new(0);
         let log = self.folder.join(format!("log-{}", STARTS.fetch_add(1, Ordering::Relaxed)));
         let file = |suffix: &str| {
             File::create(log.with_extension(suffix)).expect("the folder takes a log")
         };
-        let child = Command::new(&self.program)
+        let child = command
             .arg("run")
             .arg(&self.file)
             .args(&self.args)

@@ -23,6 +23,9 @@ pub struct SlowTableOptions {
     /// Bytes of rows per second, over all parts.
     #[schemars(with = "String")]
     pub rate: ByteSize,
+    /// As of a `table`.
+    #[schemars(with = "Option<String>")]
+    pub row_group: Option<ByteSize>,
 }
 
 impl SlowTableOptions {
@@ -32,7 +35,9 @@ impl SlowTableOptions {
     /// As a `table` at this path.
     pub fn build(self) -> Result<Arc<dyn Sink>, SinkError> {
         let pace = Arc::new(Pace { rate: self.rate.0.max(1), door: tokio::sync::Mutex::new(()) });
-        Ok(Arc::new(SlowTable { table: TableOptions::at(self.path).build()?, pace }))
+        let mut table = TableOptions::at(self.path);
+        table.row_group = self.row_group.unwrap_or(table.row_group);
+        Ok(Arc::new(SlowTable { table: table.build()?, pace }))
     }
 }
 
