@@ -40,6 +40,7 @@ pub(super) fn complete() -> Report {
             credit_used: 64 << 20,
             credit: 256 << 20,
             seconds: 5.5,
+            ..Default::default()
         },
         outputs: [(
             "table".to_owned(),
