@@ -244,6 +244,7 @@ impl Sink for Table {
             .collect();
         let prefix = format!("{}-{}-c", run.run, run.sink);
         let data = self.location.join("data");
+        data.clear_leftovers(&prefix).await.map_err(|e| self.error(e))?;
         let listed = data.store.list(Some(&data.path)).try_collect::<Vec<_>>().await;
         for object in listed.map_err(|e| self.error(e))? {
             let orphan = object
