@@ -6,7 +6,10 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::array::{Array, AsArray, BinaryArray, Int64Array, RecordBatch, StringArray};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
+use arrow::error::ArrowError;
 
 use crate::record::RecordId;
 
@@ -44,4 +47,51 @@ pub fn schema() -> SchemaRef {
         Field::new("to", DataType::Int64, true),
         Field::new("bytes", DataType::Binary, true),
     ]))
+}
+
+/// Rows of [`schema`] as dead letters. Ids may be plain binary, as tables hold them.
+///
+/// # Errors
+/// When a column is missing or of another type.
+pub fn from_batch(batch: &RecordBatch) -> Result<Vec<DeadLetter>, ArrowError> {
+    let column = |name: &str, to: &DataType| {
+        let column = batch.column_by_name(name).ok_or_else(|| {
+            ArrowError::SchemaError(format!("these are no dead letters: no column `{name}`"))
+        })?;
+        cast(column, to)
+    };
+    let text =
+        |name: &str| Ok::<_, ArrowError>(column(name, &DataType::Utf8)?.as_string::<i32>().clone());
+    let bytes = |name: &str| {
+        Ok::<_, ArrowError>(column(name, &DataType::Binary)?.as_binary::<i32>().clone())
+    };
+    let number = |name: &str| {
+        let column = column(name, &DataType::Int64)?;
+        Ok::<_, ArrowError>(column.as_primitive::<Int64Type>().clone())
+    };
+    let (ids, records, found) = (bytes("id")?, bytes("record")?, bytes("bytes")?);
+    let (keys, operators, errors) = (text("key")?, text("operator")?, text("error")?);
+    let (splits, from, to) = (text("split")?, number("from")?, number("to")?);
+    let text =
+        |column: &StringArray, row| column.is_valid(row).then(|| column.value(row).to_owned());
+    let bytes =
+        |column: &BinaryArray, row| column.is_valid(row).then(|| column.value(row).to_vec());
+    let number = |column: &Int64Array, row: usize| {
+        column.is_valid(row).then(|| u64::try_from(column.value(row)).ok()).flatten()
+    };
+    let letter = |row| {
+        let id = ids.value(row).try_into();
+        let id = id.map_err(|_| ArrowError::SchemaError("an id is not of 16 bytes".to_owned()))?;
+        Ok(DeadLetter {
+            id: RecordId(id),
+            key: text(&keys, row).unwrap_or_default(),
+            operator: text(&operators, row).unwrap_or_default(),
+            error: text(&errors, row).unwrap_or_default(),
+            record: bytes(&records, row),
+            split: text(&splits, row),
+            range: number(&from, row).zip(number(&to, row)).map(|(from, to)| from..to),
+            bytes: bytes(&found, row),
+        })
+    };
+    (0..batch.num_rows()).map(letter).collect()
 }

@@ -6,6 +6,7 @@
 //! * [`source`], [`operator`], [`sink`]: the three traits;
 //! * [`graph`]: wiring and checks, from a [`Graph`](graph::Graph) to a [`Plan`](graph::Plan);
 //! * [`run`]: executes a plan exactly once, in bounded memory, on one process or several;
+//! * [`replay`]: feeds what a run refused back in;
 //! * [`log`]: the run log, the single truth of what was committed;
 //! * [`store`]: object stores by URL.
 //!
@@ -21,6 +22,7 @@ pub mod panics;
 pub mod progress;
 pub mod quantity;
 pub mod record;
+pub mod replay;
 pub mod run;
 pub mod sink;
 pub mod source;

@@ -104,6 +104,25 @@ impl Progress {
     }
 }
 
+/// What a start did about earlier runs at its destination.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Chosen {
+    /// Nothing was there: it began a first run.
+    #[default]
+    Began,
+    /// It went on with an unfinished run of this very job.
+    Resumed,
+    /// That run is complete: there was nothing to do.
+    Nothing,
+    /// It began a run whose rows are added to those that are there.
+    Appended,
+    /// It began a run whose rows replace those that are there.
+    Overwrote,
+    /// It began a replay of what another run had refused.
+    Replayed,
+}
+
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -123,6 +142,9 @@ pub struct Report {
     pub job: String,
     /// The run's id.
     pub run: String,
+    /// What this start did about earlier runs at the destination.
+    #[serde(default)]
+    pub chosen: Chosen,
     /// How it ended.
     pub ending: Ending,
     /// Whether an earlier start had done a part of the work.
@@ -137,6 +159,9 @@ pub struct Report {
     pub progress: Progress,
     /// Where each sink wrote, by name.
     pub outputs: BTreeMap<String, Output>,
+    /// Records that all starts of the run refused.
+    #[serde(default)]
+    pub refused: u64,
     /// The dead-letter table's location, when it is not empty.
     pub dead_letters: Option<String>,
     /// The first few dead letters as `operator: record: error`, for the report's eye.

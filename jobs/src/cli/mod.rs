@@ -14,6 +14,7 @@ mod exit;
 mod inspect;
 mod logs;
 mod plan;
+mod replay;
 mod run;
 mod sample;
 mod signals;
@@ -79,6 +80,8 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Feed what the newest run of a job refused back in, through the job as it is now.
+    Replay(JobArgs),
     /// Print the JSON Schema of job files, for editors.
     Schema,
     /// A process of a run, which `run` starts.
@@ -144,6 +147,7 @@ pub fn main_with(registry: &Registry) -> ExitCode {
         }
         Command::Plan { job, sample: None, json } => plan::plan(registry, &job, json),
         Command::Inspect { table, rows, json } => inspect::inspect(registry, &table, rows, json),
+        Command::Replay(args) => replay::replay(registry, &args, cli.log_format, cli.quiet),
         Command::Worker => worker::worker(registry),
         Command::Invoke => worker::invoke(registry),
         Command::Schema => serde_json::to_string_pretty(&job_schema(registry))

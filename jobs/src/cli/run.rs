@@ -55,7 +55,7 @@ pub(super) fn run(
     Ok(if report.ending == Ending::Cancelled { Exit::Interrupted } else { Exit::Done })
 }
 
-fn watch(run: Run, interrupt: &Interrupt, mut display: Display) -> Result<Report, Failure> {
+pub(super) fn watch(run: Run, interrupt: &Interrupt, mut display: Display) -> Result<Report, Failure> {
     while !run.is_finished() {
         if interrupt.came() {
             run.cancel();
@@ -73,7 +73,7 @@ fn watch(run: Run, interrupt: &Interrupt, mut display: Display) -> Result<Report
     report
 }
 
-fn failed(error: anabranch_pipelines::run::RunError) -> Failure {
+pub(super) fn failed(error: anabranch_pipelines::run::RunError) -> Failure {
     Failure::new(Exit::Failed, format!("error: {error}"))
 }
 
@@ -99,14 +99,14 @@ fn save(path: &Path, report: &Report) -> Result<(), Failure> {
 }
 
 /// Where progress goes.
-enum Display {
+pub(super) enum Display {
     None,
     Bars(Bars),
     Lines { format: LogFormat, last: Instant },
 }
 
 impl Display {
-    fn new(format: LogFormat, quiet: bool) -> Self {
+    pub(super) fn new(format: LogFormat, quiet: bool) -> Self {
         match format {
             _ if quiet => Self::None,
             LogFormat::Text if watched() => Self::Bars(Bars::default()),

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use crate::log::Replays;
 use crate::operator::{Operator, Resources};
 use crate::sink::Sink;
 use crate::source::{Order, Source};
@@ -91,6 +92,7 @@ pub struct Graph {
     name: String,
     nodes: Vec<Node>,
     dead_letters: Option<Arc<dyn Sink>>,
+    replays: Option<Replays>,
 }
 
 impl Graph {
@@ -107,6 +109,11 @@ impl Graph {
     /// The nodes in the order in which they were added.
     pub fn nodes(&self) -> &[Node] {
         &self.nodes
+    }
+
+    /// The same job with other nodes, which replays what another run refused.
+    pub(crate) fn replaying(&self, nodes: Vec<Node>, replays: Replays) -> Self {
+        Self { nodes, replays: Some(replays), ..self.clone() }
     }
 
     /// Adds a node as is; the builders below are shorter.

@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 use super::check::{self, PlanError, PlanErrorKind};
 use super::memory::{self, Memory};
 use super::{Graph, Mode, PartSize, SchemaError, Settings, Work, parts};
+use crate::log::Replays;
 use crate::operator::{Class, Resources, Tier};
 use crate::record::with_id_field;
 use crate::sink::Sink;
@@ -57,6 +58,7 @@ pub struct Plan {
     memory: Memory,
     hash: String,
     dead_letters: Option<Arc<dyn Sink>>,
+    replays: Option<Replays>,
 }
 
 impl Plan {
@@ -92,6 +94,7 @@ impl Plan {
             memory,
             hash,
             dead_letters: graph.dead_letters,
+            replays: graph.replays,
         }))
     }
 
@@ -133,6 +136,11 @@ impl Plan {
     /// The sink of dead letters, if the job has one; without, the first refused record fails the run.
     pub fn dead_letters(&self) -> Option<&Arc<dyn Sink>> {
         self.dead_letters.as_ref()
+    }
+
+    /// For a replay of dead letters, whose they are.
+    pub fn replays(&self) -> Option<&Replays> {
+        self.replays.as_ref()
     }
 
     /// The sinks with their nodes, dead letters aside.

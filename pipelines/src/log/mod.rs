@@ -50,8 +50,20 @@ pub struct RunRecord {
     pub cpu: String,
     /// Whether the run replaced what was there.
     pub overwrite: bool,
+    /// For a replay of dead letters, whose they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replays: Option<Replays>,
     /// Milliseconds since 1970 at creation.
     pub created: i64,
+}
+
+/// What a replay feeds back in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Replays {
+    /// The run that refused the records.
+    pub run: String,
+    /// Hash of the plan of the whole job that they are replayed through.
+    pub plan: String,
 }
 
 /// A place in a source: an offset in one of its splits.

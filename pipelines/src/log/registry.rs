@@ -85,25 +85,14 @@ impl Registry {
         Ok(Some(record))
     }
 
-    /// Registers a new run with the next free number and gives its log.
+    /// Registers a new run and gives its log; `None` when another start has registered this very run.
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn register(
-        &self,
-        make: impl Fn(u64) -> RunRecord,
-        after: u64,
-    ) -> Result<(RunRecord, RunLog), LogError> {
-        let mut number = after + 1;
-        loop {
-            let record = make(number);
-            let log = self.log(&record.run);
-            let path = log.root().clone().join("run.json");
-            if log.create(&path, json(&path, &record)?).await? {
-                return Ok((record, log));
-            }
-            number += 1;
-        }
+    pub async fn register(&self, record: &RunRecord) -> Result<Option<RunLog>, LogError> {
+        let log = self.log(&record.run);
+        let path = log.root().clone().join("run.json");
+        Ok(log.create(&path, json(&path, record)?).await?.then_some(log))
     }
 }
 

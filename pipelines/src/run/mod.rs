@@ -38,6 +38,7 @@ use cluster::{Launch, Supervisor};
 use process::{Place, Process, Pulse};
 use report::Last;
 use ticket::Ticket;
+pub(crate) use ticket::state;
 use watchdog::Watchdog;
 
 /// Time between two looks at a run.
@@ -45,19 +46,25 @@ const LOOK: Duration = Duration::from_millis(2);
 /// Time between two looks of the watchdog.
 const WATCH: Duration = Duration::from_millis(100);
 
-/// What to do about an earlier run at the same destination.
+/// What to do about earlier runs at the same destination.
+///
+/// A run is *this very job* when its plan, its listing and the CPU's feature level are the same, and it is
+/// the newest there. Whatever is chosen is told by [`Report::chosen`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum IfExists {
-    /// Resume the unfinished run of this very plan and listing; say "already complete" of a finished
-    /// one; refuse anything else.
+    /// Resume the unfinished run of this very job, be it an append or an overwrite; say "already complete"
+    /// of a finished one; refuse anything else, data that no run wrote included.
     #[default]
     Resume,
-    /// Add this run's rows to what is there.
+    /// Add this run's rows to what is there, as often as it is asked: two appends of the same job both
+    /// count. Only an append that was killed goes on instead of beginning again. A stream is never
+    /// complete, so it always goes on.
     Append,
-    /// Replace what is there when this run's first commit becomes visible.
+    /// Replace what is there when this run's first commit becomes visible; until then the old rows stay. An
+    /// overwrite that was killed goes on; a complete one is done again.
     Overwrite,
-    /// Refuse when anything is there.
+    /// Refuse when anything is there, an unfinished run of this very job included.
     Error,
 }
 

@@ -36,11 +36,12 @@ pub(super) async fn report(plan: &Plan, ticket: &Ticket, last: Last) -> Result<R
             (node.name.clone(), Output { location: sink.location(), ..count(&node.name) })
         })
         .collect();
-    let dead = count(DEAD_LETTERS).rows > 0;
+    let refused = count(DEAD_LETTERS).rows;
     let (cpu_seconds, peak_rss) = usage::of_this_process();
     Ok(Report {
         job: plan.name().to_owned(),
         run: ticket.record.run.clone(),
+        chosen: ticket.chosen,
         ending: match (ticket.complete(), complete) {
             (true, _) => Ending::AlreadyComplete,
             (false, true) => Ending::Complete,
@@ -52,7 +53,8 @@ pub(super) async fn report(plan: &Plan, ticket: &Ticket, last: Last) -> Result<R
         cpu: ticket.record.cpu.clone(),
         progress: last.progress,
         outputs,
-        dead_letters: plan.dead_letters().filter(|_| dead).map(|sink| sink.location()),
+        refused,
+        dead_letters: plan.dead_letters().filter(|_| refused > 0).map(|sink| sink.location()),
         dead_letter_examples: last.examples,
         processes: plan.settings().processes as u64,
         restarts: last.restarts,

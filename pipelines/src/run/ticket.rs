@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 use super::{IfExists, RunError};
 use crate::graph::{Mode, Plan, Work};
 use crate::log::{Commit, Existing, LOG_VERSION, Registry, RunLog, RunRecord, now, ordinal};
+use crate::progress::Chosen;
 use crate::source::Split;
 use crate::store::Location;
 
@@ -21,6 +22,8 @@ pub(crate) struct Ticket {
     pub(crate) commits: Vec<Commit>,
     /// The splits of each node that is a source, in the plan's order. Empty for a stream.
     pub(crate) listing: Vec<Option<Vec<Arc<Split>>>>,
+    /// What was done about earlier runs.
+    pub(crate) chosen: Chosen,
 }
 
 impl Ticket {
@@ -44,7 +47,7 @@ impl Ticket {
 
     /// The ticket for another process of the run.
     pub(crate) fn written(&self) -> Written {
-        let Self { record, log: _, generation, commits, listing } = self.clone();
+        let Self { record, log: _, generation, commits, listing, chosen: _ } = self.clone();
         Written { record, generation, commits, listing }
     }
 
@@ -53,7 +56,8 @@ impl Ticket {
         let Written { record, generation, commits, listing } = written;
         let location = state(plan)?;
         let log = Registry::new(Arc::clone(&location.store), &location.path).log(&record.run);
-        Ok(Self { record, log, generation, commits, listing })
+        // What was chosen is for the supervisor to tell.
+        Ok(Self { record, log, generation, commits, listing, chosen: Chosen::default() })
     }
 }
 
@@ -79,52 +83,145 @@ pub(crate) async fn take(plan: &Plan, if_exists: IfExists) -> Result<Ticket, Run
     };
     let location = state(plan)?;
     let registry = Registry::new(Arc::clone(&location.store), &location.path);
-    let mut runs = registry.runs().await?;
-    let last = runs.last().map_or(0, |run| ordinal(&run.record.run));
+    loop {
+        let runs = registry.runs().await?;
+        let (record, chosen) = match choose(plan, if_exists, &fingerprint, &runs) {
+            Choice::GoOn(run) => {
+                let chosen = if run.complete() { Chosen::Nothing } else { Chosen::Resumed };
+                let Existing { record, log, commits } = run.clone();
+                let generation = if run.complete() { 0 } else { log.next_generation().await? };
+                return Ok(Ticket { record, log, generation, commits, listing, chosen });
+            }
+            Choice::Refuse(found, more) => return Err(taken(&location, found, more)),
+            Choice::Begin(record, chosen) => (record, chosen),
+        };
+        if chosen == Chosen::Began {
+            refuse_foreign(plan).await?;
+        }
+        // Registered by another start at this moment: look again, it may be this very job.
+        let Some(log) = registry.register(&record).await? else { continue };
+        if let Some(replays) = &record.replays {
+            copy_decisions(plan, &registry.log(&replays.run), &log).await?;
+        }
+        let generation = log.next_generation().await?;
+        return Ok(Ticket { record, log, generation, commits: Vec::new(), listing, chosen });
+    }
+}
+
+/// What to do, given the runs that are there.
+enum Choice<'a> {
+    GoOn(&'a Existing),
+    Begin(RunRecord, Chosen),
+    /// What is there, and what else can be chosen.
+    Refuse(String, &'static str),
+}
+
+fn choose<'a>(
+    plan: &Plan,
+    if_exists: IfExists,
+    fingerprint: &str,
+    runs: &'a [Existing],
+) -> Choice<'a> {
     let cpu = cpu();
-    let same = runs.iter().rposition(|run| {
-        run.record.plan == plan.hash() && run.record.listing == fingerprint && run.record.cpu == cpu
-    });
-    let newest = runs.len().checked_sub(1);
-    let resume = match if_exists {
-        // Only the newest run can go on: what an older one wrote may have been replaced since.
-        IfExists::Resume => same.filter(|at| Some(*at) == newest).map(|at| runs.swap_remove(at)),
-        // An append or overwrite that was killed goes on as well; a complete one is done again.
-        IfExists::Append | IfExists::Overwrite => {
-            same.filter(|at| Some(*at) == newest).map(|at| runs.swap_remove(at)).filter(|run| {
-                !run.complete() && run.record.overwrite == (if_exists == IfExists::Overwrite)
-            })
-        }
-        IfExists::Error => None,
+    let is_same = |run: &Existing| {
+        let record = &run.record;
+        record.plan == plan.hash() && record.listing == fingerprint && record.cpu == cpu
     };
-    if let Some(Existing { record, log, commits }) = resume {
-        let complete = commits.last().is_some_and(|commit| commit.last);
-        let generation = if complete { 0 } else { log.next_generation().await? };
-        return Ok(Ticket { record, log, generation, commits, listing });
-    }
-    if matches!(if_exists, IfExists::Resume | IfExists::Error) {
-        refuse_if_taken(plan, &location, newest.and_then(|at| runs.get(at)), &fingerprint).await?;
-    }
-    let make = |number: u64| {
-        let mut hash = Sha256::new();
-        hash.update(plan.hash().as_bytes());
-        hash.update(fingerprint.as_bytes());
-        hash.update(cpu.as_bytes());
-        let digest = crate::hex(&hash.finalize());
-        RunRecord {
-            version: LOG_VERSION,
-            run: format!("r{number}-{}", digest.get(..8).unwrap_or_default()),
-            job: plan.name().to_owned(),
-            plan: plan.hash().to_owned(),
-            listing: fingerprint.clone(),
-            cpu: cpu.clone(),
-            overwrite: if_exists == IfExists::Overwrite,
-            created: now(),
-        }
+    let begin = |chosen| {
+        let number = runs.last().map_or(0, |run| ordinal(&run.record.run)) + 1;
+        Choice::Begin(begin(plan, number, fingerprint, &cpu, chosen), chosen)
     };
-    let (record, log) = registry.register(make, last).await?;
-    let generation = log.next_generation().await?;
-    Ok(Ticket { record, log, generation, commits: Vec::new(), listing })
+    if plan.replays().is_some() {
+        let again = runs.iter().rfind(|run| run.record.replays.as_ref() == plan.replays());
+        return again
+            .filter(|run| is_same(run))
+            .map_or_else(|| begin(Chosen::Replayed), Choice::GoOn);
+    }
+    // Only the newest run can go on: what an older one wrote may have been replaced since. Replays add to
+    // runs and replace nothing.
+    let newest = runs.iter().rfind(|run| run.record.replays.is_none());
+    let same = newest.filter(|run| is_same(run));
+    let unfinished =
+        |overwrite: bool| same.filter(|run| !run.complete() && run.record.overwrite == overwrite);
+    match (if_exists, newest) {
+        (IfExists::Resume, _) if same.is_some() => {
+            same.map_or_else(|| begin(Chosen::Began), Choice::GoOn)
+        }
+        (IfExists::Resume | IfExists::Error, Some(run)) => {
+            let goes_on = if is_same(run) && !run.complete() {
+                "choose `--if-exists resume` to go on with it, "
+            } else {
+                "choose "
+            };
+            Choice::Refuse(found(plan, run, fingerprint, &cpu), goes_on)
+        }
+        (IfExists::Resume | IfExists::Error, None) => begin(Chosen::Began),
+        // An append or overwrite that was killed goes on; a complete one is done again.
+        (IfExists::Append, _) => {
+            unfinished(false).map_or_else(|| begin(Chosen::Appended), Choice::GoOn)
+        }
+        (IfExists::Overwrite, _) => {
+            unfinished(true).map_or_else(|| begin(Chosen::Overwrote), Choice::GoOn)
+        }
+    }
+}
+
+fn begin(plan: &Plan, number: u64, listing: &str, cpu: &str, chosen: Chosen) -> RunRecord {
+    let mut hash = Sha256::new();
+    for text in [plan.hash(), listing, cpu] {
+        hash.update(text.as_bytes());
+    }
+    let digest = crate::hex(&hash.finalize());
+    RunRecord {
+        version: LOG_VERSION,
+        run: format!("r{number}-{}", digest.get(..8).unwrap_or_default()),
+        job: plan.name().to_owned(),
+        plan: plan.hash().to_owned(),
+        listing: listing.to_owned(),
+        cpu: cpu.to_owned(),
+        overwrite: chosen == Chosen::Overwrote,
+        replays: plan.replays().cloned(),
+        created: now(),
+    }
+}
+
+/// What a run is that stands in the way.
+fn found(plan: &Plan, run: &Existing, fingerprint: &str, cpu: &str) -> String {
+    let differs = if run.record.plan != plan.hash() {
+        "of another plan (the job file or its settings changed)".to_owned()
+    } else if run.record.listing != fingerprint {
+        "of other input files (the source's listing changed)".to_owned()
+    } else if run.record.cpu != cpu {
+        format!("made on another CPU feature level ({}, this is {cpu})", run.record.cpu)
+    } else {
+        "of this very job".to_owned()
+    };
+    let how = if run.complete() { "complete" } else { "unfinished" };
+    format!("holds the {how} run {} {differs}", run.record.run)
+}
+
+fn taken(location: &Location, found: String, choose: &str) -> RunError {
+    RunError::Exists {
+        location: location.url.clone(),
+        found,
+        choices: format!(
+            "{choose}`--if-exists append` to add to it, `--if-exists overwrite` to replace it, or another \
+             destination"
+        ),
+    }
+}
+
+/// A replay decides nothing anew: its rows stand beside those of the run that it replays.
+async fn copy_decisions(plan: &Plan, from: &RunLog, to: &RunLog) -> Result<(), RunError> {
+    for node in plan.nodes() {
+        let Work::Operator { operator, .. } = &node.work else { continue };
+        if operator.journaled().is_some()
+            && let Some(decision) = from.decision(&node.name).await?
+        {
+            to.decide(&node.name, decision.to_vec()).await?;
+        }
+    }
+    Ok(())
 }
 
 /// Where the run log stands.
@@ -133,40 +230,14 @@ pub(crate) fn state(plan: &Plan) -> Result<Location, RunError> {
     Ok(Location::parse(plan.settings().state.as_ref().unwrap_or(&first))?)
 }
 
-async fn refuse_if_taken(
-    plan: &Plan,
-    state: &Location,
-    newest: Option<&Existing>,
-    fingerprint: &str,
-) -> Result<(), RunError> {
-    let choices = "choose `--if-exists append` to add to it, `--if-exists overwrite` to replace it, \
-                   or another destination";
-    if let Some(run) = newest {
-        let name = &run.record.run;
-        let differs = if run.record.plan != plan.hash() {
-            "of another plan (the job file or its settings changed)"
-        } else if run.record.listing != fingerprint {
-            "of other input files (the source's listing changed)"
-        } else if run.record.cpu != cpu() {
-            "made on another CPU feature level"
-        } else {
-            "of this very job"
-        };
-        let how = if run.complete() { "complete" } else { "unfinished" };
-        return Err(RunError::Exists {
-            location: state.url.clone(),
-            found: format!("holds the {how} run {name} {differs}"),
-            choices: choices.to_owned(),
-        });
-    }
+/// Refuses data that no run of this state wrote.
+async fn refuse_foreign(plan: &Plan) -> Result<(), RunError> {
     for (node, sink) in plan.sinks() {
         let there = sink.exists().await;
         if there.map_err(|error| RunError::Sink { node: node.name.clone(), error })? {
-            return Err(RunError::Exists {
-                location: sink.location(),
-                found: "holds data that no run of this state wrote".to_owned(),
-                choices: choices.to_owned(),
-            });
+            let location = Location::parse(&sink.location())?;
+            let found = "holds data that no run of this state wrote".to_owned();
+            return Err(taken(&location, found, "choose "));
         }
     }
     Ok(())

@@ -11,7 +11,8 @@ use sha2::{Digest, Sha256};
 
 use crate::graph::SchemaError;
 use crate::log::Commit;
-use crate::record::KEY;
+use crate::record::{KEY, from_ipc, to_ipc};
+use crate::replay::ReadLetters;
 use crate::sink::{Compute, PartName, PartWriter, RunStart, Shard, Sink, SinkError};
 use crate::source::{
     Abilities, BatchSize, Mark, Marks, Source, SourceBatch, SourceBatches, SourceError, Split,
@@ -161,7 +162,8 @@ impl Source for Lines {
     }
 }
 
-/// Writes `text` of each row as a line of a shard. What is visible is named in objects under `visible/`.
+/// Writes `text` of each row as a line of a shard; of a dead letter the error, a tab, and the whole row in
+/// hexadecimal digits. What is visible is named in objects under `visible/`.
 pub(crate) struct LinesSink {
     folder: Location,
 }
@@ -266,10 +268,15 @@ impl PartWriter for Writer {
         let column = |name| batch.column_by_name(name)?.as_any().downcast_ref::<StringArray>();
         let texts = column("text").or_else(|| column("error")).unwrap();
         self.shard.rows += texts.len() as u64;
-        texts.iter().for_each(|text| {
-            self.text.push_str(text.unwrap_or_default());
+        for row in 0..texts.len() {
+            self.text.push_str(texts.value(row));
+            if column("error").is_some() {
+                let row = crate::record::compact(&batch.slice(row, 1)).unwrap();
+                self.text.push('\t');
+                self.text.push_str(&crate::hex(&to_ipc(&row).unwrap()));
+            }
             self.text.push('\n');
-        });
+        }
         Ok(())
     }
 
@@ -283,5 +290,21 @@ impl PartWriter for Writer {
         let put = at.store.put(&at.path, std::mem::take(&mut self.text).into()).await;
         put.map_err(|e| failed(&self.folder, &e))?;
         Ok(Some(self.shard))
+    }
+}
+
+/// Reads the dead letters that a [`LinesSink`] wrote.
+pub(crate) struct LinesReader;
+
+#[async_trait]
+impl ReadLetters for LinesReader {
+    async fn read(&self, location: &str, shard: &Shard) -> Result<Vec<RecordBatch>, SourceError> {
+        let rows = lines(&Location::parse(location).unwrap(), &shard.path).await?;
+        let row = |line: &String| {
+            let digits = line.split_once('\t').unwrap().1;
+            let byte = |at: usize| u8::from_str_radix(&digits[2 * at..2 * at + 2], 16).unwrap();
+            from_ipc(&(0..digits.len() / 2).map(byte).collect::<Vec<_>>()).unwrap()
+        };
+        Ok(rows.iter().map(row).collect())
     }
 }

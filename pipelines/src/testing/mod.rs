@@ -14,7 +14,7 @@ mod faulty;
 mod lines;
 
 pub(crate) use faulty::{Fault, Faulty};
-pub(crate) use lines::{Lines, LinesSink};
+pub(crate) use lines::{Lines, LinesReader, LinesSink};
 
 /// Settings that make many small parts and commits.
 pub(crate) fn settings() -> Settings {
@@ -74,7 +74,7 @@ pub(crate) fn objects(folder: &str, part: &str) -> BTreeMap<String, String> {
     })
 }
 
-/// The lines that are visible at a sink, sorted.
+/// The lines that are visible at a sink, sorted; of dead letters the errors.
 pub(crate) fn visible(folder: &str) -> Vec<String> {
     let data = objects(folder, "/data/");
     let named = objects(folder, "/visible/");
@@ -82,6 +82,7 @@ pub(crate) fn visible(folder: &str) -> Vec<String> {
     let text = |shard: &str| data.iter().find(|(path, _)| path.ends_with(shard)).unwrap().1;
     let mut lines: Vec<String> =
         shards.flat_map(|shard| text(shard).lines().map(str::to_owned)).collect();
+    lines.iter_mut().for_each(|line| line.truncate(line.find('\t').unwrap_or(line.len())));
     lines.sort();
     lines
 }

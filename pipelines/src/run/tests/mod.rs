@@ -3,6 +3,9 @@
 use super::*;
 use crate::progress::Ending;
 
+mod errors;
+mod exists;
+mod replays;
 mod stores;
 mod streams;
 
