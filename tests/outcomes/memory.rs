@@ -83,7 +83,8 @@ fn peak_while_slow(mut running: Running, time: Duration) -> u64 {
 fn memory_is_bounded_by_the_credit() {
     let folder = folder();
     let jpegs = jpegs(folder.path(), 200);
-    let stored: u64 = std::fs::read_dir(&jpegs).unwrap().map(|f| f.unwrap().metadata().unwrap().len()).sum();
+    let stored: u64 =
+        std::fs::read_dir(&jpegs).unwrap().map(|f| f.unwrap().metadata().unwrap().len()).sum();
     assert!(stored > 128 * MIB, "{stored} bytes are not larger than the credit");
     let job = Job::text(PROGRAM, folder.path(), SLOW).out("table").set("data", jpegs.display());
     let time = Duration::from_secs(if soak() { 120 } else { 15 });

@@ -7,7 +7,7 @@ use anabranch_pipelines::log::Commit;
 use anabranch_pipelines::quantity::ByteSize;
 use anabranch_pipelines::record::media;
 use anabranch_pipelines::sink::{Compute, PartName, PartWriter, RunStart, Shard, Sink, SinkError};
-use anabranch_pipelines::store::Location;
+use anabranch_pipelines::store::{Location, explain};
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
 use arrow::datatypes::SchemaRef;
@@ -149,7 +149,7 @@ impl Sink for Table {
     async fn exists(&self) -> Result<bool, SinkError> {
         let log = self.location.join("_delta_log");
         let mut entries = log.store.list(Some(&log.path));
-        Ok(entries.try_next().await.map_err(|e| self.error(e))?.is_some())
+        Ok(entries.try_next().await.map_err(|e| self.error(explain(&e)))?.is_some())
     }
 
     async fn start(&self, _: &RunStart, schema: &SchemaRef) -> Result<(), SinkError> {
@@ -244,15 +244,17 @@ impl Sink for Table {
             .collect();
         let prefix = format!("{}-{}-c", run.run, run.sink);
         let data = self.location.join("data");
-        data.clear_leftovers(&prefix).await.map_err(|e| self.error(e))?;
+        let cleared = data.clear_leftovers(&prefix).await;
+        cleared.map_err(|e| self.error(explain(&e)))?;
         let listed = data.store.list(Some(&data.path)).try_collect::<Vec<_>>().await;
-        for object in listed.map_err(|e| self.error(e))? {
+        for object in listed.map_err(|e| self.error(explain(&e)))? {
             let orphan = object
                 .location
                 .filename()
                 .is_some_and(|name| name.starts_with(&prefix) && !named.contains(name));
             if orphan {
-                data.store.delete(&object.location).await.map_err(|e| self.error(e))?;
+                let deleted = data.store.delete(&object.location).await;
+                deleted.map_err(|e| self.error(explain(&e)))?;
             }
         }
         Ok(())
@@ -352,7 +354,7 @@ impl Writer {
                 return Ok(());
             }
             let begun = self.location.store.put_multipart(&self.location.path).await;
-            let begun = begun.map_err(|e| self.error(e))?;
+            let begun = begun.map_err(|e| self.error(explain(&e)))?;
             let mut upload = WriteMultipart::new_with_chunk_size(begun, CHUNK);
             upload.put(std::mem::take(&mut self.small).into());
             self.upload = Some(upload);
@@ -361,7 +363,7 @@ impl Writer {
         }
         if let Some(upload) = &mut self.upload {
             let waited = upload.wait_for_capacity(UPLOADS).await;
-            waited.map_err(|e| self.error(e))?;
+            waited.map_err(|e| self.error(explain(&e)))?;
         }
         Ok(())
     }
@@ -393,11 +395,13 @@ impl PartWriter for Writer {
         let (rest, rows, hash) = self.compute.run(move || encoder.finish()).await?;
         self.upload(rest).await?;
         match self.upload.take() {
-            Some(upload) => upload.finish().await.map(|_| ()).map_err(|e| self.error(e))?,
+            Some(upload) => {
+                upload.finish().await.map_err(|e| self.error(explain(&e)))?;
+            }
             None => {
                 let body = std::mem::take(&mut self.small);
                 let put = self.location.store.put(&self.location.path, body.into()).await;
-                put.map(|_| ()).map_err(|e| self.error(e))?;
+                put.map_err(|e| self.error(explain(&e)))?;
             }
         }
         self.shard.rows = rows;

@@ -109,6 +109,10 @@ impl Source for Files {
         Abilities { random_access: true, references: true, grows: true }
     }
 
+    fn whole(&self) -> bool {
+        self.objects.are_whole()
+    }
+
     async fn schema(&self) -> Result<SchemaRef, SourceError> {
         let listed = match self.media.modality {
             Some(_) => Vec::new(),

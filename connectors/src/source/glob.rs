@@ -41,6 +41,11 @@ impl Objects {
         Ok(Self { root, pattern: matcher, written: pattern.to_owned() })
     }
 
+    /// Whether an object that is listed is whole: a file on a disk may still be written.
+    pub(super) fn are_whole(&self) -> bool {
+        self.root.local_path().is_none()
+    }
+
     /// The objects that match, in order of their keys.
     pub(super) async fn list(&self) -> Result<Vec<Split>, SourceError> {
         let store_error = |source| SourceError::Store { location: self.root.url.clone(), source };

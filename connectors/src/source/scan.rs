@@ -165,6 +165,10 @@ impl<F: Format> Source for Scanned<F> {
         }
     }
 
+    fn whole(&self) -> bool {
+        self.inner.objects.are_whole()
+    }
+
     async fn schema(&self) -> Result<SchemaRef, SourceError> {
         Ok(self.inner.format.schema(columns(&self.inner).await?))
     }

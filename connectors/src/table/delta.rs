@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use anabranch_pipelines::store::Location;
+use anabranch_pipelines::store::{Location, explain};
 use arrow::array::{
     ArrayRef, Int64Array, MapBuilder, RecordBatch, StringArray, StringBuilder, StructArray,
 };
@@ -54,7 +54,7 @@ impl DeltaLog {
         let error = |message: String| DeltaError { url: location.url.clone(), message };
         if let Some(folder) = location.local_path() {
             std::fs::create_dir_all(&folder)
-                .map_err(|e| error(format!("cannot create the folder: {e}")))?;
+                .map_err(|e| error(format!("cannot create the folder: {}", explain(&e))))?;
         }
         let url = Url::parse(&format!("{}/", location.url)).map_err(|e| error(e.to_string()))?;
         let engine = DefaultEngineBuilder::new(Arc::clone(&location.store)).build();
@@ -78,7 +78,7 @@ impl DeltaLog {
             Ok(_) => Ok(()),
             // Another start created it between our look and our write.
             Err(_) if self.snapshot()?.is_some() => Ok(()),
-            Err(e) => Err(self.error(e)),
+            Err(e) => Err(self.error(explain(&e))),
         }
     }
 
@@ -117,7 +117,7 @@ impl DeltaLog {
                 let batch = added(files).map_err(|e| self.error(e))?;
                 update.add_files(Box::new(ArrowEngineData::new(batch)));
             }
-            match update.commit(engine).map_err(|e| self.error(e))? {
+            match update.commit(engine).map_err(|e| self.error(explain(&e)))? {
                 CommitResult::Committed(committed) => {
                     if committed.commit_version() % CHECKPOINT == CHECKPOINT - 1
                         && let Some(snapshot) = self.snapshot()?

@@ -16,8 +16,7 @@ pub struct TableLetters;
 #[async_trait]
 impl ReadLetters for TableLetters {
     async fn read(&self, location: &str, shard: &Shard) -> Result<Vec<RecordBatch>, SourceError> {
-        let folder =
-            Location::parse(location).map_err(|e| SourceError::Options(e.to_string()))?;
+        let folder = Location::parse(location).map_err(|e| SourceError::Options(e.to_string()))?;
         let place = folder.join(&shard.path);
         let read = async { place.store.get(&place.path).await?.bytes().await };
         let bytes = read.await;

@@ -21,9 +21,9 @@ mod signals;
 mod worker;
 
 pub use exit::{Exit, Failure};
-pub(crate) use worker::start_worker;
 pub(crate) use inspect::{Column, Inspection, RunSeen};
 pub(crate) use sample::Prediction;
+pub(crate) use worker::start_worker;
 
 /// A streaming dataflow for multimodal data.
 ///

@@ -97,9 +97,7 @@ fn text(job: &str, replay: &Replay, report: Option<&Report>) -> String {
 }
 
 fn json(replay: &Replay, report: Option<&Report>) -> String {
-    let left = |left: &anabranch_pipelines::replay::Left| {
-        serde_json::json!({ "node": left.node, "records": left.records, "why": left.why })
-    };
+    let left = |left: &anabranch_pipelines::replay::Left| serde_json::json!({ "node": left.node, "records": left.records, "why": left.why });
     serde_json::json!({
         "event": "replay",
         "of": replay.of,

@@ -55,7 +55,11 @@ pub(super) fn run(
     Ok(if report.ending == Ending::Cancelled { Exit::Interrupted } else { Exit::Done })
 }
 
-pub(super) fn watch(run: Run, interrupt: &Interrupt, mut display: Display) -> Result<Report, Failure> {
+pub(super) fn watch(
+    run: Run,
+    interrupt: &Interrupt,
+    mut display: Display,
+) -> Result<Report, Failure> {
     while !run.is_finished() {
         if interrupt.came() {
             run.cancel();

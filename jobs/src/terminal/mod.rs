@@ -16,6 +16,7 @@ mod sample;
 pub use bars::Bars;
 pub(crate) use inspection::inspection;
 pub use line::{json_line, line};
+pub(crate) use number::{count, plural};
 pub use plan::{check, plan};
 pub(crate) use prediction::sample as sampled;
 pub use report::report;

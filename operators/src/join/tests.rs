@@ -96,7 +96,8 @@ fn run(options: &JoinOptions, left: &[Row], right: &[Row], paces: (usize, usize)
             }
             for (shard, some) in split {
                 let shard = shards.entry(shard).or_insert_with(|| join.shard(&inputs).unwrap());
-                let rows = arrow::compute::take_record_batch(&rows, &UInt64Array::from(some)).unwrap();
+                let rows =
+                    arrow::compute::take_record_batch(&rows, &UInt64Array::from(some)).unwrap();
                 result.add(shard.absorb(input, &rows).unwrap());
                 // Through a snapshot and back, as after a kill.
                 let state = shard.snapshot().unwrap();

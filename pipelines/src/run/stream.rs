@@ -120,7 +120,7 @@ impl Stream {
             }
             let durable = *cutter.durable.borrow_and_update();
             let made = open.closed.iter().take_while(|(number, _)| *number < durable).count();
-            if let Some((_, end)) = open.closed.drain(..made).last() {
+            if let Some((_, end)) = open.closed.drain(..made).next_back() {
                 self.forget(end).await;
             }
         }
@@ -153,6 +153,10 @@ impl Stream {
     }
 
     /// Writes an epoch to the run log and emits it.
+    #[expect(
+        clippy::needless_pass_by_ref_mut,
+        reason = "cursors are not Sync, so only an exclusive reference may be held over an await"
+    )]
     async fn cut(
         &self,
         cutter: &mut Cutter,

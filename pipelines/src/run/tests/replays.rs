@@ -104,7 +104,7 @@ fn what_was_refused_goes_in_where_it_was_refused() {
 
     // A replay does not hide the run whose dead letters it fed back in.
     put(&input, "a", "one\nfoo\nbad\ntwo\nbar\nfoo bar\nqux\nbad\n");
-    assert_eq!(start(job(root, ["foo", "bar"])).unwrap_err().to_string().contains("r1-"), true);
+    assert!(start(job(root, ["foo", "bar"])).unwrap_err().to_string().contains("r1-"));
 }
 
 #[test]
