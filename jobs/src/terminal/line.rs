@@ -24,6 +24,10 @@ pub fn line(progress: &Progress) -> String {
     if refused > 0 {
         parts.push(plural(refused, "dead letter"));
     }
+    if progress.waiting_splits > 0 {
+        let splits = plural(progress.waiting_splits, "split");
+        parts.push(format!("{splits} ({}) waiting", bytes(progress.waiting_bytes)));
+    }
     if let Some(node) = super::slowest(progress) {
         parts.push(format!("slowest {}", node.name));
     }
@@ -67,6 +71,12 @@ mod tests {
             serde_json::from_str(&json_line(&sample::complete().progress)).unwrap();
         assert_eq!(value["event"], "progress");
         assert_eq!(value["seconds_left"], 5.5);
+    }
+
+    #[test]
+    fn the_lag_of_a_stream_is_told() {
+        let lags = Progress { waiting_splits: 3, waiting_bytes: 2_000_000, ..Progress::default() };
+        assert!(line(&lags).ends_with("3 splits (2.0 MB) waiting"), "{}", line(&lags));
     }
 
     #[test]

@@ -1,0 +1,139 @@
+//! What a table shows after kills, repeats and overwrites.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use anabranch_pipelines::log::Commit;
+use anabranch_pipelines::sink::{Compute, PartName, RunStart, Shard, Sink};
+use anabranch_pipelines::store::{Location, Patience, mount};
+use arrow::array::{ArrayRef, Int64Array, RecordBatch};
+use futures::TryStreamExt;
+use object_store::memory::InMemory;
+use object_store::{ObjectStore, ObjectStoreExt};
+
+use super::TableOptions;
+
+fn rows(count: i64) -> RecordBatch {
+    let numbers: ArrayRef = Arc::new(Int64Array::from_iter_values(0..count));
+    RecordBatch::try_from_iter([("number", numbers)]).unwrap()
+}
+
+fn start(run: &str, overwrite: bool) -> RunStart {
+    RunStart { run: run.to_owned(), sink: "t".to_owned(), overwrite }
+}
+
+async fn write(sink: &dyn Sink, run: &RunStart, commit: u64) -> Shard {
+    let part =
+        PartName { run: run.run.clone(), sink: run.sink.clone(), commit, epoch: commit, lane: 0 };
+    let batch = rows(3);
+    let mut writer = sink.writer(&part, &batch.schema(), &Compute::inline()).unwrap();
+    writer.write(batch).await.unwrap();
+    writer.finish().await.unwrap().unwrap()
+}
+
+fn commit(run: &RunStart, number: u64, shard: Shard) -> Commit {
+    Commit {
+        run: run.run.clone(),
+        number,
+        generation: 1,
+        epochs: number..number + 1,
+        cuts: Vec::new(),
+        decisions: BTreeMap::new(),
+        snapshots: BTreeMap::new(),
+        shards: [(run.sink.clone(), vec![shard])].into(),
+        last: false,
+        written: 0,
+    }
+}
+
+/// The files that each version of the table shows.
+async fn versions(table: &Location) -> Vec<BTreeSet<String>> {
+    let log = table.join("_delta_log");
+    let mut entries: Vec<_> = log.store.list(Some(&log.path)).try_collect().await.unwrap();
+    entries.retain(|entry| entry.location.as_ref().ends_with(".json"));
+    entries.sort_by(|a, b| a.location.cmp(&b.location));
+    let (mut shown, mut versions) = (BTreeSet::new(), Vec::new());
+    for entry in entries {
+        let text = log.store.get(&entry.location).await.unwrap().bytes().await.unwrap();
+        for line in std::str::from_utf8(&text).unwrap().lines() {
+            let action: serde_json::Value = serde_json::from_str(line).unwrap();
+            if let Some(path) = action["add"]["path"].as_str() {
+                shown.insert(path.to_owned());
+            }
+            if let Some(path) = action["remove"]["path"].as_str() {
+                shown.remove(path);
+            }
+        }
+        versions.push(shown.clone());
+    }
+    versions
+}
+
+async fn objects(folder: &Location) -> Vec<String> {
+    let listed: Vec<_> = folder.store.list(Some(&folder.path)).try_collect().await.unwrap();
+    let mut names: Vec<_> =
+        listed.iter().map(|o| o.location.filename().unwrap().to_owned()).collect();
+    names.sort();
+    names
+}
+
+#[tokio::test]
+async fn recovery_repeats_commits_and_removes_what_none_names() {
+    mount("recovery://store", Arc::new(InMemory::new()), Patience::default()).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    for place in ["recovery://store/table", folder.path().to_str().unwrap()] {
+        let table = Location::parse(place).unwrap();
+        let sink = TableOptions::at(place).build().unwrap();
+        let run = start("r1-a", false);
+        sink.start(&run, &rows(0).schema()).await.unwrap();
+        let first = commit(&run, 0, write(sink.as_ref(), &run, 0).await);
+        sink.commit(&run, &first).await.unwrap();
+        // The run log names the second, but the run died before the table did; nobody names the third.
+        let second = commit(&run, 1, write(sink.as_ref(), &run, 1).await);
+        write(sink.as_ref(), &run, 2).await;
+        let other = start("r2-b", false);
+        write(sink.as_ref(), &other, 0).await;
+        if let Some(local) = table.local_path() {
+            std::fs::write(local.join("data/r1-a-t-c000003-p00000003-0.parquet#1"), "half")
+                .unwrap();
+        }
+        for _ in 0..2 {
+            sink.recover(&run, &[first.clone(), second.clone()]).await.unwrap();
+        }
+        let shown = versions(&table).await;
+        assert_eq!(shown.iter().map(BTreeSet::len).collect::<Vec<_>>(), [0, 1, 2], "{place}");
+        let left = objects(&table.join("data")).await;
+        let runs: Vec<&str> = left.iter().map(|name| &name[..16]).collect();
+        assert_eq!(runs, ["r1-a-t-c000000-p", "r1-a-t-c000001-p", "r2-b-t-c000000-p"]);
+    }
+    let names = std::fs::read_dir(folder.path().join("data")).unwrap();
+    assert_eq!(names.count(), 3, "what a killed writer left is gone");
+}
+
+#[tokio::test]
+async fn an_overwrite_replaces_in_the_version_of_its_first_commit() {
+    let place = "memory://recovery-overwrite/table";
+    let table = Location::parse(place).unwrap();
+    let sink = TableOptions::at(place).build().unwrap();
+    let old = start("r1-a", false);
+    sink.start(&old, &rows(0).schema()).await.unwrap();
+    for number in 0..2 {
+        let shard = write(sink.as_ref(), &old, number).await;
+        sink.commit(&old, &commit(&old, number, shard)).await.unwrap();
+    }
+    // The new run starts, writes, and dies before its first commit: the old rows stay.
+    let new = start("r2-b", true);
+    sink.start(&new, &rows(0).schema()).await.unwrap();
+    let first = commit(&new, 0, write(sink.as_ref(), &new, 0).await);
+    sink.recover(&new, &[]).await.unwrap();
+    assert_eq!(versions(&table).await.last().unwrap().len(), 2);
+
+    write(sink.as_ref(), &new, 0).await;
+    sink.commit(&new, &first).await.unwrap();
+    let second = commit(&new, 1, write(sink.as_ref(), &new, 1).await);
+    sink.commit(&new, &second).await.unwrap();
+    sink.recover(&new, &[first, second]).await.unwrap();
+    let shown = versions(&table).await;
+    assert_eq!(shown.iter().map(BTreeSet::len).collect::<Vec<_>>(), [0, 1, 2, 1, 2]);
+    assert!(shown.last().unwrap().iter().all(|path| path.contains("r2-b")));
+}
