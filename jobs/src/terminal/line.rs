@@ -76,7 +76,8 @@ mod tests {
     #[test]
     fn the_lag_of_a_stream_is_told() {
         let lags = Progress { waiting_splits: 3, waiting_bytes: 2_000_000, ..Progress::default() };
-        assert!(line(&lags).ends_with("3 splits (2.0 MB) waiting"), "{}", line(&lags));
+        let waiting = format!(", 3 splits ({}) waiting", bytes(2_000_000));
+        assert!(line(&lags).ends_with(&waiting), "{}", line(&lags));
     }
 
     #[test]
