@@ -9,6 +9,8 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit};
 use arrow::error::ArrowError;
 
+use crate::table::ORIGINAL_TYPE;
+
 /// The table's schema for rows of this schema.
 pub(super) fn stored(schema: &Schema) -> Result<SchemaRef, SchemaError> {
     let fields: Result<Vec<Field>, SchemaError> = schema
@@ -22,7 +24,15 @@ pub(super) fn stored(schema: &Schema) -> Result<SchemaRef, SchemaError> {
                 hint: "convert it, or leave it out with a `select`".to_owned(),
             })?;
             // Every column may be null: a missing modality is data, and NOT NULL needs a newer protocol.
-            Ok(Field::new(field.name(), data_type, true).with_metadata(field.metadata().clone()))
+            let mut metadata = field.metadata().clone();
+            // What this program reads again has its own type again, if that can be written down.
+            let original = field.data_type().to_string();
+            if &data_type != field.data_type()
+                && original.parse::<DataType>().is_ok_and(|parsed| &parsed == field.data_type())
+            {
+                metadata.insert(ORIGINAL_TYPE.to_owned(), original);
+            }
+            Ok(Field::new(field.name(), data_type, true).with_metadata(metadata))
         })
         .collect();
     Ok(Arc::new(Schema::new(fields?)))

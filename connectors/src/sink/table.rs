@@ -1,9 +1,9 @@
 //! A table: Parquet shards under a Delta log. `kind = "table"`.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use anabranch_pipelines::graph::SchemaError;
-use anabranch_pipelines::log::Commit;
+use anabranch_pipelines::log::{Commit, DEAD_LETTERS};
 use anabranch_pipelines::quantity::ByteSize;
 use anabranch_pipelines::record::media;
 use anabranch_pipelines::sink::{Compute, PartName, PartWriter, RunStart, Shard, Sink, SinkError};
@@ -76,12 +76,17 @@ impl TableOptions {
         }
         let zstd = ZstdLevel::try_new(self.zstd)
             .map_err(|e| error(format!("`zstd = {}`: {e}", self.zstd)))?;
-        Ok(Arc::new(Table { location, zstd, options: self }))
+        let (log, schema) = (Arc::default(), Mutex::default());
+        Ok(Arc::new(Table { location, log, schema, zstd, options: self }))
     }
 }
 
 struct Table {
     location: Location,
+    /// Opened at first use, and kept: it remembers what the log holds.
+    log: Arc<OnceLock<DeltaLog>>,
+    /// The stored schema of the run that was started, for a table that is created by its first commit.
+    schema: Mutex<Option<SchemaRef>>,
     zstd: ZstdLevel,
     options: TableOptions,
 }
@@ -96,8 +101,15 @@ impl Table {
         &self,
         work: impl FnOnce(&DeltaLog) -> Result<R, DeltaError> + Send + 'static,
     ) -> Result<R, SinkError> {
-        let location = self.location.clone();
-        let done = tokio::task::spawn_blocking(move || work(&DeltaLog::new(&location)?)).await;
+        let (location, log) = (self.location.clone(), Arc::clone(&self.log));
+        let work = move || match log.get() {
+            Some(log) => work(log),
+            None => {
+                let opened = DeltaLog::new(&location)?;
+                work(log.get_or_init(|| opened))
+            }
+        };
+        let done = tokio::task::spawn_blocking(work).await;
         done.map_err(|e| self.error(e))?.map_err(|e| self.error(e))
     }
 
@@ -154,13 +166,10 @@ impl Sink for Table {
 
     async fn start(&self, _: &RunStart, schema: &SchemaRef) -> Result<(), SinkError> {
         let stored = columns::stored(schema).map_err(|e| self.error(e))?;
-        let there = self
-            .delta(move |log| match log.schema()? {
-                Some(there) => Ok(Some((there, stored))),
-                None => log.create(&stored).map(|()| None),
-            })
-            .await?;
-        let Some((there, stored)) = there else { return Ok(()) };
+        let there = self.delta(DeltaLog::schema).await?;
+        *self.schema.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&stored));
+        // The first commit creates the table with its first rows: one write less before they are seen.
+        let Some(there) = there else { return Ok(()) };
         let columns = |schema: &arrow::datatypes::Schema| -> Vec<String> {
             schema.fields().iter().map(|f| format!("{} {}", f.name(), f.data_type())).collect()
         };
@@ -227,9 +236,17 @@ impl Sink for Table {
             .iter()
             .map(|shard| Added { path: shard.path.clone(), bytes: shard.bytes, rows: shard.rows })
             .collect();
-        let transaction = format!("anabranch/{}/{}", run.run, run.sink);
         let (number, replace) = (commit.number, run.overwrite && commit.number == 0);
-        self.delta(move |log| log.commit(&transaction, number, &files, replace)).await
+        // Without rows there is nothing to show, but a complete run leaves a table, if only an empty one;
+        // dead letters do so only when there are some.
+        let leaves_table = commit.last && run.sink != DEAD_LETTERS;
+        if files.is_empty() && !replace && !leaves_table {
+            return Ok(());
+        }
+        let schema = self.schema.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let schema = schema.ok_or_else(|| self.error("the sink was not started"))?;
+        let transaction = format!("anabranch/{}/{}", run.run, run.sink);
+        self.delta(move |log| log.commit(&transaction, number, &schema, &files, replace)).await
     }
 
     async fn recover(&self, run: &RunStart, committed: &[Commit]) -> Result<(), SinkError> {
@@ -407,5 +424,79 @@ impl PartWriter for Writer {
         self.shard.rows = rows;
         self.shard.sha256 = hash;
         Ok(Some(self.shard.clone()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conformance;
+    use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+
+    /// The keys in all files that the Delta log shows.
+    async fn keys(location: Location) -> Result<Vec<String>, String> {
+        let look = move || -> Result<Vec<String>, String> {
+            let log = DeltaLog::new(&location).map_err(|e| e.to_string())?;
+            let Some((_, _, files)) = log.files(None).map_err(|e| e.to_string())? else {
+                return Ok(Vec::new());
+            };
+            let mut keys = Vec::new();
+            for file in files {
+                let path = location.join(&file.path).local_path().unwrap();
+                let open = std::fs::File::open(path).map_err(|e| e.to_string())?;
+                for batch in
+                    ParquetRecordBatchReaderBuilder::try_new(open).unwrap().build().unwrap()
+                {
+                    let batch = batch.unwrap();
+                    let column = batch.column_by_name("key").unwrap();
+                    let column =
+                        column.as_any().downcast_ref::<arrow::array::StringArray>().unwrap();
+                    keys.extend(column.iter().map(|key| key.unwrap().to_owned()));
+                }
+            }
+            Ok(keys)
+        };
+        tokio::task::spawn_blocking(look).await.unwrap()
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn a_table_is_a_sink() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("table").to_str().unwrap().to_owned();
+        let open = || TableOptions::at(path.clone()).build().unwrap();
+        let location = Location::parse(&path).unwrap();
+        conformance::sink::check(open, async || keys(location.clone()).await).await.unwrap();
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn two_writers_of_one_table_lose_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let location = Location::parse(folder.path().to_str().unwrap()).unwrap();
+        let writers = (0..3).map(|writer| {
+            let location = location.clone();
+            tokio::task::spawn_blocking(move || {
+                let log = DeltaLog::new(&location).unwrap();
+                let schema = arrow::datatypes::Schema::new(vec![arrow::datatypes::Field::new(
+                    "a",
+                    arrow::datatypes::DataType::Int64,
+                    true,
+                )]);
+                for version in 0..5 {
+                    let path = format!("data/{writer}-{version}.parquet");
+                    let added = [Added { path, bytes: 1, rows: 1 }];
+                    for _ in 0..2 {
+                        log.commit(&format!("run{writer}"), version, &schema, &added, false)
+                            .unwrap();
+                    }
+                }
+            })
+        });
+        for writer in writers.collect::<Vec<_>>() {
+            writer.await.unwrap();
+        }
+        let files = tokio::task::spawn_blocking(move || {
+            DeltaLog::new(&location).unwrap().files(None).unwrap().unwrap().2
+        });
+        assert_eq!(files.await.unwrap().len(), 15);
     }
 }

@@ -100,7 +100,7 @@ fn split(name: String, object: &ObjectMeta) -> Split {
 }
 
 /// What tells a changed object from this one.
-pub(super) fn version(object: &ObjectMeta) -> String {
+pub(in crate::source) fn version(object: &ObjectMeta) -> String {
     let modified = object.last_modified.timestamp_micros();
     object.e_tag.clone().unwrap_or_else(|| format!("{modified}-{}", object.size))
 }

@@ -10,12 +10,15 @@ mod labels;
 mod lines;
 mod media;
 mod object;
+mod parquet;
 mod pixels;
 mod sample;
 mod scan;
+mod table;
 mod tar;
 #[cfg(test)]
 mod testing;
+mod text;
 mod values;
 
 pub use cifar::CifarOptions;
@@ -23,6 +26,9 @@ pub use csv::CsvOptions;
 pub use files::FilesOptions;
 pub use idx::IdxOptions;
 pub use labels::{LabelsOptions, Missing};
+pub use parquet::ParquetOptions;
 pub use sample::SampleOptions;
+pub use table::TableOptions;
 pub use tar::TarOptions;
+pub use text::{TextOptions, TextSplit};
 pub use values::ValueType;

@@ -4,7 +4,8 @@
 //! commit's number as version, so repeating it changes nothing, whoever else writes beside us.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anabranch_pipelines::store::{Location, explain};
 use arrow::array::{
@@ -14,6 +15,7 @@ use arrow::datatypes::{DataType, Field, Fields, Schema};
 use delta_kernel::committer::FileSystemCommitter;
 use delta_kernel::engine::arrow_conversion::{TryFromArrow, TryFromKernel};
 use delta_kernel::engine::arrow_data::ArrowEngineData;
+use delta_kernel::scan::state::ScanFile;
 use delta_kernel::schema::StructType;
 use delta_kernel::transaction::{CommitResult, UpdateTableOperation, create_table::create_table};
 use delta_kernel::{Engine, Snapshot, SnapshotRef};
@@ -25,6 +27,9 @@ use url::Url;
 const CHECKPOINT: u64 = 100;
 /// What the log says who wrote it.
 const WRITER: &str = concat!("anabranch/", env!("CARGO_PKG_VERSION"));
+
+/// The version written, and its snapshot if it came with it.
+type Done = (u64, Option<SnapshotRef>);
 
 /// A Delta log that could not be read or written.
 #[derive(Debug, Error)]
@@ -43,98 +48,223 @@ pub(crate) struct Added {
     pub(crate) rows: u64,
 }
 
+/// A file that readers see.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Visible {
+    /// Path relative to the table.
+    pub(crate) path: String,
+    pub(crate) bytes: u64,
+    /// Whether some of its rows were deleted, which this program does not read.
+    pub(crate) deletions: bool,
+    /// Values of partition columns, which stand in no file.
+    pub(crate) partitioned: bool,
+}
+
 /// The log of one table. Calls block.
+///
+/// The newest snapshot and the versions of transactions stay in memory, so that a commit writes one object
+/// and reads nothing. That is safe because the commit is put-if-absent behind that snapshot: when somebody
+/// else was faster, it conflicts, and everything is looked up again.
 pub(crate) struct DeltaLog {
     url: Url,
+    folder: Option<PathBuf>,
     engine: Arc<dyn Engine>,
+    known: Mutex<Known>,
+}
+
+#[derive(Default)]
+struct Known {
+    snapshot: Option<SnapshotRef>,
+    transactions: HashMap<String, i64>,
 }
 
 impl DeltaLog {
     pub(crate) fn new(location: &Location) -> Result<Self, DeltaError> {
         let error = |message: String| DeltaError { url: location.url.clone(), message };
-        if let Some(folder) = location.local_path() {
-            std::fs::create_dir_all(&folder)
-                .map_err(|e| error(format!("cannot create the folder: {}", explain(&e))))?;
-        }
         let url = Url::parse(&format!("{}/", location.url)).map_err(|e| error(e.to_string()))?;
-        let engine = DefaultEngineBuilder::new(Arc::clone(&location.store)).build();
-        Ok(Self { url, engine: Arc::new(engine) })
+        let engine = Arc::new(DefaultEngineBuilder::new(Arc::clone(&location.store)).build());
+        Ok(Self { url, folder: location.local_path(), engine, known: Mutex::default() })
     }
 
-    /// The table's schema, or `None` when there is no table.
+    /// The table's newest schema, or `None` when there is no table.
     pub(crate) fn schema(&self) -> Result<Option<Schema>, DeltaError> {
-        let Some(snapshot) = self.snapshot()? else { return Ok(None) };
-        let schema = Schema::try_from_arrow_kernel(&snapshot).map_err(|e| self.error(e))?;
-        Ok(Some(schema))
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        self.refresh(&mut known)?;
+        known.snapshot.as_ref().map(|snapshot| self.schema_of(snapshot)).transpose()
     }
 
-    /// Creates the table, unless it is there.
-    pub(crate) fn create(&self, schema: &Schema) -> Result<(), DeltaError> {
-        let schema = StructType::try_from_arrow(schema).map_err(|e| self.error(e))?;
-        let created = create_table(self.url.as_str(), Arc::new(schema), WRITER, false)
-            .build(self.engine.as_ref(), Box::new(FileSystemCommitter::new()))
-            .and_then(|transaction| transaction.commit(self.engine.as_ref()));
-        match created {
-            Ok(_) => Ok(()),
-            // Another start created it between our look and our write.
-            Err(_) if self.snapshot()?.is_some() => Ok(()),
-            Err(e) => Err(self.error(explain(&e))),
+    /// Schema, version and files of the table at a version, or the newest.
+    pub(crate) fn files(
+        &self,
+        version: Option<u64>,
+    ) -> Result<Option<(Schema, u64, Vec<Visible>)>, DeltaError> {
+        let Some(snapshot) = self.load(version)? else { return Ok(None) };
+        let schema = self.schema_of(&snapshot)?;
+        let at = snapshot.version();
+        let scan = snapshot.scan_builder().build().map_err(|e| self.error(e))?;
+        let mut files = Vec::new();
+        for found in scan.scan_metadata(self.engine.as_ref()).map_err(|e| self.error(e))? {
+            let found = found.map_err(|e| self.error(e))?;
+            let visit = |files: &mut Vec<Visible>, file: ScanFile| {
+                files.push(Visible {
+                    deletions: file.dv_info.has_vector(),
+                    partitioned: !file.partition_values.is_empty(),
+                    path: file.path,
+                    bytes: u64::try_from(file.size).unwrap_or_default(),
+                });
+            };
+            files = found.visit_scan_files(files, visit).map_err(|e| self.error(e))?;
         }
+        // Names carry commit, epoch and lane: sorted they are in the order in which they were written.
+        files.sort_by(|a, b| a.path.cmp(&b.path));
+        Ok(Some((schema, at, files)))
     }
 
-    /// Makes files visible under a transaction, unless the log has it already.
+    /// Makes files visible under a transaction, unless the log has it already. Creates a table that is not
+    /// there with the same commit.
     ///
     /// With `replace`, everything that was visible before goes, in the same version.
     pub(crate) fn commit(
         &self,
         transaction: &str,
         version: u64,
+        schema: &Schema,
         files: &[Added],
         replace: bool,
     ) -> Result<(), DeltaError> {
         let version = i64::try_from(version).map_err(|e| self.error(e))?;
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.snapshot.is_none() {
+            known.snapshot = self.load(None)?;
+        }
         loop {
-            let snapshot = self.snapshot()?.ok_or_else(|| self.error("the table is gone"))?;
-            let engine = self.engine.as_ref();
-            let seen =
-                snapshot.get_app_id_version(transaction, engine).map_err(|e| self.error(e))?;
-            if seen.is_some_and(|seen| seen >= version) {
-                return Ok(());
-            }
-            let mut update = Arc::clone(&snapshot)
-                .update_table(UpdateTableOperation::StreamingUpdate, WRITER, true)
-                .with_transaction_id(transaction, version)
-                .build(engine, Box::new(FileSystemCommitter::new()))
-                .map_err(|e| self.error(e))?;
-            if replace {
-                let scan =
-                    Arc::clone(&snapshot).scan_builder().build().map_err(|e| self.error(e))?;
-                for old in scan.scan_metadata(engine).map_err(|e| self.error(e))? {
-                    update.remove_files(old.map_err(|e| self.error(e))?.scan_files);
+            let done = match known.snapshot.clone() {
+                None => self.create(transaction, version, schema, files)?,
+                Some(snapshot) => {
+                    let seen = match known.transactions.get(transaction) {
+                        Some(seen) => Some(*seen),
+                        None => snapshot
+                            .get_app_id_version(transaction, self.engine.as_ref())
+                            .map_err(|e| self.error(e))?,
+                    };
+                    if seen.is_some_and(|seen| seen >= version) {
+                        known.transactions.extend(seen.map(|seen| (transaction.to_owned(), seen)));
+                        return Ok(());
+                    }
+                    self.append(snapshot, transaction, version, files, replace)?
                 }
-            }
-            if !files.is_empty() {
-                let batch = added(files).map_err(|e| self.error(e))?;
-                update.add_files(Box::new(ArrowEngineData::new(batch)));
-            }
-            match update.commit(engine).map_err(|e| self.error(explain(&e)))? {
-                CommitResult::Committed(committed) => {
-                    if committed.commit_version() % CHECKPOINT == CHECKPOINT - 1
-                        && let Some(snapshot) = self.snapshot()?
-                        && let Err(e) = snapshot.checkpoint(engine, None)
+            };
+            match done {
+                Some((committed, snapshot)) => {
+                    known.transactions.insert(transaction.to_owned(), version);
+                    match snapshot {
+                        Some(snapshot) => known.snapshot = Some(snapshot),
+                        None => self.refresh(&mut known)?,
+                    }
+                    if committed % CHECKPOINT == CHECKPOINT - 1
+                        && let Some(snapshot) = known.snapshot.clone()
+                        && let Err(e) = snapshot.checkpoint(self.engine.as_ref(), None)
                     {
                         // A checkpoint only makes opening faster.
                         tracing::warn!("no checkpoint of {}: {e}", self.url);
                     }
                     return Ok(());
                 }
-                CommitResult::Conflicted(_) | CommitResult::Retryable(_) => {}
+                None => {
+                    known.transactions.clear();
+                    self.refresh(&mut known)?;
+                }
             }
         }
     }
 
-    fn snapshot(&self) -> Result<Option<SnapshotRef>, DeltaError> {
-        match Snapshot::builder_for(self.url.as_str()).build(self.engine.as_ref()) {
+    /// The first version: the table and its first files. `None` when somebody else was faster.
+    fn create(
+        &self,
+        transaction: &str,
+        version: i64,
+        schema: &Schema,
+        files: &[Added],
+    ) -> Result<Option<Done>, DeltaError> {
+        if let Some(folder) = &self.folder {
+            let made = std::fs::create_dir_all(folder);
+            made.map_err(|e| self.error(format!("cannot create the folder: {}", explain(&e))))?;
+        }
+        let engine = self.engine.as_ref();
+        let schema = StructType::try_from_arrow(schema).map_err(|e| self.error(e))?;
+        let begun = create_table(self.url.as_str(), Arc::new(schema), WRITER, true)
+            .with_transaction_id(transaction, version)
+            .build(engine, Box::new(FileSystemCommitter::new()));
+        let created = begun.and_then(|mut creation| {
+            if !files.is_empty() {
+                creation.add_files(Box::new(ArrowEngineData::new(added(files)?)));
+            }
+            creation.commit(engine)
+        });
+        match created {
+            Ok(CommitResult::Committed(done)) => {
+                Ok(Some((done.commit_version(), done.post_commit_snapshot().cloned())))
+            }
+            Ok(CommitResult::Conflicted(_) | CommitResult::Retryable(_)) => Ok(None),
+            Err(_) if self.load(None)?.is_some() => Ok(None),
+            Err(e) => Err(self.error(explain(&e))),
+        }
+    }
+
+    /// A further version. `None` when somebody else was faster.
+    fn append(
+        &self,
+        snapshot: SnapshotRef,
+        transaction: &str,
+        version: i64,
+        files: &[Added],
+        replace: bool,
+    ) -> Result<Option<Done>, DeltaError> {
+        let engine = self.engine.as_ref();
+        let mut update = Arc::clone(&snapshot)
+            .update_table(UpdateTableOperation::StreamingUpdate, WRITER, true)
+            .with_transaction_id(transaction, version)
+            .build(engine, Box::new(FileSystemCommitter::new()))
+            .map_err(|e| self.error(e))?;
+        if replace {
+            let scan = snapshot.scan_builder().build().map_err(|e| self.error(e))?;
+            for old in scan.scan_metadata(engine).map_err(|e| self.error(e))? {
+                update.remove_files(old.map_err(|e| self.error(e))?.scan_files);
+            }
+        }
+        if !files.is_empty() {
+            let batch = added(files).map_err(|e| self.error(e))?;
+            update.add_files(Box::new(ArrowEngineData::new(batch)));
+        }
+        match update.commit(engine).map_err(|e| self.error(explain(&e)))? {
+            CommitResult::Committed(done) => {
+                Ok(Some((done.commit_version(), done.post_commit_snapshot().cloned())))
+            }
+            CommitResult::Conflicted(_) | CommitResult::Retryable(_) => Ok(None),
+        }
+    }
+
+    /// The newest snapshot, from what is known if anything is.
+    fn refresh(&self, known: &mut Known) -> Result<(), DeltaError> {
+        known.snapshot = match known.snapshot.take() {
+            Some(old) => {
+                let newer = Snapshot::builder_from(old).build(self.engine.as_ref());
+                Some(newer.map_err(|e| self.error(e))?)
+            }
+            None => self.load(None)?,
+        };
+        Ok(())
+    }
+
+    fn load(&self, version: Option<u64>) -> Result<Option<SnapshotRef>, DeltaError> {
+        if self.folder.as_ref().is_some_and(|folder| !folder.join("_delta_log").exists()) {
+            return Ok(None);
+        }
+        let mut builder = Snapshot::builder_for(self.url.as_str());
+        if let Some(version) = version {
+            builder = builder.at_version(version);
+        }
+        match builder.build(self.engine.as_ref()) {
             Ok(snapshot) => Ok(Some(snapshot)),
             Err(e) => {
                 let text = e.to_string();
@@ -145,7 +275,7 @@ impl DeltaLog {
                     "No such file",
                     "No table",
                 ];
-                if none.iter().any(|part| text.contains(part)) {
+                if version.is_none() && none.iter().any(|part| text.contains(part)) {
                     Ok(None)
                 } else {
                     Err(self.error(text))
@@ -154,22 +284,15 @@ impl DeltaLog {
         }
     }
 
+    fn schema_of(&self, snapshot: &Snapshot) -> Result<Schema, DeltaError> {
+        Schema::try_from_kernel(snapshot.schema().as_ref()).map_err(|e| self.error(e))
+    }
+
     fn error(&self, message: impl ToString) -> DeltaError {
         let message = message.to_string();
         // Kernel errors may carry a backtrace behind the first line.
         let first = message.lines().next().unwrap_or_default().to_owned();
         DeltaError { url: self.url.to_string(), message: first }
-    }
-}
-
-/// The schema of a snapshot, as Arrow.
-trait FromSnapshot: Sized {
-    fn try_from_arrow_kernel(snapshot: &Snapshot) -> Result<Self, arrow::error::ArrowError>;
-}
-
-impl FromSnapshot for Schema {
-    fn try_from_arrow_kernel(snapshot: &Snapshot) -> Result<Self, arrow::error::ArrowError> {
-        Schema::try_from_kernel(snapshot.schema().as_ref())
     }
 }
 

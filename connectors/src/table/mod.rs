@@ -3,5 +3,8 @@
 mod delta;
 mod letters;
 
-pub(crate) use delta::{Added, DeltaError, DeltaLog};
+/// Field metadata key under which a table keeps a column's Arrow type where Delta has no word for it.
+pub(crate) const ORIGINAL_TYPE: &str = "anabranch:arrow";
+
+pub(crate) use delta::{Added, DeltaError, DeltaLog, Visible};
 pub use letters::TableLetters;

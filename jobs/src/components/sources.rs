@@ -1,7 +1,8 @@
 //! Kinds of sources.
 
 use anabranch_connectors::source::{
-    CifarOptions, CsvOptions, FilesOptions, IdxOptions, SampleOptions, TarOptions,
+    CifarOptions, CsvOptions, FilesOptions, IdxOptions, ParquetOptions, SampleOptions,
+    TableOptions, TarOptions, TextOptions,
 };
 use anabranch_pipelines::source::Source;
 
@@ -15,7 +16,10 @@ pub(super) fn all() -> Vec<Component<dyn Source>> {
         component!("csv", CsvOptions),
         component!("files", FilesOptions),
         component!("idx", IdxOptions),
+        component!("parquet", ParquetOptions),
         component!("sample", SampleOptions),
+        component!("table", TableOptions),
         component!("tar", TarOptions),
+        component!("text", TextOptions),
     ]
 }

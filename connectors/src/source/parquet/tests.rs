@@ -1,0 +1,90 @@
+use std::sync::Arc;
+
+use ::parquet::arrow::ArrowWriter;
+use ::parquet::file::metadata::KeyValue;
+use ::parquet::file::properties::WriterProperties;
+use anabranch_pipelines::record::{Modality, media};
+use anabranch_pipelines::source::Source;
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+use arrow::datatypes::DataType;
+
+use super::ParquetOptions;
+use crate::source::testing::{conforming, folder, path};
+
+fn parquet(path: String, key: Option<&str>) -> Arc<dyn Source> {
+    let options = serde_json::json!({ "path": path, "key": key });
+    serde_json::from_value::<ParquetOptions>(options).unwrap().build().unwrap()
+}
+
+fn rows(from: i64, count: i64) -> RecordBatch {
+    let names: Vec<String> = (from..from + count).map(|row| format!("row {row}")).collect();
+    let bytes: Vec<Vec<u8>> = (from..from + count).map(|row| vec![row as u8; 50]).collect();
+    let bytes = bytes.iter().map(|bytes| Some(bytes.as_slice())).collect();
+    let columns: [(&str, ArrayRef); 3] = [
+        ("id", Arc::new(Int64Array::from_iter_values(from..from + count))),
+        ("name", Arc::new(StringArray::from(names.clone()))),
+        (
+            "picture",
+            Arc::new(media::column(bytes, names.iter().map(|n| Some(n.as_str())).collect())),
+        ),
+    ];
+    RecordBatch::try_from_iter(columns).unwrap()
+}
+
+fn file(batch: &RecordBatch) -> Vec<u8> {
+    let features = r#"{"info": {"features": {"picture": {"_type": "Image"}}}}"#;
+    let entry = KeyValue::new("huggingface".to_owned(), features.to_owned());
+    let properties = WriterProperties::builder()
+        .set_max_row_group_row_count(Some(40))
+        .set_key_value_metadata(Some(vec![entry]));
+    let mut writer =
+        ArrowWriter::try_new(Vec::new(), batch.schema(), Some(properties.build())).unwrap();
+    writer.write(batch).unwrap();
+    writer.into_inner().unwrap()
+}
+
+#[test]
+fn rows_of_several_files_are_records_and_media_are_recognised() {
+    let folder =
+        folder(&[("a.parquet", &file(&rows(0, 100))), ("b.parquet", &file(&rows(100, 7)))]);
+    let seen = conforming(&parquet(path(&folder, "*.parquet"), Some("name")));
+    assert_eq!((seen.rows, seen.refused.len()), (107, 0));
+    let schema = seen.records.schema();
+    assert_eq!(Modality::of(schema.field_with_name("picture").unwrap()), Some(Modality::Image));
+    assert_eq!(schema.field_with_name("id_").unwrap().data_type(), &DataType::Int64);
+    assert!(schema.field_with_name("picture_width").is_ok());
+    let picture = media::of(&seen.records, "picture").unwrap();
+    assert_eq!(media::bytes(picture, 103), Some([103; 50].as_slice()));
+    assert_eq!(media::path(picture, 41), Some("row 41"));
+}
+
+#[test]
+fn other_columns_and_damage_cost_their_file() {
+    let numbers: ArrayRef = Arc::new(StringArray::from(vec!["x"]));
+    let other = file(&RecordBatch::try_from_iter([("id", numbers)]).unwrap());
+    let good = file(&rows(0, 50));
+    let cut = &good[..good.len() - 20];
+    let folder = folder(&[
+        ("a.parquet", &good),
+        ("b.parquet", &other),
+        ("c.parquet", cut),
+        ("d.parquet", b""),
+    ]);
+    let seen = conforming(&parquet(path(&folder, "*.parquet"), None));
+    assert_eq!((seen.rows, seen.refused.len()), (50, 3));
+    let error = &seen.refused[0].error;
+    assert!(error.contains("(id Utf8)") && error.contains("id Int64, name Utf8"), "{error}");
+}
+
+#[test]
+fn a_damaged_page_costs_rows_and_not_the_run() {
+    let mut bytes = file(&rows(0, 100));
+    // In the data of the last row group, before the footer.
+    let at = bytes.len() / 2;
+    bytes[at..at + 200].fill(0xff);
+    let folder = folder(&[("a.parquet", &bytes)]);
+    let batches = crate::source::testing::read_all(&parquet(path(&folder, "a.parquet"), None));
+    let rows: usize = batches.iter().map(|batch| batch.records.num_rows()).sum();
+    let refused: usize = batches.iter().map(|batch| batch.refused.len()).sum();
+    assert_eq!(rows + refused, 100);
+}
