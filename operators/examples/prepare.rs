@@ -2,6 +2,8 @@
 //!
 //! `cargo run --release -p anabranch-operators --example prepare -- FOLDER [OUT]`
 
+#![expect(clippy::print_stdout, reason = "the figures are its output")]
+
 use std::error::Error;
 use std::time::{Duration, Instant};
 

@@ -289,24 +289,21 @@ fn read<T: Number + Default>(
     let start = numbers.len();
     let declared = file.n_hint();
     check(declared)?;
-    loop {
-        match file.chunk_decompressor::<T, _>(rest).map_err(|e| corrupt(&e))? {
-            DecompressorItem::Chunk(mut chunk) => {
-                let from = numbers.len();
-                // The header may lie about the whole; a chunk's own count is only believed within it.
-                if chunk.n() > declared.saturating_sub(from - start) {
-                    return Err(corrupt(&"it holds more numbers than it declares"));
-                }
-                numbers.resize(from + chunk.n(), T::default());
-                let into = numbers.get_mut(from..).unwrap_or_default();
-                let progress = chunk.read(into).map_err(|e| corrupt(&e))?;
-                if !progress.finished {
-                    return Err(corrupt(&"a chunk does not end"));
-                }
-                rest = chunk.into_src();
-            }
-            DecompressorItem::EndOfData(_) => break,
+    while let DecompressorItem::Chunk(mut chunk) =
+        file.chunk_decompressor::<T, _>(rest).map_err(|e| corrupt(&e))?
+    {
+        let from = numbers.len();
+        // The header may lie about the whole; a chunk's own count is only believed within it.
+        if chunk.n() > declared.saturating_sub(from - start) {
+            return Err(corrupt(&"it holds more numbers than it declares"));
         }
+        numbers.resize(from + chunk.n(), T::default());
+        let into = numbers.get_mut(from..).unwrap_or_default();
+        let progress = chunk.read(into).map_err(|e| corrupt(&e))?;
+        if !progress.finished {
+            return Err(corrupt(&"a chunk does not end"));
+        }
+        rest = chunk.into_src();
     }
     match numbers.len() - start {
         held if held == declared => Ok(()),

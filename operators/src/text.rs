@@ -382,7 +382,7 @@ mod tests {
         let (batch, plain) = (captions(3000), Context::plain());
         let train = operator("");
         assert_eq!(train.class(), Class::Journaled);
-        let decision = train.journaled().unwrap().decide(&[batch.clone()]).unwrap();
+        let decision = train.journaled().unwrap().decide(std::slice::from_ref(&batch)).unwrap();
         assert!(!decision.is_empty());
         let decided = train.journaled().unwrap().decided(&decision).unwrap();
         let small = decided.invoke(batch.clone(), &Allocation::PLAIN, &plain).unwrap().records;

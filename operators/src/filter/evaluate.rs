@@ -152,7 +152,8 @@ fn evaluate(expression: &Expression, batch: &RecordBatch) -> Result<Value, Opera
         Work::And(pair) => Ok(logic(false, &both(pair, batch)?)),
         Work::Or(pair) => Ok(logic(true, &both(pair, batch)?)),
         Work::Compare(comparison, pair) => {
-            compare(*comparison, both(pair, batch)?, [&pair[0].kind, &pair[1].kind])
+            let [a, b] = pair.as_ref();
+            compare(*comparison, both(pair, batch)?, [&a.kind, &b.kind])
         }
         Work::Arithmetic(operation, pair) => compute(*operation, &both(pair, batch)?),
         Work::Text(test, pair) => {

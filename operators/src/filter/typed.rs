@@ -295,7 +295,8 @@ impl Checker<'_> {
         name: &str,
         pair: Box<[Expression; 2]>,
     ) -> Result<Expression, SchemaError> {
-        let kinds = (pair[0].kind.clone(), pair[1].kind.clone());
+        let [a, b] = pair.as_ref();
+        let kinds = (a.kind.clone(), b.kind.clone());
         let between = || {
             let name = name.trim_matches('_');
             self.error(at, format!("`{name}` does not apply to {} and {}", kinds.0, kinds.1))
