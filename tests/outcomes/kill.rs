@@ -1,5 +1,6 @@
 //! A run that was killed any number of times, at any moments, leaves what an undisturbed one leaves.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anabranch_tests::program::{Job, Running};
@@ -46,7 +47,7 @@ impl Moment {
 
 /// Kills and resumes `job` so many times, each start with one of these worker counts; its table must then
 /// be that of the undisturbed job.
-fn survives(folder: &std::path::Path, job: &Job, sink: &str, kills: usize, workers: &[u64]) {
+fn survives(folder: &Path, job: &Job, sink: &str, kills: usize, workers: &[u64]) {
     let mut random = Random::seeded();
     let begun = Instant::now();
     job.clone().out("undisturbed").succeed();
@@ -93,20 +94,35 @@ fn kill_photos_at_any_moment() {
     survives(folder.path(), &job, "table", if soak() { 20 } else { 4 }, &[1, 2]);
 }
 
+/// A complete photos table whose newest Delta entry is missing: what a kill between the last entry of the
+/// run log and its derivation leaves.
+fn readers_were_not_told(folder: &Path) -> (Job, Table) {
+    let job = example(folder, "photos").small_commits(8);
+    job.succeed();
+    let table = table(folder);
+    let log = std::fs::read_dir(table.path.join("_delta_log")).unwrap();
+    let entries = log.map(|entry| entry.unwrap().path());
+    let newest = entries.filter(|path| path.extension().is_some_and(|e| e == "json")).max();
+    std::fs::remove_file(newest.unwrap()).unwrap();
+    assert_eq!(table.visible_rows(), 8);
+    (job, table)
+}
+
 #[test]
 fn kill_between_the_last_entry_and_the_delta_log() {
     let folder = folder();
-    let job = example(folder.path(), "photos").small_commits(8);
-    job.succeed();
-    let table = table(folder.path());
-    let log = table.path.join("_delta_log");
-    let newest = std::fs::read_dir(&log).unwrap().map(|entry| entry.unwrap().path());
-    let newest = newest.filter(|path| path.extension().is_some_and(|e| e == "json")).max().unwrap();
-    // What a kill between the two leaves: the run log is complete, and readers miss a commit.
-    std::fs::remove_file(newest).unwrap();
-    assert_eq!(table.visible_rows(), 8);
+    let (job, table) = readers_were_not_told(folder.path());
     let again = job.succeed();
     assert!(again.out.contains("already complete"), "{}", again.out);
     table.check("table");
     assert_eq!(table.visible_rows(), 15);
+}
+
+#[test]
+fn kill_between_the_last_entry_and_the_delta_log_before_an_append() {
+    let folder = folder();
+    let (job, table) = readers_were_not_told(folder.path());
+    job.arg("--if-exists").arg("append").succeed();
+    table.check("table");
+    assert_eq!(table.visible_rows(), 30);
 }

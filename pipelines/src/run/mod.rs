@@ -127,6 +127,8 @@ impl Run {
         let runtime = io_threads()?;
         let ticket = runtime.block_on(ticket::take(&plan, if_exists))?;
         let engine = if ticket.complete() {
+            // The run may have been killed between its last entry and what tells readers of it.
+            runtime.block_on(process::ready(&plan, &ticket))?;
             Engine::Done
         } else {
             begin(Arc::clone(&plan), &ticket, &runtime)?

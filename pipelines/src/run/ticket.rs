@@ -9,6 +9,7 @@ use super::{IfExists, RunError};
 use crate::graph::{Mode, Plan, Work};
 use crate::log::{Commit, Existing, LOG_VERSION, Registry, RunLog, RunRecord, now, ordinal};
 use crate::progress::Chosen;
+use crate::sink::RunStart;
 use crate::source::Split;
 use crate::store::Location;
 
@@ -97,6 +98,9 @@ pub(crate) async fn take(plan: &Plan, if_exists: IfExists) -> Result<Ticket, Run
         };
         if chosen == Chosen::Began {
             refuse_foreign(plan).await?;
+        }
+        if let Some(run) = runs.last() {
+            tell_readers(plan, run).await?;
         }
         // Registered by another start at this moment: look again, it may be this very job.
         let Some(log) = registry.register(&record).await? else { continue };
@@ -220,6 +224,22 @@ async fn copy_decisions(plan: &Plan, from: &RunLog, to: &RunLog) -> Result<(), R
         {
             to.decide(&node.name, decision.to_vec()).await?;
         }
+    }
+    Ok(())
+}
+
+/// Repeats the last commit of the run before this one: it may have been killed before readers were told.
+async fn tell_readers(plan: &Plan, run: &Existing) -> Result<(), RunError> {
+    let Some(last) = run.commits.last() else { return Ok(()) };
+    for (node, sink) in plan.sinks().filter(|(node, _)| last.shards.contains_key(&node.name)) {
+        let overwrite = run.record.overwrite;
+        let start = RunStart { run: run.record.run.clone(), sink: node.name.clone(), overwrite };
+        let told = async {
+            // A table is made by its first commit; one that is gone was taken away on purpose.
+            let told = last.number == 0 || sink.exists().await?;
+            if told { sink.commit(&start, last).await } else { Ok(()) }
+        };
+        told.await.map_err(|error| RunError::Sink { node: node.name.clone(), error })?;
     }
     Ok(())
 }
