@@ -21,7 +21,8 @@ fn job(folder: &Path, source: &str, operators: &[&str]) -> Job {
         let _ = write!(text, "\n[operator.{name}-{at}]\n{operator}\ninputs = ['{input}']\n");
         input = format!("{name}-{at}");
     }
-    let _ = write!(text, "\n[sink.table]\nkind = 'table'\npath = '${{out}}'\ninputs = ['{input}']\n");
+    let _ =
+        write!(text, "\n[sink.table]\nkind = 'table'\npath = '${{out}}'\ninputs = ['{input}']\n");
     Job::text(PROGRAM, folder, &text).out("table")
 }
 
@@ -78,7 +79,9 @@ fn declared_png(width: u32, height: u32) -> Vec<u8> {
 
 fn crc32(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(!0, |crc, byte| {
-        (0..8).fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ (0xedb8_8320 & (crc & 1).wrapping_neg()))
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| {
+            (crc >> 1) ^ (0xedb8_8320 & (crc & 1).wrapping_neg())
+        })
     })
 }
 
@@ -94,7 +97,8 @@ fn bad_input_images() {
     let huge = declared_png(60_000, 60_000);
     assert!(huge.len() < 100, "{} bytes", huge.len());
     write(folder.path(), "f-huge.png", &huge);
-    let flipped: Vec<u8> = good.iter().enumerate().map(|(at, b)| b ^ u8::from(at == 5000)).collect();
+    let flipped: Vec<u8> =
+        good.iter().enumerate().map(|(at, b)| b ^ u8::from(at == 5000)).collect();
     write(folder.path(), "g-one-bit-flipped.png", &flipped);
     let jpeg = cut_jpeg();
     write(folder.path(), "h-cut.jpg", &jpeg[..jpeg.len() / 2]);
@@ -141,9 +145,12 @@ fn bad_input_archives() {
     let bomb = Command::new("sh").arg("-c").arg("head -c 1000000000 /dev/zero | gzip -1").output();
     write(folder.path(), "zip/bomb.tar.gz", &bomb.unwrap().stdout);
     write(folder.path(), "zip/cut.tar.gz", &gzip(&tar[..60_000])[..20_000]);
-    for (name, path) in [("cut", "input/cut.tar"), ("no archive", "input/no-archive.tar"),
-        ("bomb", "input/zip/bomb.tar.gz"), ("cut gzip", "input/zip/cut.tar.gz")]
-    {
+    for (name, path) in [
+        ("cut", "input/cut.tar"),
+        ("no archive", "input/no-archive.tar"),
+        ("bomb", "input/zip/bomb.tar.gz"),
+        ("cut gzip", "input/zip/cut.tar.gz"),
+    ] {
         let place = folder.path().join(name);
         std::fs::create_dir(&place).unwrap();
         let source = format!("kind = 'tar'\nmodality = 'image'\npath = '../{path}'");
@@ -154,8 +161,12 @@ fn bad_input_archives() {
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
     use std::io::Write;
-    let mut child = Command::new("gzip").arg("-c").stdin(std::process::Stdio::piped())
-        .stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let mut child = Command::new("gzip")
+        .arg("-c")
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
     let mut input = child.stdin.take().unwrap();
     let bytes = bytes.to_vec();
     let feed = std::thread::spawn(move || input.write_all(&bytes));
@@ -167,7 +178,11 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
 #[test]
 fn bad_input_rows() {
     let folder = folder();
-    write(folder.path(), "ragged.csv", b"key,size,name\na,1,one\nb,2\nc,3,three,more\nd,four,4\ne,5,\"five\n");
+    write(
+        folder.path(),
+        "ragged.csv",
+        b"key,size,name\na,1,one\nb,2\nc,3,three,more\nd,four,4\ne,5,\"five\n",
+    );
     let ended = job(folder.path(), "kind = 'csv'\npath = 'input/ragged.csv'", &[]).run();
     insta::assert_snapshot!(outcome(folder.path(), &ended));
 }

@@ -14,8 +14,10 @@ use crate::{example, folder, table};
 
 /// Python with the packages that `ci/setup` installs.
 fn python() -> PathBuf {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
-    let venv = std::env::var_os("ANABRANCH_VENV").map_or_else(|| target.join("venv"), PathBuf::from);
+    let target =
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
+    let venv =
+        std::env::var_os("ANABRANCH_VENV").map_or_else(|| target.join("venv"), PathBuf::from);
     let python = venv.join("bin/python");
     assert!(python.is_file(), "no Python packages at {}; run ci/setup", venv.display());
     python
@@ -95,7 +97,7 @@ fn client_tools_see_no_row_of_a_killed_run_twice() {
     while table.commits() < 2 && !running.has_ended() {
         std::thread::sleep(std::time::Duration::from_millis(1));
     }
-    running.kill();
+    running.kill_all();
     // Whole commits, whatever the moment: readers see some of the photos, each once.
     let (rows, _) = seen_by("polars", &table);
     assert_eq!(rows.len(), table.visible_rows());

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anabranch_tests::program::{Job, Running};
+use anabranch_tests::program::{Job, Running, signal_process};
 use anabranch_tests::random::Random;
 use anabranch_tests::table::{Table, assert_same};
 use rustix::process::Signal;
@@ -45,53 +45,103 @@ impl Moment {
     }
 }
 
-/// Kills and resumes `job` so many times, each start with one of these worker counts; its table must then
-/// be that of the undisturbed job.
-fn survives(folder: &Path, job: &Job, sink: &str, kills: usize, workers: &[u64]) {
+/// (Workers, processes) that a start may have.
+type Shape = (u64, u64);
+const ONE: [Shape; 2] = [(1, 1), (2, 1)];
+const ANY: [Shape; 4] = [(1, 1), (2, 1), (1, 3), (2, 3)];
+
+/// Kills and resumes `job` so many times, each start in one of these shapes; its table must then be that of
+/// the undisturbed job.
+fn survives(folder: &Path, job: Job, kills: usize, shapes: &[Shape]) {
     let mut random = Random::seeded();
+    // The same for all shapes: what part a source is cut into may follow from it.
+    let job = job.set("job.credit", "1GiB").set("job.restarts", 20);
     let begun = Instant::now();
     job.clone().out("undisturbed").succeed();
     let whole = begun.elapsed();
     let undisturbed = Table::at(folder.join("undisturbed"));
-    undisturbed.check(sink);
+    undisturbed.check("table");
     let (mut killed, mut rounds) = (0, 0);
     while killed < kills {
         let name = format!("table-{rounds}");
         let (job, table) = (job.clone().out(&name), Table::at(folder.join(&name)));
         rounds += 1;
-        loop {
-            let workers = *random.pick(workers);
-            let mut running = job.clone().set("job.workers", workers).start();
-            let moment = Moment::random(&mut random, whole);
-            let last = killed >= kills;
-            if last || !moment.wait(&mut running, &table) {
-                let ended = running.wait();
-                assert_eq!(ended.code, Some(0), "{}{}", ended.out, ended.err);
-                break;
-            }
-            if random.below(2) == 0 {
-                running.kill();
-            } else {
-                // One process of several: the others must notice.
-                let processes = running.processes();
-                Running::signal_process(*random.pick(&processes), Signal::KILL);
-                running.kill();
-            }
-            killed += 1;
-            println!("killed at {moment:?}, {} commits", table.commits());
-        }
-        table.check(sink);
-        assert_eq!(table.hashes(sink), undisturbed.hashes(sink), "shards after kills");
-        assert_same(&table.rows(sink), &undisturbed.rows(sink), "rows after kills");
+        while !finishes(&job, &table, &mut random, whole, (&mut killed, kills), shapes) {}
+        table.check("table");
+        assert_eq!(table.hashes("table"), undisturbed.hashes("table"), "shards after kills");
+        assert_same(&table.rows("table"), &undisturbed.rows("table"), "rows after kills");
+        std::fs::remove_dir_all(&table.path).unwrap();
     }
-    println!("{killed} kills in {rounds} runs");
+    println!("{killed} kills in {rounds} runs of {} ms", whole.as_millis());
+}
+
+/// Starts the job once; whether it came to its end before it was killed.
+fn finishes(
+    job: &Job,
+    table: &Table,
+    random: &mut Random,
+    whole: Duration,
+    (killed, kills): (&mut usize, usize),
+    shapes: &[Shape],
+) -> bool {
+    let (workers, processes) = *random.pick(shapes);
+    let job = job.clone().set("job.workers", workers).set("job.processes", processes);
+    let mut running = job.start();
+    while *killed < kills {
+        let moment = Moment::random(random, whole);
+        if !moment.wait(&mut running, table) {
+            break;
+        }
+        *killed += 1;
+        let started = running.started();
+        let how = if started.is_empty() { 0 } else { random.below(3) };
+        println!(
+            "{moment:?}, {} commits, {workers} workers, {processes} processes, way {how}",
+            table.commits()
+        );
+        match how {
+            0 => running.kill_all(),
+            // The others must notice, and do no harm until they do.
+            1 => running.kill(),
+            // The supervisor goes on from the last commit by itself.
+            _ => {
+                signal_process(*random.pick(&started), Signal::KILL);
+                continue;
+            }
+        }
+        return false;
+    }
+    let ended = running.wait();
+    assert_eq!(ended.code, Some(0), "{}{}", ended.out, ended.err);
+    true
 }
 
 #[test]
 fn kill_photos_at_any_moment() {
     let folder = folder();
     let job = example(folder.path(), "photos").small_commits(1);
-    survives(folder.path(), &job, "table", if soak() { 20 } else { 4 }, &[1, 2]);
+    survives(folder.path(), job, if soak() { 20 } else { 4 }, &ONE);
+}
+
+#[test]
+fn kill_photos_in_several_processes() {
+    let folder = folder();
+    let job = example(folder.path(), "photos").small_commits(1);
+    survives(folder.path(), job, if soak() { 20 } else { 4 }, &ANY);
+}
+
+#[test]
+fn kill_fashion_at_any_moment() {
+    let folder = folder();
+    let job = example(folder.path(), "fashion").small_commits(250);
+    survives(folder.path(), job, if soak() { 15 } else { 2 }, &ANY);
+}
+
+#[test]
+fn kill_avmnist_and_its_joins() {
+    let folder = folder();
+    let job = example(folder.path(), "avmnist").small_commits(2500).set("job.snapshot_every", 2);
+    survives(folder.path(), job, if soak() { 15 } else { 2 }, &ANY);
 }
 
 /// A complete photos table whose newest Delta entry is missing: what a kill between the last entry of the

@@ -1,10 +1,13 @@
 //! What must come out, whatever goes wrong on the way. Each module is one promise; see `ci/test`.
 
+mod bad_input;
+mod client;
 mod determinism;
 mod kill;
 mod memory;
 mod panic;
 mod rerun;
+mod stream;
 
 use std::path::Path;
 

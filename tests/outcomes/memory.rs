@@ -3,9 +3,9 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anabranch_tests::program::{Job, Running, data};
+use anabranch_tests::program::Job;
 
-use crate::{PROGRAM, folder, soak, table};
+use crate::{PROGRAM, folder, soak};
 
 const MIB: u64 = 1 << 20;
 /// What a process may hold beyond its credit.
@@ -62,35 +62,72 @@ fn jpegs(folder: &Path, names: usize) -> std::path::PathBuf {
     place
 }
 
-/// The peak of the job while the sink holds everything up. Without bounds, everything would be read and
-/// decoded by the end of this time.
-fn peak_while_slow(mut running: Running, time: Duration) -> u64 {
+/// The peaks of the job's processes while the sink holds everything up. Without bounds, everything would be
+/// read and decoded by the end of this time.
+fn peaks_while_slow(job: &Job) -> Vec<u64> {
+    let mut running = job.start();
+    let time = Duration::from_secs(if soak() { 120 } else { 12 });
     let begun = Instant::now();
-    let mut peak = 0;
+    let mut peaks = Vec::new();
     while begun.elapsed() < time && !running.has_ended() {
-        peak = peak.max(running.peak_rss());
+        peaks = running.peaks();
         std::thread::sleep(Duration::from_millis(20));
     }
     if running.has_ended() {
         let ended = running.wait();
         panic!("it was to be held up by its sink: {}{}", ended.out, ended.err);
     }
-    running.kill();
-    peak
+    running.kill_all();
+    peaks
+}
+
+fn stays_within(job: &Job, credit: u64, processes: usize) {
+    let peaks = peaks_while_slow(job);
+    let mib: Vec<u64> = peaks.iter().map(|peak| peak / MIB).collect();
+    println!("peaks of {mib:?} MiB with a credit of {credit} MiB");
+    // The credit is shared by all processes of the run.
+    let most = credit * MIB + processes as u64 * BEYOND;
+    assert!(peaks.iter().sum::<u64>() <= most, "{mib:?} MiB with a credit of {credit} MiB");
+    assert!(peaks.iter().max().is_some_and(|peak| *peak > 50 * MIB), "{mib:?} MiB: it did nothing");
 }
 
 #[test]
 fn memory_is_bounded_by_the_credit() {
     let folder = folder();
     let jpegs = jpegs(folder.path(), 200);
-    let stored: u64 =
-        std::fs::read_dir(&jpegs).unwrap().map(|f| f.unwrap().metadata().unwrap().len()).sum();
+    let files = std::fs::read_dir(&jpegs).unwrap();
+    let stored: u64 = files.map(|file| file.unwrap().metadata().unwrap().len()).sum();
     assert!(stored > 128 * MIB, "{stored} bytes are not larger than the credit");
     let job = Job::text(PROGRAM, folder.path(), SLOW).out("table").set("data", jpegs.display());
-    let time = Duration::from_secs(if soak() { 120 } else { 15 });
-    let peak = peak_while_slow(job.start(), time);
-    println!("peak {} MiB with a credit of 128 MiB", peak / MIB);
-    assert!(peak <= 128 * MIB + BEYOND, "{} MiB", peak / MIB);
-    assert!(peak > 50 * MIB, "{} MiB: it did not do anything", peak / MIB);
-    let _ = (table(folder.path()), data());
+    stays_within(&job, 128, 1);
+    let job = job.out("table-of-three").set("job.processes", 3).set("job.credit", "256MiB");
+    stays_within(&job, 256, 3);
 }
+
+#[test]
+fn memory_of_a_join_is_bounded_by_the_credit() {
+    let folder = folder();
+    let jpegs = jpegs(folder.path(), 200);
+    let names = std::fs::read_dir(&jpegs).unwrap().map(|file| file.unwrap().file_name());
+    let rows: String = names.map(|name| format!("{}\n", name.to_string_lossy())).collect();
+    std::fs::write(folder.path().join("names.csv"), format!("name\n{rows}")).unwrap();
+    let text = SLOW
+        .replace("[operator.decode]", JOIN)
+        .replace(r#"inputs = ["files"]"#, r#"inputs = ["join"]"#);
+    let job = Job::text(PROGRAM, folder.path(), &text).out("table").set("data", jpegs.display());
+    stays_within(&job.set("job.credit", "256MiB"), 256, 1);
+}
+
+/// Every photo meets its name.
+const JOIN: &str = r#"[source.names]
+kind = "csv"
+path = "names.csv"
+
+[operator.join]
+kind = "join"
+left_on = "name"
+right_on = "key"
+memory = "32MiB"
+inputs = ["names", "files"]
+
+[operator.decode]"#;

@@ -107,7 +107,8 @@ fn stream_of_a_watched_folder_equals_the_batch() {
 #[test]
 fn stream_that_is_interrupted_commits_what_it_has() {
     let folder = folder();
-    let job = Job::text(PROGRAM, folder.path(), WATCH).out("table").set("job.commit.interval", "10m");
+    let job =
+        Job::text(PROGRAM, folder.path(), WATCH).out("table").set("job.commit.interval", "10m");
     std::fs::create_dir(folder.path().join("inbox")).unwrap();
     let table = table(folder.path());
     (1..=4).for_each(|photo| add(folder.path(), photo));

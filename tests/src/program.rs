@@ -11,13 +11,13 @@
 //! ```
 
 use std::fs::File;
-use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process};
 
 /// After this long a child counts as hung. Generous: a loaded machine must not fail a test.
 pub const HUNG: Duration = Duration::from_secs(240);
@@ -49,8 +49,9 @@ impl Job {
     pub fn example(program: impl Into<PathBuf>, folder: &Path, name: &str) -> Self {
         let file = root().join("jobs/examples").join(name).with_extension("toml");
         let (program, folder) = (program.into(), folder.to_owned());
-        let job = Self { program, folder, file, args: Vec::new() };
-        job.set("data", data().display()).out("table")
+        let text = std::fs::read_to_string(&file).expect("an example of this name");
+        let job = Self { program, folder, file, args: Vec::new() }.out("table");
+        if text.contains("\ndata = ") { job.set("data", data().display()) } else { job }
     }
 
     /// A job of this text.
@@ -115,7 +116,7 @@ impl Job {
         self.start_as(command.arg(&self.program)).wait()
     }
 
-    /// Starts it in a process group of its own.
+    /// Starts it.
     pub fn start(&self) -> Running {
         self.start_as(&mut Command::new(&self.program))
     }
@@ -134,7 +135,6 @@ impl Job {
             .stdin(Stdio::null())
             .stdout(file("out"))
             .stderr(file("err"))
-            .process_group(0)
             .spawn()
             .expect("the program starts");
         Running { child, log, ended: None }
@@ -180,7 +180,7 @@ impl Running {
         while !self.has_ended() {
             if begun.elapsed() > HUNG {
                 let doing = self.said();
-                self.kill();
+                self.kill_all();
                 panic!("the program hung; it had said:\n{}{}", doing.out, doing.err);
             }
             std::thread::sleep(Duration::from_millis(5));
@@ -188,41 +188,47 @@ impl Running {
         self.said()
     }
 
-    /// Kills the whole process group with SIGKILL.
+    /// Kills the first process with SIGKILL and waits for its end. Processes that it started must notice.
     pub fn kill(&mut self) {
-        let _ = kill_process_group(self.pid(), Signal::KILL);
+        self.signal(Signal::KILL);
         self.ended = self.ended.or_else(|| self.child.wait().ok());
+    }
+
+    /// Kills it and all that it started with SIGKILL.
+    pub fn kill_all(&mut self) {
+        let started = self.started();
+        self.kill();
+        started.into_iter().for_each(|process| signal_process(process, Signal::KILL));
     }
 
     /// Sends the first process a signal.
     pub fn signal(&self, signal: Signal) {
-        let _ = kill_process(self.pid(), signal);
+        if self.ended.is_none() {
+            let _ = kill_process(Pid::from_child(&self.child), signal);
+        }
     }
 
-    /// The processes of its group that compute, the supervisor left out when there are several.
-    pub fn processes(&self) -> Vec<u32> {
-        let all: Vec<u32> = std::fs::read_dir("/proc")
+    /// The processes that it started and these in turn, as far as they live.
+    pub fn started(&self) -> Vec<u32> {
+        let all: Vec<(u32, u32)> = std::fs::read_dir("/proc")
             .into_iter()
             .flatten()
             .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-            .filter(|pid| group(*pid) == Some(self.id()))
+            .filter_map(|process| Some((process, parent(process)?)))
             .collect();
-        if all.len() > 1 { all.into_iter().filter(|pid| *pid != self.id()).collect() } else { all }
+        let mut found = vec![self.id()];
+        let mut at = 0;
+        while let Some(parent) = found.get(at).copied() {
+            found.extend(all.iter().filter(|(_, of)| *of == parent).map(|(process, _)| process));
+            at += 1;
+        }
+        found.split_off(1)
     }
 
-    /// Sends one process a signal.
-    pub fn signal_process(process: u32, signal: Signal) {
-        let pid = i32::try_from(process).ok().and_then(Pid::from_raw);
-        let _ = pid.map(|pid| kill_process(pid, signal));
-    }
-
-    /// The largest resident set that any process of the group has had so far, in bytes.
-    pub fn peak_rss(&self) -> u64 {
-        self.processes().into_iter().filter_map(peak).max().unwrap_or(0)
-    }
-
-    fn pid(&self) -> Pid {
-        Pid::from_child(&self.child)
+    /// The largest resident set that each of its processes has had so far, in bytes.
+    pub fn peaks(&self) -> Vec<u64> {
+        let all = self.started().into_iter().chain([self.id()]);
+        all.filter_map(peak).collect()
     }
 
     fn said(&self) -> Ended {
@@ -241,15 +247,21 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.kill();
+        self.kill_all();
     }
 }
 
-/// The process group of a process.
-fn group(process: u32) -> Option<u32> {
+/// Sends one process a signal.
+pub fn signal_process(process: u32, signal: Signal) {
+    let pid = i32::try_from(process).ok().and_then(Pid::from_raw);
+    let _ = pid.map(|pid| kill_process(pid, signal));
+}
+
+/// The parent of a process.
+fn parent(process: u32) -> Option<u32> {
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
-    // `pid (name) state ppid pgrp ...`, where the name may hold anything.
-    stat.rsplit_once(')')?.1.split_whitespace().nth(2)?.parse().ok()
+    // `pid (name) state ppid ...`, where the name may hold anything.
+    stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
 }
 
 fn peak(process: u32) -> Option<u64> {

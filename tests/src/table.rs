@@ -109,7 +109,7 @@ impl Table {
     /// Dead letters of the newest run, as (key, operator, error).
     pub fn dead_letters(&self) -> Vec<(String, String, String)> {
         let run = self.runs().pop().expect("a run at the destination");
-        let folder = Self::at(self.path.join("_anabranch/runs").join(&run.id).join(DEAD_LETTERS));
+        let folder = Self::at(self.path.join("_anabranch").join(DEAD_LETTERS));
         let shards = run.commits.iter().filter_map(|commit| commit.shards.get(DEAD_LETTERS));
         let files: Vec<String> = shards.flatten().map(|shard| shard.path.clone()).collect();
         if files.is_empty() {
