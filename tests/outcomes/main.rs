@@ -1,8 +1,10 @@
 //! What must come out, whatever goes wrong on the way. Each module is one promise; see `ci/test`.
 
+mod arrows;
 mod bad_input;
 mod client;
 mod determinism;
+mod examples;
 mod kill;
 mod memory;
 mod panic;

@@ -1,0 +1,111 @@
+//! Every job in `jobs/examples` does on real data what its first lines say.
+
+use std::process::Command;
+
+use anabranch_tests::program::{Job, data};
+use anabranch_tests::table::Table;
+use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::datatypes::Int32Type;
+
+use crate::{example, folder, table};
+
+/// Runs an example; every record must come out, and none may be refused.
+fn rows(job: impl FnOnce(Job) -> Job, name: &str) -> (RecordBatch, Table, tempfile::TempDir) {
+    let folder = folder();
+    job(example(folder.path(), name)).succeed();
+    let table = table(folder.path());
+    table.check("table");
+    assert_eq!(table.dead_letters(), []);
+    (table.rows("table"), table, folder)
+}
+
+/// The encodings in a column of facts, each once.
+fn encodings(rows: &RecordBatch, column: &str) -> Vec<String> {
+    let names = rows.column_by_name(column).unwrap().as_string::<i32>();
+    let mut names: Vec<String> = names.iter().flatten().map(str::to_owned).collect();
+    names.sort();
+    names.dedup();
+    names
+}
+
+#[test]
+fn example_photos_have_one_size() {
+    let (rows, ..) = rows(|job| job, "photos");
+    assert_eq!(rows.num_rows(), 15);
+    assert_eq!(encodings(&rows, "image_encoding"), ["jpeg"]);
+    let widths = rows.column_by_name("image_width").unwrap().as_primitive::<Int32Type>();
+    assert!(widths.iter().all(|width| width == Some(256)), "{widths:?}");
+}
+
+#[test]
+fn example_in_rust_equals_the_job_file() {
+    let from_file = rows(|job| job, "photos");
+    let folder = folder();
+    let place = folder.path().join("table");
+    let photos = data().join("photos");
+    let mut command = Command::new(env!("CARGO"));
+    command.args(["run", "--quiet", "--offline", "-p", "anabranch", "--example", "photos", "--"]);
+    let output = command.arg(photos).arg(&place).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(Table::at(&place).hashes("table"), from_file.1.hashes("table"));
+}
+
+#[test]
+fn example_spoken_digits_are_flac_and_smaller() {
+    let (rows, table, _folder) = rows(|job| job, "spoken-digits");
+    assert_eq!(rows.num_rows(), 2700);
+    assert_eq!(encodings(&rows, "audio_encoding"), ["flac"]);
+    let archive = std::fs::metadata(data().join("fsdd/fsdd_train_idx5-49.tar")).unwrap().len();
+    let bytes: u64 = table.shards("table").iter().map(|shard| shard.bytes).sum();
+    assert!(bytes < archive * 3 / 4, "{bytes} of {archive}");
+}
+
+#[test]
+fn example_fashion_has_pictures_titles_and_labels() {
+    let (rows, ..) = rows(|job| job, "fashion");
+    assert_eq!(rows.num_rows(), 6000);
+    assert_eq!(encodings(&rows, "image_encoding"), ["webp"]);
+    for column in ["text", "masterCategory", "split"] {
+        assert_eq!(rows.column_by_name(column).unwrap().null_count(), 0, "{column}");
+    }
+}
+
+#[test]
+fn example_cifar10_is_lossless() {
+    let (rows, ..) = rows(|job| job, "cifar10");
+    assert_eq!(rows.num_rows(), 4000);
+    assert_eq!(encodings(&rows, "image_encoding"), ["png"]);
+    // The first picture of the file, pixel by pixel: planes there, interleaved here.
+    let stored = std::fs::read(data().join("cifar10/exact_train_0000-3999.bin")).unwrap();
+    let media = rows.column_by_name("image").unwrap().as_struct();
+    let png = media.column_by_name("bytes").unwrap().as_binary::<i32>().value(0);
+    let codec = anabranch_operators::codec::sniff(png).unwrap();
+    let decoded = codec.decode(png, &anabranch_operators::codec::Limits::default()).unwrap();
+    let anabranch_operators::codec::Media::Image { pixels, .. } = decoded else {
+        panic!("a PNG is a picture")
+    };
+    let plane = |channel: usize, at: usize| stored[1 + channel * 1024 + at];
+    let planes: Vec<u8> = (0..3072).map(|at| plane(at % 3, at / 3)).collect();
+    assert_eq!(pixels, planes);
+}
+
+#[test]
+fn example_avmnist_joins_every_pair() {
+    let (rows, ..) = rows(|job| job, "avmnist");
+    let pairs = std::fs::read_to_string(data().join("avmnist/pairs.tsv")).unwrap();
+    assert_eq!(rows.num_rows(), pairs.lines().count() - 1);
+    for column in ["image", "audio"] {
+        assert_eq!(rows.column_by_name(column).unwrap().null_count(), 0, "{column}");
+    }
+    assert_eq!(encodings(&rows, "audio_encoding"), ["flac"]);
+}
+
+#[test]
+fn example_text_is_smaller_line_by_line() {
+    let (rows, table, _folder) = rows(|job| job, "text");
+    let text = std::fs::read_to_string(data().join("text/tinyshakespeare.txt")).unwrap();
+    let lines = text.lines().filter(|line| !line.is_empty()).count();
+    assert!(rows.num_rows() == lines || rows.num_rows() == text.lines().count());
+    let bytes: u64 = table.shards("table").iter().map(|shard| shard.bytes).sum();
+    assert!(bytes > 0);
+}
