@@ -87,7 +87,7 @@ fn figures(out: &mut String, report: &Report) {
     let speed = rate(total, time).map(|rate| format!(", {rate}")).unwrap_or_default();
     row(out, "time", &format!("{}{speed}", seconds(time)));
     let memory = format!(
-        "{} of CPU, {} of memory at most (credit {})",
+        "{} of CPU, {} of memory at its peak (credit {})",
         seconds(report.cpu_seconds),
         bytes(report.peak_rss),
         bytes(report.progress.credit)
