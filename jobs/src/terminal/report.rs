@@ -143,8 +143,9 @@ fn dead_letters(out: &mut String, report: &Report) {
     let Some(location) = &report.dead_letters else { return };
     let _ = writeln!(
         out,
-        "\n  {} refused; nothing is lost, they are kept as dead letters at",
-        records(refused)
+        "\n  {} refused; nothing is lost, {} at",
+        records(refused),
+        if refused == 1 { "it is kept as a dead letter" } else { "they are kept as dead letters" }
     );
     let _ = writeln!(out, "    {location}");
     for example in &report.dead_letter_examples {
