@@ -111,6 +111,59 @@ fn check_and_plan_tell_classes_and_memory_and_write_nothing() {
 }
 
 #[test]
+fn a_sample_is_measured_and_predicts_the_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = anabranch(folder.path(), &["plan", QUICKSTART, "--sample", "70"]);
+    assert_eq!(text.status.code(), Some(0), "{}", err(&text));
+    assert!(out(&text).contains("a sample of 70 records was run"), "{}", out(&text));
+    assert!(out(&text).contains("600 records (counted)"), "{}", out(&text));
+    let args = ["plan", QUICKSTART, "--sample", "60", "--json", "--set", "records=6000"];
+    let json = anabranch(folder.path(), &args);
+    let json: serde_json::Value = serde_json::from_str(&out(&json)).unwrap();
+    let measured = json["measured"]["outputs"]["table"]["bytes"].as_f64().unwrap();
+    let predicted = json["predicted"]["outputs"][0][2].as_f64().unwrap();
+    assert_eq!(json["measured"]["outputs"]["table"]["rows"], 60);
+    assert!((predicted / measured - 100.0).abs() < 1e-6, "{measured} {predicted}");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "a sample keeps nothing");
+}
+
+#[test]
+fn an_interrupted_run_commits_and_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let many = [
+        "run",
+        QUICKSTART,
+        "--set",
+        "records=3000",
+        "--set",
+        "job.part.records=64",
+        "--set",
+        "job.commit.parts=1",
+    ];
+    let child = Command::new(env!("CARGO_BIN_EXE_anabranch"))
+        .current_dir(folder.path())
+        .args(many)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let first = folder.path().join("quickstart-table/_delta_log/00000000000000000001.json");
+    while !first.exists() {
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    let id = child.id().to_string();
+    assert!(Command::new("kill").args(["-INT", &id]).status().unwrap().success());
+    let stopped = child.wait_with_output().unwrap();
+    assert_eq!(stopped.status.code(), Some(130), "{}{}", out(&stopped), err(&stopped));
+    assert!(out(&stopped).contains("Run the same command again"), "{}", out(&stopped));
+    let again = anabranch(folder.path(), &many);
+    assert_eq!(again.status.code(), Some(0), "{}", err(&again));
+    assert!(err(&again).contains("goes on after commit"), "{}", err(&again));
+    assert!(out(&again).contains("3,000 rows"), "{}", out(&again));
+}
+
+#[test]
 fn schema_is_json() {
     let folder = tempfile::tempdir().unwrap();
     let schema: serde_json::Value =
