@@ -148,8 +148,12 @@ fn an_interrupted_run_commits_and_goes_on() {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    let first = folder.path().join("quickstart-table/_delta_log/00000000000000000001.json");
-    while !first.exists() {
+    let runs = folder.path().join("quickstart-table/_anabranch/runs");
+    let committed = || {
+        let mut entries = std::fs::read_dir(&runs).into_iter().flatten().flatten();
+        entries.any(|run| run.path().join("commits/00000000.json").exists())
+    };
+    while !committed() {
         std::thread::sleep(std::time::Duration::from_millis(2));
     }
     let id = child.id().to_string();
@@ -161,6 +165,24 @@ fn an_interrupted_run_commits_and_goes_on() {
     assert_eq!(again.status.code(), Some(0), "{}", err(&again));
     assert!(err(&again).contains("goes on after commit"), "{}", err(&again));
     assert!(out(&again).contains("3,000 rows"), "{}", out(&again));
+}
+
+#[test]
+fn inspect_shows_columns_runs_and_rows() {
+    let folder = tempfile::tempdir().unwrap();
+    assert_eq!(run(folder.path(), &[]).status.code(), Some(0));
+    let text = anabranch(folder.path(), &["inspect", "quickstart-table", "--rows", "1"]);
+    assert_eq!(text.status.code(), Some(0), "{}", err(&text));
+    for part in ["40 rows in 1 shard", "  image", "of quickstart, 1 commit, complete", "row 1"] {
+        assert!(out(&text).contains(part), "{part}: {}", out(&text));
+    }
+    let json = anabranch(folder.path(), &["inspect", "quickstart-table", "--json"]);
+    let json: serde_json::Value = serde_json::from_str(&out(&json)).unwrap();
+    assert_eq!((json["rows"].as_u64(), json["first"].as_array().unwrap().len()), (Some(40), 3));
+    assert_eq!(json["runs"][0]["dead_letters"], 0);
+    let missing = anabranch(folder.path(), &["inspect", "nothing-here"]);
+    assert_eq!(missing.status.code(), Some(1));
+    assert!(err(&missing).contains("nothing-here"), "{}", err(&missing));
 }
 
 #[test]
