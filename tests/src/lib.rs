@@ -8,6 +8,9 @@
 //!
 //! The tests themselves are in `outcomes/`.
 
+// A test that finds its own ground missing shall panic, and say so.
+#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::print_stdout, clippy::unwrap_used)]
+
 pub mod faults;
 pub mod program;
 pub mod random;

@@ -98,7 +98,7 @@ impl Table {
         for file in files {
             let file = File::open(self.path.join(&file)).unwrap_or_else(|e| panic!("{file}: {e}"));
             let reader = ParquetRecordBatchReaderBuilder::try_new(file).expect("a Parquet file");
-            schema = Some(reader.schema().clone());
+            schema = Some(std::sync::Arc::clone(reader.schema()));
             let reader = reader.build().expect("a readable shard");
             batches.extend(reader.map(|batch| batch.expect("readable rows")));
         }

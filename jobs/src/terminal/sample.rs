@@ -25,6 +25,8 @@ pub(super) fn complete() -> Report {
         ending: Ending::Complete,
         resumed: false,
         resumed_after: None,
+        chosen: Default::default(),
+        refused: 2,
         class: "pure".into(),
         cpu: "x86_64+avx2".into(),
         progress: Progress {
