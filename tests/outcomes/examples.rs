@@ -2,6 +2,7 @@
 
 use std::process::Command;
 
+use anabranch_operators::codec::{self, Limits};
 use anabranch_tests::program::{Job, data};
 use anabranch_tests::table::Table;
 use arrow::array::{Array, AsArray, RecordBatch};
@@ -79,11 +80,8 @@ fn example_cifar10_is_lossless() {
     let stored = std::fs::read(data().join("cifar10/exact_train_0000-3999.bin")).unwrap();
     let media = rows.column_by_name("image").unwrap().as_struct();
     let png = media.column_by_name("bytes").unwrap().as_binary::<i32>().value(0);
-    let codec = anabranch_operators::codec::sniff(png).unwrap();
-    let decoded = codec.decode(png, &anabranch_operators::codec::Limits::default()).unwrap();
-    let anabranch_operators::codec::Media::Image { pixels, .. } = decoded else {
-        panic!("a PNG is a picture")
-    };
+    let mut pixels = Vec::new();
+    codec::sniff(png).unwrap().decode(png, &Limits::default(), &mut pixels).unwrap();
     let plane = |channel: usize, at: usize| stored[1 + channel * 1024 + at];
     let planes: Vec<u8> = (0..3072).map(|at| plane(at % 3, at / 3)).collect();
     assert_eq!(pixels, planes);

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anabranch_operators::codec::{self, Media};
+use anabranch_operators::codec::{self, Facts, Media};
 use rayon::prelude::*;
 
 const SIDE: u32 = 256;
@@ -12,12 +12,14 @@ pub(crate) fn write(folder: &Path, count: u32) {
     std::fs::create_dir_all(folder).unwrap();
     let jpeg = codec::named("jpeg").unwrap();
     (0..count).into_par_iter().for_each(|at| {
-        let bytes = jpeg.encode(&picture(at), Some(90)).unwrap();
+        let facts = Facts::Image { width: SIDE, height: SIDE, channels: 3 };
+        let mut bytes = Vec::new();
+        jpeg.encode(&Media { samples: &pixels(at), facts }, Some(90), &mut bytes).unwrap();
         std::fs::write(folder.join(format!("{at:06}.jpg")), bytes).unwrap();
     });
 }
 
-fn picture(seed: u32) -> Media {
+fn pixels(seed: u32) -> Vec<u8> {
     let mut state = (u64::from(seed) + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let mut noise = move || {
         state ^= state << 13;
@@ -38,5 +40,5 @@ fn picture(seed: u32) -> Media {
             }
         }
     }
-    Media::Image { pixels, width: SIDE, height: SIDE, channels: 3 }
+    pixels
 }

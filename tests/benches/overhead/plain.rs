@@ -5,7 +5,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anabranch_operators::codec::{self, Limits, Media};
+use anabranch_operators::codec::{self, Facts, Limits, Media};
 use anabranch_pipelines::record::{KEY, Modality, media};
 use arrow::array::{ArrayRef, Int32Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
@@ -84,15 +84,17 @@ fn batch(paths: &[PathBuf], schema: &SchemaRef) -> RecordBatch {
 
 fn reencode(bytes: &[u8]) -> Vec<u8> {
     let jpeg = codec::named("jpeg").unwrap();
-    let Media::Image { pixels, width, height, .. } =
-        jpeg.decode(bytes, &Limits::default()).unwrap()
-    else {
+    let mut pixels = Vec::new();
+    let facts = jpeg.decode(bytes, &Limits::default(), &mut pixels).unwrap();
+    let Facts::Image { width, height, .. } = facts else {
         unreachable!("a JPEG file is a picture")
     };
     let source = ImageRef::new(width, height, &pixels, PixelType::U8x3).unwrap();
     let mut target = Image::new(SIDE, SIDE, PixelType::U8x3);
     let bilinear = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear));
     Resizer::new().resize(&source, &mut target, &bilinear).unwrap();
-    let small = Media::Image { pixels: target.into_vec(), width: SIDE, height: SIDE, channels: 3 };
-    jpeg.encode(&small, Some(75)).unwrap()
+    let facts = Facts::Image { width: SIDE, height: SIDE, channels: 3 };
+    let mut small = Vec::new();
+    jpeg.encode(&Media { samples: target.buffer(), facts }, Some(75), &mut small).unwrap();
+    small
 }
