@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use anabranch_pipelines::store::{Location, explain};
 use arrow::array::{
@@ -20,6 +20,7 @@ use delta_kernel::schema::StructType;
 use delta_kernel::transaction::{CommitResult, UpdateTableOperation, create_table::create_table};
 use delta_kernel::{Engine, Snapshot, SnapshotRef};
 use delta_kernel_default_engine::DefaultEngineBuilder;
+use delta_kernel_default_engine::executor::tokio::TokioMultiThreadExecutor;
 use thiserror::Error;
 use url::Url;
 
@@ -60,6 +61,13 @@ pub(crate) struct Visible {
     pub(crate) partitioned: bool,
 }
 
+/// The threads of all Delta logs. Several, because writing a checkpoint reads while it writes, and each
+/// waits on these threads: the library's own executor has one, and would wait for itself for ever.
+static EXECUTOR: LazyLock<Result<Arc<TokioMultiThreadExecutor>, String>> = LazyLock::new(|| {
+    let executor = TokioMultiThreadExecutor::new_owned_runtime(Some(2), None);
+    executor.map(Arc::new).map_err(|e| format!("cannot start the threads of its log: {e}"))
+});
+
 /// The log of one table. Calls block.
 ///
 /// The newest snapshot and the versions of transactions stay in memory, so that a commit writes one object
@@ -82,8 +90,15 @@ impl DeltaLog {
     pub(crate) fn new(location: &Location) -> Result<Self, DeltaError> {
         let error = |message: String| DeltaError { url: location.url.clone(), message };
         let url = Url::parse(&format!("{}/", location.url)).map_err(|e| error(e.to_string()))?;
-        let engine = Arc::new(DefaultEngineBuilder::new(Arc::clone(&location.store)).build());
-        Ok(Self { url, folder: location.local_path(), engine, known: Mutex::default() })
+        let executor = match EXECUTOR.as_ref() {
+            Ok(executor) => Arc::clone(executor),
+            Err(e) => return Err(error(e.clone())),
+        };
+        let engine = DefaultEngineBuilder::new(Arc::clone(&location.store))
+            .with_task_executor(executor)
+            .build();
+        let (folder, engine) = (location.local_path(), Arc::new(engine));
+        Ok(Self { url, folder, engine, known: Mutex::default() })
     }
 
     /// The table's newest schema, or `None` when there is no table.
@@ -329,4 +344,25 @@ fn added(files: &[Added]) -> Result<RecordBatch, arrow::error::ArrowError> {
     RecordBatch::try_from_iter(
         names.iter().filter_map(|name| Some((*name, Arc::clone(columns.get(name)?)))),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hundredth_commit_writes_a_checkpoint_and_the_log_goes_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let location = Location::parse(folder.path().to_str().unwrap()).unwrap();
+        let log = DeltaLog::new(&location).unwrap();
+        log.create(&Schema::new(vec![Field::new("n", DataType::Int64, true)])).unwrap();
+        for number in 0..=CHECKPOINT {
+            let path = format!("data/{number}.parquet");
+            log.commit("test", number, &[Added { path, bytes: 1, rows: 1 }], false).unwrap();
+        }
+        let names = std::fs::read_dir(folder.path().join("_delta_log")).unwrap();
+        let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        assert!(names.into_iter().any(|name| name.ends_with(".checkpoint.parquet")));
+        assert_eq!(log.snapshot().unwrap().unwrap().version(), CHECKPOINT + 1);
+    }
 }
