@@ -60,7 +60,7 @@ fn determinism_of_spoken_digits() {
 
 #[test]
 fn determinism_of_text() {
-    same("text", &["job.part.records=15000"], &ways());
+    same("text", &["job.part.records=3000"], &ways());
 }
 
 #[test]
