@@ -64,9 +64,9 @@ impl Drop for Kill {
 #[test]
 fn ctrl_c_stops_all_processes_and_a_resume_completes() {
     let folder = tempfile::tempdir().unwrap();
-    succeed(quickstart(folder.path(), "plain", 2000, &[]));
+    succeed(quickstart(folder.path(), "plain", 600, &[]));
     let plain = shards(&folder.path().join("plain"));
-    let mut command = quickstart(folder.path(), "three", 2000, &["--processes", "3"]);
+    let mut command = quickstart(folder.path(), "three", 600, &["--processes", "3"]);
     let running = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let mut running = Kill(running);
     let log = folder.path().join("three/_delta_log/00000000000000000002.json");
@@ -78,7 +78,7 @@ fn ctrl_c_stops_all_processes_and_a_resume_completes() {
     assert_eq!(running.0.wait().unwrap().code(), Some(130));
     let kept = shards(&folder.path().join("three"));
     assert!(kept.len() < plain.len(), "{} shards", kept.len());
-    succeed(quickstart(folder.path(), "three", 2000, &["--processes", "2"]));
+    succeed(quickstart(folder.path(), "three", 600, &["--processes", "2"]));
     assert!(shards(&folder.path().join("three")) == plain);
 }
 

@@ -180,7 +180,9 @@ pub trait Sink: Send + Sync + 'static {
     /// Whether something that readers would see is at the destination.
     async fn exists(&self) -> Result<bool, SinkError>;
 
-    /// Makes the destination ready for a new run of rows of this schema. Repeated safely.
+    /// Makes the destination ready for a new run of rows of this schema. Repeated safely: every process of a
+    /// run calls it before it writes or commits, and one of them, before all others, also
+    /// [`recover`](Self::recover).
     ///
     /// # Errors
     /// When the destination is read-only or holds something of another schema.

@@ -283,13 +283,19 @@ fn targets(plan: &Plan, ticket: &Ticket) -> Vec<(Target, arrow::datatypes::Schem
 
 /// Makes the sinks ready for the ticket's generation, before any process of it writes.
 pub(crate) async fn ready(plan: &Plan, ticket: &Ticket) -> Result<(), RunError> {
+    start_sinks(plan, ticket).await?;
+    for ((start, sink), _) in targets(plan, ticket) {
+        let recovered = sink.recover(&start, &ticket.commits).await;
+        recovered.map_err(|error| RunError::Sink { node: start.sink.clone(), error })?;
+    }
+    Ok(())
+}
+
+/// Starts the sinks, which every process does that writes or commits.
+pub(crate) async fn start_sinks(plan: &Plan, ticket: &Ticket) -> Result<(), RunError> {
     for ((start, sink), schema) in targets(plan, ticket) {
-        let ready = async {
-            sink.start(&start, &schema).await?;
-            sink.recover(&start, &ticket.commits).await
-        };
-        let ready = ready.await;
-        ready.map_err(|error| RunError::Sink { node: start.sink.clone(), error })?;
+        let started = sink.start(&start, &schema).await;
+        started.map_err(|error| RunError::Sink { node: start.sink.clone(), error })?;
     }
     Ok(())
 }

@@ -12,7 +12,7 @@ use super::wire::Wire;
 use super::{BEAT, PEER_LOST};
 use crate::graph::Plan;
 use crate::panics;
-use crate::run::process::{Place, Process, Pulse};
+use crate::run::process::{Place, Process, Pulse, start_sinks};
 use crate::run::ticket::Ticket;
 use crate::run::{LOOK, RunError, io_threads};
 
@@ -93,6 +93,7 @@ impl Member {
         }
         let runtime = io_threads()?;
         let ticket = Ticket::read(&plan, self.order.ticket.clone())?;
+        runtime.block_on(start_sinks(&plan, &ticket))?;
         // The first process decides what the run needs decided, and only then is ready.
         let leading = (index == 0)
             .then(|| Process::new(Arc::clone(&plan), &ticket, true, runtime.handle()))
