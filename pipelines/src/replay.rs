@@ -119,7 +119,7 @@ impl Replay {
             return nothing("the job has no sink for dead letters".to_owned());
         };
         let location = state(&whole)?;
-        let runs = Registry::new(Arc::clone(&location.store), &location.path).runs().await?;
+        let runs = Registry::new(&location).runs().await?;
         let Some(newest) = runs.iter().rfind(|run| run.record.job == whole.name()) else {
             return nothing(format!("{} holds no run of `{}`", location.url, whole.name()));
         };

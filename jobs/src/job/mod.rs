@@ -184,8 +184,12 @@ fn build(
         first_sink
             .map(|location| format!("{}/_anabranch/dead_letters", location.trim_end_matches('/')))
     });
-    let sink =
-        |place: String| components::make(&registry.sinks, "table", &components::with_path(&place));
+    // Dead letters are few: a small row group, because every worker sets memory aside for one.
+    let sink = |place: String| {
+        let path = toml::Value::from(place);
+        let options = format!("{{ path = {path}, row_group = \"1MiB\" }}");
+        components::make(&registry.sinks, "table", &options)
+    };
     match place.map(sink).transpose() {
         Ok(Some(sink)) => graph.dead_letters(sink),
         Ok(None) => {}

@@ -60,7 +60,12 @@ impl Codec for Png {
         limits: &Limits,
         samples: &mut Vec<u8>,
     ) -> Result<Facts, CodecError> {
-        let corrupt = |e: png::DecodingError| CodecError::corrupt("PNG", e);
+        let corrupt = |e: png::DecodingError| {
+            // The library's own words end in the fields of its chunk type.
+            let text = e.to_string();
+            let text = text.split(" while decoding ChunkType").next().unwrap_or_default();
+            CodecError::corrupt("PNG", text)
+        };
         let mut decoder = Decoder::new(Cursor::new(bytes));
         decoder.set_transformations(Transformations::normalize_to_color8());
         let header = decoder.read_header_info().map_err(corrupt)?;

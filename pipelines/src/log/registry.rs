@@ -1,12 +1,10 @@
 //! The runs at a destination: which there were, and which one a start continues.
 
-use std::sync::Arc;
-
-use object_store::ObjectStore;
 use object_store::path::Path;
 
 use super::run_log::json;
 use super::{Commit, LOG_VERSION, LogError, RunLog, RunRecord};
+use crate::store::Location;
 
 /// The folder of all that is not the table itself.
 const FOLDER: &str = "_anabranch";
@@ -14,8 +12,7 @@ const FOLDER: &str = "_anabranch";
 /// The runs whose logs stand below one location.
 #[derive(Debug, Clone)]
 pub struct Registry {
-    store: Arc<dyn ObjectStore>,
-    root: Path,
+    runs: Location,
 }
 
 /// A run that was found.
@@ -37,14 +34,14 @@ impl Existing {
 }
 
 impl Registry {
-    /// The registry below `location` of a store.
-    pub fn new(store: Arc<dyn ObjectStore>, location: &Path) -> Self {
-        Self { store, root: location.clone().join(FOLDER) }
+    /// The registry below a location.
+    pub fn new(location: &Location) -> Self {
+        Self { runs: location.join(FOLDER).join("runs") }
     }
 
     /// The log of the run with this id.
     pub fn log(&self, run: &str) -> RunLog {
-        RunLog::new(Arc::clone(&self.store), self.root.clone().join("runs").join(run))
+        RunLog::new(self.runs.join(run))
     }
 
     /// All runs, oldest first.
@@ -52,16 +49,14 @@ impl Registry {
     /// # Errors
     /// When the store fails or a record is damaged or of a newer program.
     pub async fn runs(&self) -> Result<Vec<Existing>, LogError> {
-        let prefix = self.root.clone().join("runs");
-        let listed = self
-            .store
-            .list_with_delimiter(Some(&prefix))
-            .await
-            .map_err(|source| LogError::Store { path: prefix.to_string(), source })?;
+        let listed = self.runs.store.list_with_delimiter(Some(&self.runs.path)).await;
+        let listed =
+            listed.map_err(|source| LogError::Store { path: self.runs.url.clone(), source })?;
         let mut runs = Vec::new();
         for root in listed.common_prefixes {
-            let log = RunLog::new(Arc::clone(&self.store), root.clone());
-            let path = root.clone().join("run.json");
+            let Some(run) = root.filename() else { continue };
+            let log = self.log(run);
+            let path = log.root().clone().join("run.json");
             let Some(record) = self.record(&log, &path).await? else { continue };
             let commits = log.commits().await?;
             runs.push(Existing { record, log, commits });
@@ -75,7 +70,7 @@ impl Registry {
         let Some(record) = log.read_if_there::<RunRecord>(path).await? else { return Ok(None) };
         if record.version > LOG_VERSION {
             return Err(LogError::Damaged {
-                path: path.to_string(),
+                path: log.place(path),
                 message: format!(
                     "it is of version {}, this program reads up to {LOG_VERSION}; update the program",
                     record.version

@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use thiserror::Error;
 
 use super::Commit;
+use crate::store::Location;
 
 /// Why the run log could not be read or written.
 #[derive(Debug, Error)]
@@ -67,12 +68,13 @@ pub enum LogError {
 pub struct RunLog {
     store: Arc<dyn ObjectStore>,
     root: Path,
+    url: String,
 }
 
 impl RunLog {
-    /// The log below `root`.
-    pub fn new(store: Arc<dyn ObjectStore>, root: Path) -> Self {
-        Self { store, root }
+    /// The log at this place.
+    pub fn new(place: Location) -> Self {
+        Self { store: place.store, root: place.path, url: place.url }
     }
 
     /// Where the log stands in its store.
@@ -106,7 +108,7 @@ impl RunLog {
         for (number, path) in names.iter().enumerate() {
             let commit: Commit = self.read(path).await?;
             if commit.number != number as u64 {
-                return Err(LogError::Gap { path: self.root.to_string(), missing: number as u64 });
+                return Err(LogError::Gap { path: self.url.clone(), missing: number as u64 });
             }
             commits.push(commit);
         }
@@ -208,7 +210,7 @@ impl RunLog {
     ) -> Result<Bytes, LogError> {
         let path = self.snapshot_path(commit, generation, operator, shard);
         let found = self.get(&path).await?;
-        found.ok_or_else(|| LogError::SnapshotMissing { path: path.to_string() })
+        found.ok_or_else(|| LogError::SnapshotMissing { path: self.place(&path) })
     }
 
     /// Deletes the snapshots of all commits before this one, whoever wrote them.
@@ -257,7 +259,7 @@ impl RunLog {
     }
 
     async fn read<T: DeserializeOwned>(&self, path: &Path) -> Result<T, LogError> {
-        let missing = || LogError::Damaged { path: path.to_string(), message: "it is gone".into() };
+        let missing = || LogError::Damaged { path: self.place(path), message: "it is gone".into() };
         self.read_if_there(path).await?.ok_or_else(missing)
     }
 
@@ -268,7 +270,13 @@ impl RunLog {
         let Some(body) = self.get(path).await? else { return Ok(None) };
         serde_json::from_slice(&body)
             .map(Some)
-            .map_err(|e| LogError::Damaged { path: path.to_string(), message: e.to_string() })
+            .map_err(|e| LogError::Damaged { path: self.place(path), message: e.to_string() })
+    }
+
+    /// Where an object of the log stands, as people write it.
+    pub(super) fn place(&self, path: &Path) -> String {
+        let below = path.as_ref().strip_prefix(self.root.as_ref()).unwrap_or(path.as_ref());
+        format!("{}{below}", self.url)
     }
 
     async fn get(&self, path: &Path) -> Result<Option<Bytes>, LogError> {
@@ -281,7 +289,7 @@ impl RunLog {
     }
 
     pub(super) fn error(&self, path: &Path, source: object_store::Error) -> LogError {
-        LogError::Store { path: path.to_string(), source }
+        LogError::Store { path: self.place(path), source }
     }
 }
 

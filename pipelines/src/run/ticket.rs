@@ -56,7 +56,7 @@ impl Ticket {
     pub(crate) fn read(plan: &Plan, written: Written) -> Result<Self, RunError> {
         let Written { record, generation, commits, listing } = written;
         let location = state(plan)?;
-        let log = Registry::new(Arc::clone(&location.store), &location.path).log(&record.run);
+        let log = Registry::new(&location).log(&record.run);
         // What was chosen is for the supervisor to tell.
         Ok(Self { record, log, generation, commits, listing, chosen: Chosen::default() })
     }
@@ -83,7 +83,7 @@ pub(crate) async fn take(plan: &Plan, if_exists: IfExists) -> Result<Ticket, Run
         Mode::Stream => (Vec::new(), String::new()),
     };
     let location = state(plan)?;
-    let registry = Registry::new(Arc::clone(&location.store), &location.path);
+    let registry = Registry::new(&location);
     loop {
         let runs = registry.runs().await?;
         let (record, chosen) = match choose(plan, if_exists, &fingerprint, &runs) {

@@ -373,7 +373,7 @@ pub fn start(plan: &Arc<Plan>) -> Result<Run, RunError> {
 /// All commits of the only run below a folder.
 pub fn commits(folder: &Path) -> Vec<Commit> {
     let location = Location::parse(&folder.display().to_string()).unwrap();
-    let runs = block_on(Registry::new(location.store, &location.path).runs()).unwrap();
+    let runs = block_on(Registry::new(&location).runs()).unwrap();
     assert_eq!(runs.len(), 1, "one run");
     runs.into_iter().next().unwrap().commits
 }
