@@ -70,7 +70,7 @@ pub(super) fn inspect(
     let source = make(&registry.sources, "table", &with_path(location)).map_err(failed)?;
     let place = Location::parse(location).map_err(|error| failed(error.to_string()))?;
     let found = plan::with_io(async {
-        let runs = Runs::new(Arc::clone(&place.store), &place.path).runs().await;
+        let runs = Runs::new(&place).runs().await;
         let runs = runs.map_err(|error| error.to_string())?;
         look(source.as_ref(), &place.url, &runs, rows).await.map_err(|error| error.to_string())
     })?;
