@@ -33,7 +33,9 @@ fn table(folder: &Path) -> Table {
 
 /// A folder that goes when the test ends.
 fn folder() -> tempfile::TempDir {
-    tempfile::tempdir().unwrap()
+    // `ANABRANCH_KEEP=1` leaves what a failed test made, to look at it.
+    let keep = std::env::var_os("ANABRANCH_KEEP").is_some();
+    tempfile::Builder::new().disable_cleanup(keep).tempdir().unwrap()
 }
 
 /// Whether the long versions of the tests were asked for (`ci/soak`).

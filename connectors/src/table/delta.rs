@@ -143,7 +143,7 @@ impl DeltaLog {
         &self,
         transaction: &str,
         version: u64,
-        schema: &Schema,
+        schema: Option<&Schema>,
         files: &[Added],
         replace: bool,
     ) -> Result<(), DeltaError> {
@@ -154,7 +154,10 @@ impl DeltaLog {
         }
         loop {
             let done = match known.snapshot.clone() {
-                None => self.create(transaction, version, schema, files)?,
+                None => {
+                    let missing = || self.error("there is no table, and the sink was not started");
+                    self.create(transaction, version, schema.ok_or_else(missing)?, files)?
+                }
                 Some(snapshot) => {
                     let seen = match known.transactions.get(transaction) {
                         Some(seen) => Some(*seen),
@@ -358,11 +361,30 @@ mod tests {
         let schema = Schema::new(vec![Field::new("n", DataType::Int64, true)]);
         for number in 0..=CHECKPOINT {
             let file = Added { path: format!("data/{number}.parquet"), bytes: 1, rows: 1 };
-            log.commit("test", number, &schema, &[file], false).unwrap();
+            log.commit("test", number, Some(&schema), &[file], false).unwrap();
         }
         let names = std::fs::read_dir(folder.path().join("_delta_log")).unwrap();
         let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
         assert!(names.into_iter().any(|name| name.ends_with(".checkpoint.parquet")));
         assert_eq!(log.load(None).unwrap().unwrap().version(), CHECKPOINT);
+    }
+
+    #[test]
+    fn a_commit_that_another_writer_made_is_not_made_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let location = Location::parse(folder.path().to_str().unwrap()).unwrap();
+        let schema = Schema::new(vec![Field::new("n", DataType::Int64, true)]);
+        let commit = |log: &DeltaLog, number: u64| {
+            let file = Added { path: format!("data/{number}.parquet"), bytes: 1, rows: 1 };
+            log.commit("test", number, Some(&schema), &[file], false).unwrap();
+        };
+        let (one, other) = (DeltaLog::new(&location).unwrap(), DeltaLog::new(&location).unwrap());
+        commit(&one, 0);
+        commit(&other, 0);
+        (1..4).for_each(|number| commit(&one, number));
+        // What the other one knows is three versions old by now.
+        (0..4).for_each(|number| commit(&other, number));
+        assert_eq!(one.files(None).unwrap().unwrap().2.len(), 4);
+        assert_eq!(other.load(None).unwrap().unwrap().version(), 3);
     }
 }

@@ -235,9 +235,14 @@ async fn tell_readers(plan: &Plan, run: &Existing) -> Result<(), RunError> {
         let overwrite = run.record.overwrite;
         let start = RunStart { run: run.record.run.clone(), sink: node.name.clone(), overwrite };
         let told = async {
-            // A table is made by its first commit; one that is gone was taken away on purpose.
-            let told = last.number == 0 || sink.exists().await?;
-            if told { sink.commit(&start, last).await } else { Ok(()) }
+            if !sink.exists().await? {
+                // A table is made by its first commit; one that is gone was taken away on purpose.
+                if last.number > 0 {
+                    return Ok(());
+                }
+                sink.start(&start, &node.schema).await?;
+            }
+            sink.commit(&start, last).await
         };
         told.await.map_err(|error| RunError::Sink { node: node.name.clone(), error })?;
     }
