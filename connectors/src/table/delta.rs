@@ -174,11 +174,11 @@ impl DeltaLog {
             };
             match done {
                 Some((committed, snapshot)) => {
-                    known.transactions.insert(transaction.to_owned(), version);
                     match snapshot {
                         Some(snapshot) => known.snapshot = Some(snapshot),
                         None => self.refresh(&mut known)?,
                     }
+                    known.transactions.insert(transaction.to_owned(), version);
                     if committed % CHECKPOINT == CHECKPOINT - 1
                         && let Some(snapshot) = known.snapshot.clone()
                         && let Err(e) = snapshot.checkpoint(self.engine.as_ref(), None)
@@ -188,10 +188,7 @@ impl DeltaLog {
                     }
                     return Ok(());
                 }
-                None => {
-                    known.transactions.clear();
-                    self.refresh(&mut known)?;
-                }
+                None => self.refresh(&mut known)?,
             }
         }
     }
@@ -262,8 +259,10 @@ impl DeltaLog {
         }
     }
 
-    /// The newest snapshot, from what is known if anything is.
+    /// The newest snapshot, from what is known if anything is. Transactions are looked up in it anew: others
+    /// may have committed since.
     fn refresh(&self, known: &mut Known) -> Result<(), DeltaError> {
+        known.transactions.clear();
         known.snapshot = match known.snapshot.take() {
             Some(old) => {
                 let newer = Snapshot::builder_from(old).build(self.engine.as_ref());
@@ -381,10 +380,14 @@ mod tests {
         let (one, other) = (DeltaLog::new(&location).unwrap(), DeltaLog::new(&location).unwrap());
         commit(&one, 0);
         commit(&other, 0);
-        (1..4).for_each(|number| commit(&one, number));
-        // What the other one knows is three versions old by now.
-        (0..4).for_each(|number| commit(&other, number));
-        assert_eq!(one.files(None).unwrap().unwrap().2.len(), 4);
-        assert_eq!(other.load(None).unwrap().unwrap().version(), 3);
+        (1..4).for_each(|number| commit(&other, number));
+        // What the one that created the table knows is three versions old by now; what the other one knows
+        // is as old when it comes to its turn again.
+        (0..7).for_each(|number| commit(&one, number));
+        // A look at the schema in between must not make old news of transactions look new.
+        assert!(other.schema().unwrap().is_some());
+        (0..7).for_each(|number| commit(&other, number));
+        assert_eq!(one.files(None).unwrap().unwrap().2.len(), 7);
+        assert_eq!(other.load(None).unwrap().unwrap().version(), 6);
     }
 }
