@@ -10,7 +10,7 @@ use super::text::Text;
 /// One thing that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// Where, as offsets of a [`Text`].
+    /// Where, as offsets of a `Text`.
     pub span: Range<usize>,
     /// What is wrong.
     pub message: String,

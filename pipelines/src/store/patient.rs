@@ -119,7 +119,7 @@ impl Patience {
     }
 }
 
-/// A store that asks another one again. See the [module documentation](self).
+/// A store that asks another one again. See the documentation of this module.
 #[derive(Debug, Clone)]
 pub struct Patient {
     inner: Arc<dyn ObjectStore>,
