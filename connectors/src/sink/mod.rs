@@ -1,8 +1,11 @@
 //! Sinks: what records are written to.
 
 mod columns;
+mod jsonl;
 #[cfg(test)]
 mod recovery;
+mod shard;
 mod table;
 
+pub use jsonl::{JsonlCompression, JsonlOptions};
 pub use table::TableOptions;

@@ -13,7 +13,7 @@ use arrow::compute::concat_batches;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use futures::TryStreamExt;
-use object_store::{ObjectStore, ObjectStoreExt, WriteMultipart};
+use object_store::ObjectStore;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
 use parquet::basic::{Compression, ZstdLevel};
@@ -21,18 +21,14 @@ use parquet::file::metadata::KeyValue;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use super::columns;
+use super::shard::{self, CHUNK, Encode, ShardWriter};
 use crate::table::{Added, DeltaError, DeltaLog};
 
 /// Rows are handed to the Parquet writer in slices of this many, however they were batched: pages and row
 /// groups then begin at the same rows, and shards have the same bytes.
 const SLICE: usize = 64;
-/// Bytes of one request of a multipart upload.
-const CHUNK: usize = 8 << 20;
-/// Requests of one upload at the same time.
-const UPLOADS: usize = 2;
 
 /// Options of `kind = "table"`: Parquet files that Delta Lake readers open as one table.
 #[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
@@ -195,7 +191,7 @@ impl Sink for Table {
         schema: &SchemaRef,
         compute: &Compute,
     ) -> Result<Box<dyn PartWriter>, SinkError> {
-        let path = format!("data/{}.parquet", part.stem());
+        let path = shard::path(part, "parquet");
         let location = self.location.join(&path);
         let error = |message: String| SinkError::Encode { location: location.url.clone(), message };
         let stored = columns::stored(schema).map_err(|e| error(e.to_string()))?;
@@ -207,27 +203,10 @@ impl Sink for Table {
             writer: writer.map_err(|e| error(e.to_string()))?,
             stored,
             waiting: Vec::new(),
-            rows: 0,
             row_group: self.options.row_group.as_usize(),
-            hash: Sha256::new(),
-            url: location.url.clone(),
         };
-        Ok(Box::new(Writer {
-            encoder: Some(encoder),
-            upload: None,
-            small: Vec::new(),
-            location,
-            compute: compute.clone(),
-            shard: Shard {
-                path,
-                epoch: part.epoch,
-                lane: part.lane,
-                rows: 0,
-                bytes: 0,
-                sha256: String::new(),
-                statistics: serde_json::Value::Null,
-            },
-        }))
+        // A batch is encoded in one go: the row group bounds what comes out of it.
+        Ok(Box::new(ShardWriter::new(&self.location, path, part, compute, usize::MAX, encoder)))
     }
 
     async fn commit(&self, run: &RunStart, commit: &Commit) -> Result<(), SinkError> {
@@ -253,47 +232,21 @@ impl Sink for Table {
         for commit in committed {
             self.commit(run, commit).await?;
         }
-        let named: std::collections::HashSet<&str> = committed
-            .iter()
-            .filter_map(|commit| commit.shards.get(&run.sink))
-            .flatten()
-            .filter_map(|shard| shard.path.rsplit('/').next())
-            .collect();
-        let prefix = format!("{}-{}-c", run.run, run.sink);
-        let data = self.location.join("data");
-        let cleared = data.clear_leftovers(&prefix).await;
-        cleared.map_err(|e| self.error(explain(&e)))?;
-        let listed = data.store.list(Some(&data.path)).try_collect::<Vec<_>>().await;
-        for object in listed.map_err(|e| self.error(explain(&e)))? {
-            let orphan = object
-                .location
-                .filename()
-                .is_some_and(|name| name.starts_with(&prefix) && !named.contains(name));
-            if orphan {
-                let deleted = data.store.delete(&object.location).await;
-                deleted.map_err(|e| self.error(explain(&e)))?;
-            }
-        }
-        Ok(())
+        shard::remove_unnamed(&self.location, run, committed).await
     }
 }
 
-/// The part of a writer that computes.
+/// Rows to Parquet.
 struct Encoder {
     writer: ArrowWriter<Vec<u8>>,
     stored: SchemaRef,
     waiting: Vec<RecordBatch>,
-    rows: u64,
     row_group: usize,
-    hash: Sha256,
-    url: String,
 }
 
-impl Encoder {
-    /// Takes rows and gives the bytes that are ready to upload.
-    fn encode(&mut self, batch: &RecordBatch) -> Result<Vec<u8>, SinkError> {
-        self.rows += batch.num_rows() as u64;
-        let batch = columns::convert(batch, &self.stored).map_err(|e| self.error(e))?;
+impl Encode for Encoder {
+    fn encode(&mut self, batch: &RecordBatch) -> Result<Vec<u8>, String> {
+        let batch = columns::convert(batch, &self.stored).map_err(|e| e.to_string())?;
         let mut start = 0;
         let mut held: usize = self.waiting.iter().map(RecordBatch::num_rows).sum();
         while held + batch.num_rows() - start >= SLICE {
@@ -306,124 +259,30 @@ impl Encoder {
         if start < batch.num_rows() {
             self.waiting.push(batch.slice(start, batch.num_rows() - start));
         }
-        Ok(self.take())
+        Ok(std::mem::take(self.writer.inner_mut()))
     }
 
+    fn finish(mut self) -> Result<Vec<u8>, String> {
+        self.slice()?;
+        self.writer.finish().map_err(|e| e.to_string())?;
+        Ok(std::mem::take(self.writer.inner_mut()))
+    }
+}
+
+impl Encoder {
     /// Writes what waits as one slice.
-    fn slice(&mut self) -> Result<(), SinkError> {
+    fn slice(&mut self) -> Result<(), String> {
         let waiting = std::mem::take(&mut self.waiting);
         let slice = match waiting.as_slice() {
             [] => return Ok(()),
             [one] => one.clone(),
-            several => concat_batches(&self.stored, several).map_err(|e| self.error(e))?,
+            several => concat_batches(&self.stored, several).map_err(|e| e.to_string())?,
         };
-        self.writer.write(&slice).map_err(|e| self.error(e))?;
+        self.writer.write(&slice).map_err(|e| e.to_string())?;
         if self.writer.in_progress_size() >= self.row_group {
-            self.writer.flush().map_err(|e| self.error(e))?;
+            self.writer.flush().map_err(|e| e.to_string())?;
         }
         Ok(())
-    }
-
-    fn take(&mut self) -> Vec<u8> {
-        let ready = std::mem::take(self.writer.inner_mut());
-        self.hash.update(&ready);
-        ready
-    }
-
-    /// The rest of the bytes, and the hash of all.
-    fn finish(mut self) -> Result<(Vec<u8>, u64, String), SinkError> {
-        self.slice()?;
-        self.writer.finish().map_err(|e| self.error(e))?;
-        let rest = self.take();
-        let hash = self.hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-        Ok((rest, self.rows, hash))
-    }
-
-    fn error(&self, message: impl ToString) -> SinkError {
-        SinkError::Encode { location: self.url.clone(), message: message.to_string() }
-    }
-}
-
-struct Writer {
-    encoder: Option<Encoder>,
-    upload: Option<WriteMultipart>,
-    /// Bytes of a shard that is still small enough for one request.
-    small: Vec<u8>,
-    location: Location,
-    compute: Compute,
-    shard: Shard,
-}
-
-impl Writer {
-    fn error(&self, message: impl ToString) -> SinkError {
-        SinkError::Store { location: self.location.url.clone(), message: message.to_string() }
-    }
-
-    async fn upload(&mut self, bytes: Vec<u8>) -> Result<(), SinkError> {
-        self.shard.bytes += bytes.len() as u64;
-        if self.upload.is_none() {
-            if self.small.is_empty() {
-                self.small = bytes;
-            } else {
-                self.small.extend_from_slice(&bytes);
-            }
-            if self.small.len() < CHUNK {
-                return Ok(());
-            }
-            let begun = self.location.store.put_multipart(&self.location.path).await;
-            let begun = begun.map_err(|e| self.error(explain(&e)))?;
-            let mut upload = WriteMultipart::new_with_chunk_size(begun, CHUNK);
-            upload.put(std::mem::take(&mut self.small).into());
-            self.upload = Some(upload);
-        } else if let Some(upload) = &mut self.upload {
-            upload.put(bytes.into());
-        }
-        if let Some(upload) = &mut self.upload {
-            let waited = upload.wait_for_capacity(UPLOADS).await;
-            waited.map_err(|e| self.error(explain(&e)))?;
-        }
-        Ok(())
-    }
-}
-
-#[async_trait]
-impl PartWriter for Writer {
-    async fn write(&mut self, batch: RecordBatch) -> Result<(), SinkError> {
-        let Some(mut encoder) = self.encoder.take() else {
-            return Err(self.error("an earlier write of this shard failed"));
-        };
-        let encoded = self.compute.run(move || {
-            let encoded = encoder.encode(&batch);
-            (encoder, encoded)
-        });
-        let (encoder, bytes) = encoded.await;
-        let bytes = bytes?;
-        self.encoder = Some(encoder);
-        if bytes.is_empty() { Ok(()) } else { self.upload(bytes).await }
-    }
-
-    async fn finish(mut self: Box<Self>) -> Result<Option<Shard>, SinkError> {
-        let Some(encoder) = self.encoder.take() else {
-            return Err(self.error("an earlier write of this shard failed"));
-        };
-        if encoder.rows == 0 {
-            return Ok(None);
-        }
-        let (rest, rows, hash) = self.compute.run(move || encoder.finish()).await?;
-        self.upload(rest).await?;
-        match self.upload.take() {
-            Some(upload) => {
-                upload.finish().await.map_err(|e| self.error(explain(&e)))?;
-            }
-            None => {
-                let body = std::mem::take(&mut self.small);
-                let put = self.location.store.put(&self.location.path, body.into()).await;
-                put.map_err(|e| self.error(explain(&e)))?;
-            }
-        }
-        self.shard.rows = rows;
-        self.shard.sha256 = hash;
-        Ok(Some(self.shard.clone()))
     }
 }
 

@@ -321,3 +321,77 @@ impl Bodies {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anabranch_pipelines::source::Unreadable;
+    use futures::TryStreamExt;
+
+    use crate::conformance::source::references;
+    use crate::source::testing::{block_on, conforming, folder, path};
+
+    fn files(path: String, options: serde_json::Value) -> Arc<dyn Source> {
+        let mut all = serde_json::json!({ "path": path });
+        all.as_object_mut().unwrap().extend(options.as_object().unwrap().clone());
+        serde_json::from_value::<FilesOptions>(all).unwrap().build().unwrap()
+    }
+
+    #[test]
+    fn every_file_is_a_record() {
+        let names = ["a.jpg", "b.jpg", "c.jpg", "notes.txt"];
+        let folder = folder(&[(names[0], b"one"), (names[1], b""), (names[2], &[7; 30_000])]);
+        std::fs::write(folder.path().join(names[3]), "no picture").unwrap();
+        let seen = conforming(&files(path(&folder, "*.jpg"), serde_json::json!({})));
+        assert!(seen.refused.is_empty(), "{:?}", seen.refused);
+        let image = media::of(&seen.records, "image").unwrap();
+        assert_eq!(media::bytes(image, 0), Some(b"one".as_slice()));
+        assert_eq!(media::bytes(image, 1), Some(b"".as_slice()));
+        assert_eq!(media::path(image, 2), Some("c.jpg"));
+        let referring = files(path(&folder, "*.jpg"), serde_json::json!({ "references": true }));
+        let reading = files(path(&folder, "*.jpg"), serde_json::json!({}));
+        block_on(references(&referring, &reading, "image")).unwrap();
+    }
+
+    #[test]
+    fn a_file_without_labels_is_refused() {
+        let folder =
+            folder(&[("a.wav", b"x"), ("b.wav", b"y"), ("labels.csv", b"file,word\na.wav,yes\n")]);
+        let labels =
+            serde_json::json!({ "labels": { "path": path(&folder, "labels.csv"), "key": "file" } });
+        let seen = conforming(&files(path(&folder, "*.wav"), labels));
+        assert_eq!((seen.rows, seen.refused.len()), (1, 1));
+        assert_eq!(seen.refused[0].key, "b.wav");
+    }
+
+    #[test]
+    fn a_changed_or_vanished_file_costs_itself() {
+        let folder = folder(&[("a.wav", b"1"), ("b.wav", b"2"), ("c.wav", b"3")]);
+        let source = files(path(&folder, "*.wav"), serde_json::json!({}));
+        let batches: Vec<SourceBatch> = block_on(async {
+            let splits = source.splits().await.unwrap();
+            std::fs::write(folder.path().join("a.wav"), "longer").unwrap();
+            std::fs::remove_file(folder.path().join("b.wav")).unwrap();
+            let whole = |split| SplitRange { split: Arc::new(split), range: 0..1 };
+            let ranges = splits.into_iter().map(whole).collect();
+            source
+                .open(ranges, BatchSize { records: 10, bytes: 1 << 20 })
+                .try_collect()
+                .await
+                .unwrap()
+        });
+        let rows: usize = batches.iter().map(|batch| batch.records.num_rows()).sum();
+        let refused: Vec<Unreadable> =
+            batches.into_iter().flat_map(|batch| batch.refused).collect();
+        assert_eq!((rows, refused.len()), (1, 2), "{refused:?}");
+        assert_eq!(refused[0].error, "it has 6 bytes, but had 1 when it was listed");
+    }
+
+    #[test]
+    fn names_must_tell_one_modality() {
+        let folder = folder(&[("a.wav", b"1"), ("b.png", b"2")]);
+        let error =
+            block_on(files(path(&folder, "*"), serde_json::json!({})).schema()).unwrap_err();
+        assert!(error.to_string().contains("add `modality"), "{error}");
+    }
+}

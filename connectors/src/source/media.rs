@@ -2,10 +2,11 @@
 
 use anabranch_pipelines::record::{KEY, Modality, media};
 use anabranch_pipelines::source::SourceError;
-use arrow::array::{ArrayRef, RecordBatch, StringArray, StructArray, new_null_array};
+use arrow::array::{ArrayRef, RecordBatch, StringArray, StructArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use std::sync::Arc;
 
+use super::facts;
 use super::labels::Labels;
 
 /// What a source of named media makes of its names.
@@ -71,16 +72,13 @@ pub(super) fn rows(
     schema: &SchemaRef,
 ) -> Result<RecordBatch, SourceError> {
     let encodings: StringArray = names.iter().map(|name| encoding(name)).collect();
+    let modality = schema.fields().get(1).and_then(|field| Modality::of(field));
+    let facts = modality.map(|modality| facts::columns(modality, &media)).unwrap_or_default();
     let mut columns: Vec<ArrayRef> = vec![Arc::new(keys), Arc::new(media), Arc::new(encodings)];
-    let labelled = match labels {
-        Some(labels) => labels.columns(names)?,
-        None => Vec::new(),
-    };
-    // Facts behind the encoding stay null: whoever knows the codec fills them in.
-    let facts = schema.fields().len().saturating_sub(columns.len() + labelled.len());
-    let facts = schema.fields().iter().skip(columns.len()).take(facts);
-    columns.extend(facts.map(|field| new_null_array(field.data_type(), names.len())));
-    columns.extend(labelled);
+    columns.extend(facts);
+    if let Some(labels) = labels {
+        columns.extend(labels.columns(names)?);
+    }
     RecordBatch::try_new(Arc::clone(schema), columns)
         .map_err(|e| SourceError::Options(e.to_string()))
 }

@@ -2,10 +2,12 @@
 
 mod cifar;
 mod csv;
+mod facts;
 mod files;
 mod fixed;
 mod glob;
 mod idx;
+mod jsonl;
 mod labels;
 mod lines;
 mod media;
@@ -20,11 +22,13 @@ mod tar;
 mod testing;
 mod text;
 mod values;
+mod wav;
 
 pub use cifar::CifarOptions;
 pub use csv::CsvOptions;
 pub use files::FilesOptions;
 pub use idx::IdxOptions;
+pub use jsonl::{JsonlOptions, JsonlType, Unknown};
 pub use labels::{LabelsOptions, Missing};
 pub use parquet::ParquetOptions;
 pub use sample::SampleOptions;

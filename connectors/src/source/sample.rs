@@ -294,3 +294,23 @@ fn mix(mut z: u64) -> u64 {
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^ (z >> 31)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::array::Array;
+
+    use crate::source::testing::conforming;
+
+    #[test]
+    fn a_record_depends_on_the_seed_and_its_number_alone() {
+        let of = |records, seed| conforming(&SampleOptions { records, seed }.build().unwrap());
+        let all = of(110, 1);
+        assert_eq!((all.rows, all.refused.len()), (110, 0));
+        assert_eq!(of(20, 1).records, all.records.slice(0, 20));
+        assert_ne!(of(20, 2).records, all.records.slice(0, 20));
+        // One record in a hundred lacks its sound.
+        assert_eq!(all.records.column_by_name("audio").unwrap().null_count(), 1);
+        assert_eq!(of(0, 1).rows, 0);
+    }
+}

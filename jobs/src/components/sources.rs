@@ -1,8 +1,8 @@
 //! Kinds of sources.
 
 use anabranch_connectors::source::{
-    CifarOptions, CsvOptions, FilesOptions, IdxOptions, ParquetOptions, SampleOptions,
-    TableOptions, TarOptions, TextOptions,
+    CifarOptions, CsvOptions, FilesOptions, IdxOptions, JsonlOptions, ParquetOptions,
+    SampleOptions, TableOptions, TarOptions, TextOptions,
 };
 use anabranch_pipelines::source::Source;
 
@@ -16,6 +16,7 @@ pub(super) fn all() -> Vec<Component<dyn Source>> {
         component!("csv", CsvOptions),
         component!("files", FilesOptions),
         component!("idx", IdxOptions),
+        component!("jsonl", JsonlOptions),
         component!("parquet", ParquetOptions),
         component!("sample", SampleOptions),
         component!("table", TableOptions),

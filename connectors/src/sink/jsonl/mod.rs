@@ -1,0 +1,190 @@
+//! JSON Lines: one object per row. `kind = "jsonl"`.
+//!
+//! Every line has every column, null where there is no value. Nested types are nested objects and arrays;
+//! bytes, those of media included, are base64 (`{"bytes": "...", "path": "..."}`), and ids are 32
+//! hexadecimal digits. Numbers that JSON has no word for (NaN and the infinities) are null.
+//!
+//! What readers may read is what the [`index`] lists.
+
+use std::io::Write;
+use std::sync::Arc;
+
+use anabranch_pipelines::graph::SchemaError;
+use anabranch_pipelines::log::{Commit, DEAD_LETTERS};
+use anabranch_pipelines::sink::{Compute, PartName, PartWriter, RunStart, Shard, Sink, SinkError};
+use anabranch_pipelines::store::Location;
+use arrow::array::{RecordBatch, new_empty_array};
+use arrow::datatypes::SchemaRef;
+use arrow::json::writer::{EncoderOptions, LineDelimited, WriterBuilder, make_encoder};
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use super::shard::{self, CHUNK, Encode, ShardWriter};
+
+mod base64;
+mod index;
+#[cfg(test)]
+mod tests;
+
+use base64::Base64;
+use index::{Entry, Index};
+
+/// Bytes of rows that become lines at a time.
+const SLICE: usize = 4 << 20;
+/// Bytes of text that are compressed at a time: shards then have the same bytes however rows were batched.
+const BLOCK: usize = 128 << 10;
+
+/// Options of `kind = "jsonl"`: a line of JSON per record, in files that `_index` lists.
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct JsonlOptions {
+    /// Folder of the files, as a path or URL.
+    pub path: String,
+    /// `"none"` writes `.jsonl`, `"zstd"` writes `.jsonl.zst`. Default `"none"`.
+    #[serde(default)]
+    pub compression: JsonlCompression,
+}
+
+/// How files of `kind = "jsonl"` are compressed.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum JsonlCompression {
+    /// Plain text.
+    #[default]
+    None,
+    /// zstd, level 3.
+    Zstd,
+}
+
+impl JsonlOptions {
+    /// The sink.
+    ///
+    /// # Errors
+    /// When the path is no location.
+    pub fn build(self) -> Result<Arc<dyn Sink>, SinkError> {
+        let location = Location::parse(&self.path).map_err(|e| SinkError::Destination {
+            location: self.path.clone(),
+            message: e.to_string(),
+        })?;
+        let index = Index::of(&location);
+        Ok(Arc::new(Jsonl { location, index, compression: self.compression }))
+    }
+}
+
+struct Jsonl {
+    location: Location,
+    index: Index,
+    compression: JsonlCompression,
+}
+
+#[async_trait]
+impl Sink for Jsonl {
+    fn kind(&self) -> &'static str {
+        "jsonl"
+    }
+
+    fn options(&self) -> serde_json::Value {
+        serde_json::json!({ "compression": self.compression })
+    }
+
+    fn location(&self) -> String {
+        self.location.url.clone()
+    }
+
+    fn check(&self, input: &SchemaRef) -> Result<(), SchemaError> {
+        let options = EncoderOptions::default().with_encoder_factory(Arc::new(Base64));
+        for field in input.fields() {
+            let none = new_empty_array(field.data_type());
+            make_encoder(field, &none, &options).map_err(|_| SchemaError::Unfit {
+                column: field.name().clone(),
+                found: format!("of type {}", field.data_type()),
+                expected: "a type that JSON can say".to_owned(),
+                hint: "convert it, or leave it out with a `select`".to_owned(),
+            })?;
+        }
+        Ok(())
+    }
+
+    fn reserve(&self) -> usize {
+        // Lines of one slice (base64 is a third longer), beside the upload's own.
+        2 * SLICE + 3 * CHUNK
+    }
+
+    async fn exists(&self) -> Result<bool, SinkError> {
+        self.index.exists().await
+    }
+
+    async fn start(&self, _: &RunStart, _: &SchemaRef) -> Result<(), SinkError> {
+        // Lines of different columns may follow one another, and the first write makes the folders.
+        Ok(())
+    }
+
+    fn writer(
+        &self,
+        part: &PartName,
+        _: &SchemaRef,
+        compute: &Compute,
+    ) -> Result<Box<dyn PartWriter>, SinkError> {
+        let (extension, packer) = match self.compression {
+            JsonlCompression::None => ("jsonl", None),
+            JsonlCompression::Zstd => {
+                let packer = zstd::Encoder::new(Vec::new(), 3).map_err(|e| SinkError::Encode {
+                    location: self.location.url.clone(),
+                    message: e.to_string(),
+                })?;
+                ("jsonl.zst", Some(packer))
+            }
+        };
+        let encoder = Encoder { lines: Vec::new(), packer };
+        let path = shard::path(part, extension);
+        Ok(Box::new(ShardWriter::new(&self.location, path, part, compute, SLICE, encoder)))
+    }
+
+    async fn commit(&self, run: &RunStart, commit: &Commit) -> Result<(), SinkError> {
+        let shards = commit.shards.get(&run.sink).map_or(&[] as &[Shard], Vec::as_slice);
+        let replace = run.overwrite && commit.number == 0;
+        // A complete run leaves an index, if only an empty one.
+        let leaves_index = commit.last && run.sink != DEAD_LETTERS;
+        if shards.is_empty() && !replace && !leaves_index {
+            return Ok(());
+        }
+        self.index.add(Entry::new(run, commit.number, replace, shards)).await
+    }
+
+    async fn recover(&self, run: &RunStart, committed: &[Commit]) -> Result<(), SinkError> {
+        for commit in committed {
+            self.commit(run, commit).await?;
+        }
+        shard::remove_unnamed(&self.location, run, committed).await
+    }
+}
+
+/// Rows to lines.
+struct Encoder {
+    /// Text that waits to be compressed.
+    lines: Vec<u8>,
+    packer: Option<zstd::Encoder<'static, Vec<u8>>>,
+}
+
+impl Encode for Encoder {
+    fn encode(&mut self, batch: &RecordBatch) -> Result<Vec<u8>, String> {
+        let mut writer = WriterBuilder::new()
+            .with_explicit_nulls(true)
+            .with_encoder_factory(Arc::new(Base64))
+            .build::<_, LineDelimited>(&mut self.lines);
+        writer.write(batch).and_then(|()| writer.finish()).map_err(|e| e.to_string())?;
+        let Some(packer) = &mut self.packer else { return Ok(std::mem::take(&mut self.lines)) };
+        let whole = self.lines.len() / BLOCK * BLOCK;
+        for block in self.lines.drain(..whole).as_slice().chunks(BLOCK) {
+            packer.write_all(block).map_err(|e| e.to_string())?;
+        }
+        Ok(std::mem::take(packer.get_mut()))
+    }
+
+    fn finish(self) -> Result<Vec<u8>, String> {
+        let Some(mut packer) = self.packer else { return Ok(self.lines) };
+        packer.write_all(&self.lines).and_then(|()| packer.finish()).map_err(|e| e.to_string())
+    }
+}
