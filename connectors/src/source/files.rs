@@ -357,8 +357,7 @@ mod tests {
     fn a_file_without_labels_is_refused() {
         let folder =
             folder(&[("a.wav", b"x"), ("b.wav", b"y"), ("labels.csv", b"file,word\na.wav,yes\n")]);
-        let labels =
-            serde_json::json!({ "labels": { "path": path(&folder, "labels.csv"), "key": "file" } });
+        let labels = serde_json::json!({ "labels": { "path": path(&folder, "labels.csv"), "key": "file", "missing": "refuse" } });
         let seen = conforming(&files(path(&folder, "*.wav"), labels));
         assert_eq!((seen.rows, seen.refused.len()), (1, 1));
         assert_eq!(seen.refused[0].key, "b.wav");

@@ -5,7 +5,7 @@ use anabranch_pipelines::record::{Modality, media};
 use anabranch_pipelines::sink::{Compute, PartName, RunStart, Shard};
 use anabranch_pipelines::store::Location;
 use arrow::array::{ArrayRef, Float64Array, ListArray, RecordBatch, StructArray};
-use arrow::datatypes::{DataType, Field, Float32Type, IntervalUnit, Schema};
+use arrow::datatypes::{DataType, Field, Float32Type, Schema, UnionFields, UnionMode};
 use object_store::ObjectStoreExt;
 use serde_json::{Value, json};
 
@@ -103,7 +103,8 @@ async fn what_json_cannot_say_is_refused_before_the_run() {
     let schema = |field| Arc::new(Schema::new(vec![field]));
     let image = media::field("image", Modality::Image, media::State::Encoded);
     sink.check(&schema(image)).unwrap();
-    let span = Field::new("span", DataType::Interval(IntervalUnit::MonthDayNano), true);
+    let nothing = UnionFields::empty();
+    let span = Field::new("span", DataType::Union(nothing, UnionMode::Sparse), true);
     let error = sink.check(&schema(span)).unwrap_err().to_string();
     assert!(error.contains("`span`") && error.contains("select"), "{error}");
 }
@@ -129,7 +130,10 @@ async fn two_writers_of_one_index_lose_nothing() {
                     statistics: Value::Null,
                 };
                 for _ in 0..2 {
-                    index.add(Entry::new(&run, commit, false, &[shard.clone()])).await.unwrap();
+                    index
+                        .add(Entry::new(&run, commit, false, std::slice::from_ref(&shard)))
+                        .await
+                        .unwrap();
                 }
             }
         })

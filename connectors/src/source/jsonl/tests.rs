@@ -43,7 +43,8 @@ fn objects_become_structs_and_arrays_lists() {
     let tags = boxes.column_by_name("tags").unwrap().as_list::<i32>();
     assert_eq!((tags.value_length(0), tags.value_length(1)), (0, 2));
     assert_eq!(strings(&seen, "id_"), ["x", "NULL"]);
-    assert_eq!(strings(&seen, "key"), ["a.jsonl@000000000000", "a.jsonl@000000000066"]);
+    // Blank lines belong to the record behind them: offsets leave no gap.
+    assert_eq!(strings(&seen, "key"), ["a.jsonl@000000000000", "a.jsonl@000000000062"]);
 }
 
 #[test]
@@ -183,7 +184,7 @@ fn real_sentences_are_read() {
     let source = jsonl(path, options! { "key": "identifier" });
     let batches = read_all(&source);
     assert!(batches.iter().all(|batch| batch.refused.is_empty()), "{:?}", batches[0].refused);
-    assert_eq!(batches.iter().map(|batch| batch.records.num_rows()).sum::<usize>(), 988);
+    assert_eq!(batches.iter().map(|batch| batch.records.num_rows()).sum::<usize>(), 989);
     let records = &batches[0].records;
     assert_eq!(records.column(0).as_string::<i32>().value(0), "1572-0");
     // Three boxes of things that have a colour and a place.
@@ -211,7 +212,7 @@ proptest! {
         prop_assert!(seen.refused.is_empty(), "{:?}", seen.refused);
         prop_assert_eq!(strings(&seen, "text"), rows.iter().map(|r| r.0.clone()).collect::<Vec<_>>());
         let inner = seen.records.column_by_name("in").unwrap().as_struct();
-        let whole = inner.column_by_name("whole").unwrap().as_list::<i32>().values().clone();
+        let whole = std::sync::Arc::clone(inner.column_by_name("whole").unwrap().as_list::<i32>().values());
         prop_assert_eq!(whole.as_primitive::<Int64Type>().values().to_vec(), rows.iter().map(|r| r.1).collect::<Vec<_>>());
         let number = inner.column_by_name("number").unwrap().as_primitive::<Float64Type>();
         prop_assert_eq!(number.values().to_vec(), rows.iter().map(|r| r.2).collect::<Vec<_>>());
