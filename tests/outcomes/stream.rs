@@ -123,9 +123,11 @@ fn stream_that_is_interrupted_commits_what_it_has() {
     running.signal(Signal::TERM);
     assert_eq!(running.wait().code, Some(130));
     assert!(table.visible_rows() > 0, "what was in flight is committed");
-    let mut running = job.start();
-    wait_for(&table, 4, &mut running);
+    // One photo more, to see that the second start is under way before it is interrupted.
+    add(folder.path(), 5);
+    let mut running = job.set("job.commit.interval", "100ms").start();
+    wait_for(&table, 5, &mut running);
     running.signal(Signal::INT);
     assert_eq!(running.wait().code, Some(130));
-    assert_eq!(content(&table).len(), 4);
+    assert_eq!(content(&table).len(), 5);
 }
