@@ -19,7 +19,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::OptionsError;
 use crate::codec::{self, Facts, Limits, Pcm, RAW};
-use crate::rewrite::{self, Column, Rewritten};
+use crate::derived::Derived;
+use crate::rewrite::{self, Column, Expected, Rewritten};
 use crate::tensor;
 use crate::text::{self, Dictionaries};
 
@@ -65,13 +66,20 @@ impl DecodeOptions {
         if self.growth.is_nan() || self.growth < 1.0 {
             return Err(OptionsError(format!("`growth = {}`: it is at least 1", self.growth)));
         }
-        Ok(Arc::new(Decode { options: self, dictionaries: Dictionaries::default() }))
+        Ok(Arc::new(Decode {
+            options: self,
+            dictionaries: Dictionaries::default(),
+            schema: Derived::default(),
+            samples: Expected::default(),
+        }))
     }
 }
 
 struct Decode {
     options: DecodeOptions,
     dictionaries: Dictionaries,
+    schema: Derived<(SchemaRef, Modality)>,
+    samples: Expected,
 }
 
 impl Operator for Decode {
@@ -119,8 +127,9 @@ impl Operator for Decode {
         context: &Context,
     ) -> Result<Outcome, OperatorError> {
         let (name, limits) = (&self.options.column, &self.options.limits);
-        let schema = self.output(&[batch.schema()])?;
-        let modality = modality(&batch.schema(), name)?;
+        let input = batch.schema();
+        let derive = || Ok((self.output(&[Arc::clone(&input)])?, modality(&input, name)?));
+        let (schema, modality) = self.schema.of::<SchemaError>(&input, derive)?;
         match modality {
             Modality::Text => {
                 let dictionaries = self.dictionaries.get(&self.options.dictionaries, context)?;
@@ -131,7 +140,7 @@ impl Operator for Decode {
         }
         let fetched = fetch(&batch, name, context);
         let column = Column::of(&batch, name, modality);
-        rewrite::column(&batch, name, modality, &schema, |row, samples| {
+        rewrite::column(&batch, name, modality, &schema, &self.samples, |row, samples| {
             let fetched = fetched.get(row).and_then(Option::as_ref);
             let bytes = match (column.bytes(row), fetched) {
                 (Some(bytes), _) => bytes,

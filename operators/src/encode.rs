@@ -15,7 +15,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::OptionsError;
 use crate::codec::{self, Codec, RAW};
-use crate::rewrite::{self, Column, Rewritten};
+use crate::derived::Derived;
+use crate::rewrite::{self, Column, Expected, Rewritten};
 use crate::{tensor, text};
 
 /// Options of `kind = "encode"`.
@@ -63,7 +64,7 @@ impl EncodeOptions {
             }
             RAW => {
                 without_quality(RAW)?;
-                return Ok(Arc::new(Store { options: self }));
+                return Ok(Arc::new(Store { options: self, schema: Derived::default() }));
             }
             _ => {}
         }
@@ -84,7 +85,12 @@ impl EncodeOptions {
         }
         match quality {
             Some(0 | 101..) => Err(OptionsError("`quality` is 1 to 100".to_owned())),
-            _ => Ok(Arc::new(Encode { codec, options: self })),
+            _ => Ok(Arc::new(Encode {
+                codec,
+                options: self,
+                schema: Derived::default(),
+                bytes: Expected::default(),
+            })),
         }
     }
 }
@@ -92,6 +98,8 @@ impl EncodeOptions {
 struct Encode {
     codec: &'static dyn Codec,
     options: EncodeOptions,
+    schema: Derived<SchemaRef>,
+    bytes: Expected,
 }
 
 impl Operator for Encode {
@@ -124,9 +132,10 @@ impl Operator for Encode {
         _: &Context,
     ) -> Result<Outcome, OperatorError> {
         let (column, modality) = (&self.options.column, self.codec.modality());
-        let schema = rewrite::schema(&batch.schema(), column, modality, media::State::Encoded);
+        let input = batch.schema();
+        let schema = self.schema.of(&input, || self.output(&[Arc::clone(&input)]))?;
         let media = Column::of(&batch, column, modality);
-        rewrite::column(&batch, column, modality, &schema, |row, bytes| {
+        rewrite::column(&batch, column, modality, &schema, &self.bytes, |row, bytes| {
             let Some(media) = media.samples(row)? else { return Ok(None) };
             let quality = self.options.quality;
             self.codec.encode(&media, quality, bytes).map_err(|e| e.to_string())?;
@@ -138,6 +147,7 @@ impl Operator for Encode {
 /// `codec = "raw"`: keeps the samples as the stored form.
 struct Store {
     options: EncodeOptions,
+    schema: Derived<SchemaRef>,
 }
 
 impl Operator for Store {
@@ -171,7 +181,8 @@ impl Operator for Store {
         _: &Allocation,
         _: &Context,
     ) -> Result<Outcome, OperatorError> {
-        let schema = self.output(&[batch.schema()])?;
+        let input = batch.schema();
+        let schema = self.schema.of(&input, || self.output(&[Arc::clone(&input)]))?;
         Ok(Outcome::all(rewrite::replace(&batch, &schema, &HashMap::new())?))
     }
 }

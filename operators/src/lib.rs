@@ -7,6 +7,7 @@ pub mod codec;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 mod decode;
+mod derived;
 mod encode;
 mod filter;
 mod join;

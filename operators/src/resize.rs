@@ -1,6 +1,6 @@
 //! `kind = "resize"`: decoded pictures to another size.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anabranch_pipelines::graph::SchemaError;
 use anabranch_pipelines::operator::{
@@ -15,7 +15,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::OptionsError;
 use crate::codec::{Facts, Media, RAW};
-use crate::rewrite::{self, Column, Rewritten};
+use crate::derived::Derived;
+use crate::rewrite::{self, Column, Expected, Rewritten};
 
 /// Options of `kind = "resize"`.
 #[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
@@ -56,13 +57,23 @@ impl ResizeOptions {
         if self.width == 0 || self.height == 0 || self.width > 65_535 || self.height > 65_535 {
             return Err(OptionsError("`width` and `height` are 1 to 65535".to_owned()));
         }
-        Ok(Arc::new(Resize { algorithm, options: self }))
+        Ok(Arc::new(Resize {
+            algorithm,
+            options: self,
+            schema: Derived::default(),
+            samples: Expected::default(),
+            resizers: Mutex::default(),
+        }))
     }
 }
 
 struct Resize {
     algorithm: ResizeAlg,
     options: ResizeOptions,
+    schema: Derived<SchemaRef>,
+    samples: Expected,
+    /// Those of earlier invocations, with their buffers.
+    resizers: Mutex<Vec<Resizer>>,
 }
 
 impl Resize {
@@ -132,14 +143,24 @@ impl Operator for Resize {
         _: &Context,
     ) -> Result<Outcome, OperatorError> {
         let column = &self.options.column;
-        let schema =
-            rewrite::schema(&batch.schema(), column, Modality::Image, media::State::Decoded);
-        let mut resizer = Resizer::new();
+        let input = batch.schema();
+        let schema = self.schema.of(&input, || self.output(&[Arc::clone(&input)]))?;
+        let resizers = || self.resizers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut resizer = resizers().pop().unwrap_or_default();
         let pictures = Column::of(&batch, column, Modality::Image);
-        rewrite::column(&batch, column, Modality::Image, &schema, |row, samples| {
-            let Some(media) = pictures.samples(row)? else { return Ok(None) };
-            let facts = self.resize(&mut resizer, &media, samples)?;
-            Ok(Some(Rewritten { encoding: RAW, facts: Some(facts) }))
-        })
+        let outcome = rewrite::column(
+            &batch,
+            column,
+            Modality::Image,
+            &schema,
+            &self.samples,
+            |row, samples| {
+                let Some(media) = pictures.samples(row)? else { return Ok(None) };
+                let facts = self.resize(&mut resizer, &media, samples)?;
+                Ok(Some(Rewritten { encoding: RAW, facts: Some(facts) }))
+            },
+        );
+        resizers().push(resizer);
+        outcome
     }
 }

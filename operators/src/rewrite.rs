@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use anabranch_pipelines::operator::{OperatorError, Outcome};
 use anabranch_pipelines::record::{Modality, media};
@@ -14,7 +15,7 @@ use arrow::datatypes::SchemaRef;
 
 use crate::codec::{Facts, Media, Pcm, RAW};
 
-/// Bytes that are reserved ahead at most, when records are expected to be as large as the first.
+/// Bytes that are reserved ahead at most.
 const RESERVE: usize = 64 << 20;
 
 /// A media column of a batch, with the facts beside it.
@@ -92,6 +93,22 @@ pub(crate) struct Rewritten {
     pub(crate) facts: Option<Facts>,
 }
 
+/// How many bytes records became lately, so that room for a batch of them is made at once.
+#[derive(Debug, Default)]
+pub(crate) struct Expected(AtomicUsize);
+
+impl Expected {
+    fn room(&self, rows: usize) -> usize {
+        self.0.load(Relaxed).saturating_mul(rows).min(RESERVE)
+    }
+
+    fn learn(&self, bytes: usize, rows: usize) {
+        if let Some(each) = bytes.checked_div(rows) {
+            self.0.store(each, Relaxed);
+        }
+    }
+}
+
 /// Replaces the column and its facts. `rewrite` appends the bytes of a row and says what they are, or that the
 /// record has none; records for which it fails are refused.
 pub(crate) fn column(
@@ -99,10 +116,11 @@ pub(crate) fn column(
     column: &str,
     modality: Modality,
     schema: &SchemaRef,
+    expected: &Expected,
     mut rewrite: impl FnMut(usize, &mut Vec<u8>) -> Result<Option<Rewritten>, String>,
 ) -> Result<Outcome, OperatorError> {
     let rows = batch.num_rows();
-    let mut bytes: Vec<u8> = Vec::new();
+    let mut bytes: Vec<u8> = Vec::with_capacity(expected.room(rows));
     let mut ends: Vec<i32> = vec![0];
     let mut valid: Vec<bool> = Vec::with_capacity(rows);
     let mut encodings = StringBuilder::new();
@@ -118,10 +136,6 @@ pub(crate) fn column(
             })
         });
         let (rewritten, end) = rewritten.inspect_err(|_| bytes.truncate(start))?;
-        if start == 0 {
-            let alike = bytes.len().saturating_mul(rows.saturating_sub(row + 1));
-            bytes.reserve(alike.min(RESERVE));
-        }
         ends.push(end);
         valid.push(rewritten.is_some());
         encodings.append_option(rewritten.as_ref().map(|rewritten| rewritten.encoding));
@@ -140,6 +154,7 @@ pub(crate) fn column(
         frames.append_option(count);
         Ok(())
     })?;
+    expected.learn(bytes.len(), ends.len() - 1);
     let kept = media::of(&outcome.records, column);
     let paths = kept.and_then(media::path_array).cloned();
     let paths = paths.unwrap_or_else(|| StringArray::new_null(outcome.records.num_rows()));

@@ -13,6 +13,7 @@ use arrow::datatypes::{Schema, SchemaRef};
 use serde::{Deserialize, Serialize};
 
 use crate::OptionsError;
+use crate::derived::Derived;
 
 /// Options of `kind = "select"`. The column `id` always stays.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, schemars::JsonSchema)]
@@ -39,12 +40,13 @@ impl SelectOptions {
         {
             return Err(OptionsError("the column `id` always stays, in front".to_owned()));
         }
-        Ok(Arc::new(Select { options: self }))
+        Ok(Arc::new(Select { options: self, columns: Derived::default() }))
     }
 }
 
 struct Select {
     options: SelectOptions,
+    columns: Derived<(SchemaRef, Vec<usize>)>,
 }
 
 impl Select {
@@ -101,8 +103,10 @@ impl Operator for Select {
         _: &Allocation,
         _: &Context,
     ) -> Result<Outcome, OperatorError> {
-        let schema = self.output(&[batch.schema()])?;
-        let kept = batch.project(&self.columns(&batch.schema())?)?;
+        let input = batch.schema();
+        let derive = || Ok((self.output(&[Arc::clone(&input)])?, self.columns(&input)?));
+        let (schema, columns) = self.columns.of::<SchemaError>(&input, derive)?;
+        let kept = batch.project(&columns)?;
         Ok(Outcome::all(RecordBatch::try_new(schema, kept.columns().to_vec())?))
     }
 }

@@ -26,7 +26,8 @@ use pco::standalone::{DecompressorItem, FileDecompressor, simple_compress_into};
 
 use crate::EncodeOptions;
 use crate::codec::Limits;
-use crate::rewrite::{self, Column, Rewritten};
+use crate::derived::Derived;
+use crate::rewrite::{self, Column, Expected, Rewritten};
 
 /// The codec's name.
 pub(crate) const PCO: &str = "pco";
@@ -37,7 +38,7 @@ const LENGTH_KEY: &str = "anabranch:length";
 
 /// The operator for these options.
 pub(crate) fn compress(options: EncodeOptions) -> Arc<dyn Operator> {
-    Arc::new(Compress { options })
+    Arc::new(Compress { options, schema: Derived::default(), bytes: Expected::default() })
 }
 
 /// Evaluates `$body` with `$number` as the Arrow type of these numbers, else `$other`.
@@ -72,6 +73,8 @@ const NUMBERS: [DataType; 11] = [
 
 struct Compress {
     options: EncodeOptions,
+    schema: Derived<SchemaRef>,
+    bytes: Expected,
 }
 
 impl Operator for Compress {
@@ -127,12 +130,13 @@ impl Operator for Compress {
         _: &Allocation,
         _: &Context,
     ) -> Result<Outcome, OperatorError> {
-        let schema = self.output(&[batch.schema()])?;
+        let input = batch.schema();
+        let schema = self.schema.of(&input, || self.output(&[Arc::clone(&input)]))?;
         let name = &self.options.column;
         let lists = batch
             .column_by_name(name)
             .ok_or_else(|| OperatorError::Failed(format!("no column `{name}`")))?;
-        rewrite::column(&batch, name, Modality::Tensor, &schema, |row, bytes| {
+        rewrite::column(&batch, name, Modality::Tensor, &schema, &self.bytes, |row, bytes| {
             if lists.is_null(row) {
                 return Ok(None);
             }

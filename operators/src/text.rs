@@ -24,7 +24,8 @@ use zstd::dict::{DecoderDictionary, EncoderDictionary};
 use zstd::zstd_safe;
 
 use crate::codec::Limits;
-use crate::rewrite::{self, Column, Rewritten};
+use crate::derived::Derived;
+use crate::rewrite::{self, Column, Expected, Rewritten};
 use crate::{EncodeOptions, OptionsError};
 
 /// The codec's name.
@@ -43,7 +44,7 @@ pub(crate) fn compress(options: EncodeOptions) -> Result<Arc<dyn Operator>, Opti
         return Err(OptionsError(format!("`level = {level}`: it is 1 to 22")));
     }
     let dictionary = options.dictionary.unwrap_or(DICTIONARY).as_usize();
-    let compress = Compress { options, level, dictionary: None };
+    let compress = Compress::new(options, level, None);
     Ok(match dictionary {
         0 => Arc::new(compress),
         largest => Arc::new(Train { compress, largest }),
@@ -55,9 +56,20 @@ struct Compress {
     options: EncodeOptions,
     level: i32,
     dictionary: Option<EncoderDictionary<'static>>,
+    schema: Derived<SchemaRef>,
+    bytes: Expected,
 }
 
 impl Compress {
+    fn new(
+        options: EncodeOptions,
+        level: i32,
+        dictionary: Option<EncoderDictionary<'static>>,
+    ) -> Self {
+        let (schema, bytes) = (Derived::default(), Expected::default());
+        Self { options, level, dictionary, schema, bytes }
+    }
+
     fn compressor(&self) -> std::io::Result<Compressor<'_>> {
         match &self.dictionary {
             Some(dictionary) => Compressor::with_prepared_dictionary(dictionary),
@@ -109,11 +121,13 @@ impl Operator for Compress {
         _: &Allocation,
         _: &Context,
     ) -> Result<Outcome, OperatorError> {
-        let schema = self.output(&[batch.schema()])?;
+        let input = batch.schema();
+        let schema = self.schema.of(&input, || self.output(&[Arc::clone(&input)]))?;
         let texts = self.texts(&batch)?;
         let mut compressor = self.compressor().map_err(failed)?;
         let mut frame = Vec::new();
-        rewrite::column(&batch, &self.options.column, Modality::Text, &schema, |row, bytes| {
+        let column = &self.options.column;
+        rewrite::column(&batch, column, Modality::Text, &schema, &self.bytes, |row, bytes| {
             if texts.is_null(row) {
                 return Ok(None);
             }
@@ -206,7 +220,7 @@ impl Journaled for Train {
             }
             bytes => Some(EncoderDictionary::copy(bytes, *level)),
         };
-        Ok(Arc::new(Compress { options: options.clone(), level: *level, dictionary }))
+        Ok(Arc::new(Compress::new(options.clone(), *level, dictionary)))
     }
 }
 

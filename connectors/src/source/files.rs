@@ -3,7 +3,7 @@
 use std::io::Read;
 use std::sync::Arc;
 
-use anabranch_pipelines::record::{Reference, media};
+use anabranch_pipelines::record::{Modality, Reference, media};
 use anabranch_pipelines::source::{
     Abilities, BatchSize, Mark, Marks, Source, SourceBatch, SourceBatches, SourceError, Split,
     SplitRange, Unreadable,
@@ -65,13 +65,17 @@ struct Columns {
 }
 
 impl Files {
-    /// Names tell the modality, and labels are read, once.
-    async fn columns(
-        &self,
-        names: impl Iterator<Item = impl AsRef<str>>,
-    ) -> Result<Arc<Columns>, SourceError> {
+    /// A name tells the modality, and labels are read, once. Whether all names agree is seen by whoever lists
+    /// them: listing millions of files twice takes time.
+    async fn columns(&self) -> Result<Arc<Columns>, SourceError> {
         let columns = self.columns.get_or_try_init(|| async {
-            let modality = self.media.modality(&self.options.path, names)?;
+            let modality = match self.media.modality {
+                Some(modality) => modality,
+                None => match self.objects.first(named::modality).await? {
+                    Some(modality) => modality,
+                    None => self.agreed(&self.objects.list().await?)?,
+                },
+            };
             let labels = match self.options.labels.clone() {
                 None => None,
                 Some(labels) => Some(read_labels(labels, self.media.schema(modality, None)).await?),
@@ -80,6 +84,10 @@ impl Files {
             Ok(Arc::new(Columns { schema, labels, references: self.options.references }))
         });
         columns.await.cloned()
+    }
+
+    fn agreed(&self, splits: &[Split]) -> Result<Modality, SourceError> {
+        self.media.modality(&self.options.path, splits.iter().map(|split| &split.name))
     }
 }
 
@@ -114,16 +122,13 @@ impl Source for Files {
     }
 
     async fn schema(&self) -> Result<SchemaRef, SourceError> {
-        let listed = match self.media.modality {
-            Some(_) => Vec::new(),
-            None => self.objects.list().await?,
-        };
-        let columns = self.columns(listed.iter().map(|split| &split.name)).await?;
-        Ok(Arc::clone(&columns.schema))
+        Ok(Arc::clone(&self.columns().await?.schema))
     }
 
     async fn splits(&self) -> Result<Vec<Split>, SourceError> {
-        self.objects.list().await
+        let splits = self.objects.list().await?;
+        self.agreed(&splits)?;
+        Ok(splits)
     }
 
     fn measure(&self, split: Arc<Split>, from: u64) -> Marks {
@@ -139,8 +144,7 @@ impl Source for Files {
             options: self.options.clone(),
         };
         let started = async move {
-            let names = ranges.iter().map(|range| &range.split.name);
-            let columns = match files.columns(names).await {
+            let columns = match files.columns().await {
                 Ok(columns) => columns,
                 Err(error) => return stream::iter([Err(error)]).boxed(),
             };

@@ -59,16 +59,7 @@ impl Objects {
             self.root.store.list(Some(&self.root.path)).try_collect().await.map_err(store_error)?;
         let mut splits: Vec<Split> = listed
             .iter()
-            .filter_map(|object| {
-                let key = object.location.as_ref().strip_prefix(self.root.path.as_ref())?;
-                let key = key.trim_start_matches('/');
-                let hidden = key.split('/').any(|part| part.starts_with(['.', '_']));
-                let fits = match &self.pattern {
-                    Some(pattern) => pattern.is_match(key),
-                    None => !hidden,
-                };
-                fits.then(|| split(key.to_owned(), object))
-            })
+            .filter_map(|object| Some(split(self.key(object)?.to_owned(), object)))
             .collect();
         splits.sort_by(|a, b| a.name.cmp(&b.name));
         if splits.is_empty() {
@@ -79,6 +70,40 @@ impl Objects {
             });
         }
         Ok(splits)
+    }
+
+    /// The key of the first listed object, as the store lists them, of which `says` says something; and that.
+    pub(super) async fn first<T>(
+        &self,
+        says: impl Fn(&str) -> Option<T>,
+    ) -> Result<Option<T>, SourceError> {
+        let store_error = |source| SourceError::Store { location: self.root.url.clone(), source };
+        if self.pattern.is_none()
+            && let Ok(object) = self.root.store.head(&self.root.path).await
+        {
+            return Ok(says(object.location.filename().unwrap_or_default()));
+        }
+        let mut listed = self.root.store.list(Some(&self.root.path));
+        while let Some(object) = listed.try_next().await.map_err(store_error)? {
+            if let Some(key) = self.key(&object)
+                && let Some(said) = says(key)
+            {
+                return Ok(Some(said));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The key of a listed object that matches.
+    fn key<'a>(&self, object: &'a ObjectMeta) -> Option<&'a str> {
+        let key = object.location.as_ref().strip_prefix(self.root.path.as_ref())?;
+        let key = key.trim_start_matches('/');
+        let hidden = key.split('/').any(|part| part.starts_with(['.', '_']));
+        let fits = match &self.pattern {
+            Some(pattern) => pattern.is_match(key),
+            None => !hidden,
+        };
+        fits.then_some(key)
     }
 
     /// Whether the pattern names gzipped objects.

@@ -39,8 +39,7 @@ impl MediaColumn {
         if let Some(modality) = self.modality {
             return Ok(modality);
         }
-        let mut found: Vec<Modality> =
-            names.filter_map(|name| guess(encoding(name.as_ref())?)).collect();
+        let mut found: Vec<Modality> = names.filter_map(|name| modality(name.as_ref())).collect();
         found.dedup();
         match found.as_slice() {
             [modality] => Ok(*modality),
@@ -96,8 +95,9 @@ pub(super) fn encoding(name: &str) -> Option<&'static str> {
     })
 }
 
-fn guess(encoding: &str) -> Option<Modality> {
-    match encoding {
+/// The modality that a file's extension names.
+pub(super) fn modality(name: &str) -> Option<Modality> {
+    match encoding(name)? {
         "jpeg" | "png" | "webp" => Some(Modality::Image),
         "wav" | "flac" => Some(Modality::Audio),
         _ => None,

@@ -39,6 +39,7 @@ use cel::Program;
 use serde::{Deserialize, Serialize};
 
 use crate::OptionsError;
+use crate::derived::Derived;
 
 mod evaluate;
 mod typed;
@@ -66,13 +67,14 @@ impl FilterOptions {
             let (message, (line, column)) = first.unwrap_or(("it cannot be parsed", (1, 1)));
             OptionsError(format!("`where`, line {line}, character {column}: {message}"))
         })?;
-        Ok(Arc::new(Filter { program, options: self }))
+        Ok(Arc::new(Filter { program, options: self, condition: Derived::default() }))
     }
 }
 
 struct Filter {
     program: Program,
     options: FilterOptions,
+    condition: Derived<Arc<Expression>>,
 }
 
 impl Operator for Filter {
@@ -102,7 +104,9 @@ impl Operator for Filter {
         _: &Allocation,
         _: &Context,
     ) -> Result<Outcome, OperatorError> {
-        let condition = Expression::condition(&self.program, &batch.schema())?;
+        let input = batch.schema();
+        let compile = || Expression::condition(&self.program, &input).map(Arc::new);
+        let condition = self.condition.of(&input, compile)?;
         let verdicts = evaluate::condition(&condition, &batch)?;
         let keep: BooleanArray =
             verdicts.iter().map(|verdict| Some(matches!(verdict, Verdict::Keep))).collect();

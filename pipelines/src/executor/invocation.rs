@@ -16,8 +16,11 @@ use crate::panics;
 use crate::record::{bytes_of, name_of_row};
 use crate::run::Meter;
 
-/// Records in a slice at most: enough to spread the cost of columns, few enough to stay in the cache.
-const SLICE_RECORDS: usize = 16;
+/// Records in a slice at most: enough to spread the cost of columns.
+const SLICE_RECORDS: usize = 64;
+/// Bytes that a slice should grow to at most. Operators declare what the worst record may need, so most
+/// slices become a fraction of this, and stay in the cache of a core.
+const SLICE_BYTES: usize = 4 << 20;
 
 /// An operator of a stage, and where its figures go.
 #[derive(Clone)]
@@ -101,7 +104,8 @@ impl Invocation {
             size = member.operator.growth().bound(size, rows);
             largest = largest.max(size);
         }
-        let each = (self.slice.saturating_mul(rows) / largest.max(1)).clamp(1, SLICE_RECORDS);
+        let bound = self.slice.min(SLICE_BYTES);
+        let each = (bound.saturating_mul(rows) / largest.max(1)).clamp(1, SLICE_RECORDS);
         (0..rows).step_by(each).map(|at| batch.slice(at, each.min(rows - at))).collect()
     }
 
@@ -157,13 +161,14 @@ impl Invocation {
         at: &std::cell::RefCell<(usize, RecordBatch)>,
     ) -> Result<Verdict, Failure> {
         let mut records = slice.clone();
+        let mut bytes = bytes_of(&records);
         let mut refused = Vec::new();
         for (index, member) in self.members.iter().enumerate() {
             self.context
                 .check_cancelled()
                 .map_err(|error| self.failure(index, name_of_row(&records, 0), error))?;
             let begun = Instant::now();
-            let (rows, bytes) = (records.num_rows(), bytes_of(&records));
+            let rows = records.num_rows();
             at.replace((index, records.clone()));
             let Outcome { records: output, refused: rejected } = member
                 .operator
@@ -178,12 +183,9 @@ impl Invocation {
                 });
                 member.meter.refused(1);
             }
-            member.meter.invoked(
-                (rows, bytes),
-                (output.num_rows(), bytes_of(&output)),
-                begun.elapsed(),
-            );
-            records = output;
+            let grown = bytes_of(&output);
+            member.meter.invoked((rows, bytes), (output.num_rows(), grown), begun.elapsed());
+            (records, bytes) = (output, grown);
         }
         Ok(Verdict { records, refused })
     }
