@@ -11,6 +11,7 @@ use anabranch_pipelines::graph::SchemaError;
 use anabranch_pipelines::operator::{
     Allocation, Context, Features, Growth, Operator, OperatorError, Outcome,
 };
+use anabranch_pipelines::quantity::ByteSize;
 use anabranch_pipelines::record::{Modality, Reference, bytes_of, media};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -138,7 +139,7 @@ impl Operator for Decode {
             Modality::Tensor => return tensor::decode(&batch, name, &schema, limits),
             _ => {}
         }
-        let fetched = fetch(&batch, name, context);
+        let fetched = fetch(&batch, name, limits, context)?;
         let column = Column::of(&batch, name, modality);
         rewrite::column(&batch, name, modality, &schema, &self.samples, |row, samples| {
             let fetched = fetched.get(row).and_then(Option::as_ref);
@@ -172,26 +173,47 @@ fn modality(schema: &SchemaRef, column: &str) -> Result<Modality, SchemaError> {
     Ok(Modality::of(field).unwrap_or(Modality::Image))
 }
 
-/// Reads the records that are references, all at once.
+/// Reads the records that are references, all at once. `None` for those that are none.
+///
+/// # Errors
+/// When the store fails, which is no fault of the record.
 fn fetch(
     batch: &RecordBatch,
     column: &str,
+    limits: &Limits,
     context: &Context,
-) -> Vec<Option<Result<Bytes, String>>> {
-    let Some(media) = media::of(batch, column) else { return Vec::new() };
-    let references: Vec<Option<Reference>> = (0..batch.num_rows())
-        .map(|row| match media::bytes(media, row) {
+) -> Result<Vec<Option<Result<Bytes, String>>>, OperatorError> {
+    let Some(media) = media::of(batch, column) else { return Ok(Vec::new()) };
+    let mut records: Vec<Option<Result<Bytes, String>>> = vec![None; batch.num_rows()];
+    let mut wanted = Vec::new();
+    for (row, record) in records.iter_mut().enumerate() {
+        let reference = match media::bytes(media, row) {
             Some(_) => None,
-            None => media::path(media, row)?.parse().ok(),
-        })
-        .collect();
-    let wanted: Vec<Reference> = references.iter().flatten().cloned().collect();
-    let mut fetched =
-        if wanted.is_empty() { Vec::new() } else { context.fetch(&wanted) }.into_iter();
-    let one = |reference: Option<Reference>| {
-        reference.and_then(|_| fetched.next()).map(|bytes| bytes.map_err(|e| e.to_string()))
-    };
-    references.into_iter().map(one).collect()
+            None => media::path(media, row).and_then(|path| path.parse::<Reference>().ok()),
+        };
+        let Some(reference) = reference else { continue };
+        match reference.range.as_ref().map_or(0, |range| range.end - range.start) {
+            bytes if bytes > limits.bytes.0 => {
+                let (bytes, limit) = (ByteSize(bytes), limits.bytes);
+                *record = Some(Err(format!("it has {bytes}, and `limits.bytes` is {limit}")));
+            }
+            _ => wanted.push((row, reference)),
+        }
+    }
+    if wanted.is_empty() {
+        return Ok(records);
+    }
+    let (rows, wanted): (Vec<usize>, Vec<Reference>) = wanted.into_iter().unzip();
+    for (row, fetched) in rows.into_iter().zip(context.fetch(&wanted)) {
+        let fetched = match fetched {
+            Err(error) if error.passing => return Err(OperatorError::Failed(error.to_string())),
+            fetched => fetched.map_err(|error| error.to_string()),
+        };
+        if let Some(record) = records.get_mut(row) {
+            *record = Some(fetched);
+        }
+    }
+    Ok(records)
 }
 
 /// Changes the colours of the picture whose samples begin at `start`, in place.

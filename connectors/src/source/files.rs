@@ -1,8 +1,10 @@
 //! Whole files as records: `kind = "files"`.
 
-use std::io::Read;
+use std::fs::File;
+use std::io::{ErrorKind, Read};
 use std::sync::Arc;
 
+use anabranch_pipelines::quantity::ByteSize;
 use anabranch_pipelines::record::{Modality, Reference, media};
 use anabranch_pipelines::source::{
     Abilities, BatchSize, Mark, Marks, Source, SourceBatch, SourceBatches, SourceError, Split,
@@ -36,6 +38,14 @@ pub struct FilesOptions {
     pub references: bool,
     /// Columns from a table keyed by file name: `{ path = "labels.tsv", key = "file" }`.
     pub labels: Option<LabelsOptions>,
+    /// Size of a file at most; a larger one is a dead letter, unless it is but referred to. Default `"256MiB"`.
+    #[serde(default = "max_file")]
+    #[schemars(with = "String")]
+    pub max_file: ByteSize,
+}
+
+const fn max_file() -> ByteSize {
+    ByteSize(256 << 20)
 }
 
 impl FilesOptions {
@@ -106,10 +116,11 @@ impl Source for Files {
 
     fn options(&self) -> serde_json::Value {
         // Where the files are does not change what is read: keys are relative to the root.
-        let FilesOptions { modality, column, references, labels, .. } = &self.options;
+        let FilesOptions { modality, column, references, labels, max_file, .. } = &self.options;
         let labels = labels.as_ref().map(|labels| (&labels.key, &labels.types, labels.missing));
         serde_json::json!({
             "modality": modality, "column": column, "references": references, "labels": labels,
+            "max_file": max_file,
         })
     }
 
@@ -143,6 +154,8 @@ impl Source for Files {
             columns: Arc::clone(&self.columns),
             options: self.options.clone(),
         };
+        // An offset into a batch's bytes is an `i32`.
+        let most = self.options.max_file.0.min(i32::MAX as u64);
         let started = async move {
             let columns = match files.columns().await {
                 Ok(columns) => columns,
@@ -153,7 +166,9 @@ impl Source for Files {
                 .filter(|range| range.range.start == 0 && range.range.end > 0)
                 .map(|range| range.split);
             stream::iter(batches(splits, size))
-                .map(move |batch| read(Arc::clone(&files.objects), batch, Arc::clone(&columns)))
+                .map(move |batch| {
+                    read(Arc::clone(&files.objects), batch, Arc::clone(&columns), most)
+                })
                 // The next batch is read while this one waits for credit.
                 .buffered(2)
                 .boxed()
@@ -188,6 +203,7 @@ async fn read(
     objects: Arc<Objects>,
     files: Vec<Arc<Split>>,
     columns: Arc<Columns>,
+    most: u64,
 ) -> Result<SourceBatch, SourceError> {
     let lacks = |file: &Split| columns.labels.as_ref()?.lacks(&file.name);
     let mut refused = Vec::new();
@@ -204,8 +220,12 @@ async fn read(
     let mut labelled = Vec::with_capacity(files.len());
     for file in files {
         match lacks(&file) {
-            None => labelled.push(file),
             Some(error) => refuse(&file, error),
+            None if file.bytes > most && !columns.references => {
+                let (bytes, most) = (ByteSize(file.bytes), ByteSize(most));
+                refuse(&file, format!("it has {bytes}, and `max_file` is {most}"));
+            }
+            None => labelled.push(file),
         }
     }
     let files = labelled;
@@ -221,9 +241,10 @@ async fn read(
     let bodies = if objects.root.local_path().is_some() {
         let files = files.clone();
         let read = tokio::task::spawn_blocking(move || Bodies::read_local(&objects, &files));
-        read.await.map_err(|e| SourceError::Options(format!("a reading thread was lost: {e}")))?
+        read.await
+            .map_err(|e| SourceError::Options(format!("a reading thread was lost: {e}")))??
     } else {
-        Bodies::fetch(&objects, &files).await
+        Bodies::fetch(&objects, &files).await?
     };
     let mut kept: Vec<Arc<Split>> = Vec::with_capacity(files.len());
     for (file, fault) in files.into_iter().zip(bodies.faults) {
@@ -271,22 +292,37 @@ impl Bodies {
     }
 
     /// Reads all files on this thread, straight into the buffer.
-    fn read_local(objects: &Objects, files: &[Arc<Split>]) -> Self {
+    ///
+    /// # Errors
+    /// When the disk fails: a file that is gone, or that nobody may read, costs its record and no more.
+    fn read_local(objects: &Objects, files: &[Arc<Split>]) -> Result<Self, SourceError> {
         let mut bodies = Self::with_capacity(files);
         for file in files {
             let start = bodies.values.len();
+            let path = objects.local_path(file);
+            let opened = path.as_deref().map_or(Err(ErrorKind::NotFound.into()), File::open);
+            // One byte more than was listed shows a file that has grown, and no more than that is read of it.
             let read =
-                objects.location(file).local_path().ok_or_else(|| "it is no local file".to_owned());
-            let read = read.and_then(|path| {
-                let mut open = std::fs::File::open(path).map_err(|e| e.to_string())?;
-                open.read_to_end(&mut bodies.values).map_err(|e| e.to_string())
-            });
-            bodies.finish(file, start, read.map(|_| ()));
+                opened.and_then(|open| open.take(file.bytes + 1).read_to_end(&mut bodies.values));
+            let read = match read {
+                Ok(_) => Ok(()),
+                Err(e) => match e.kind() {
+                    ErrorKind::NotFound => Err("it is not there any more".to_owned()),
+                    ErrorKind::PermissionDenied => Err(e.to_string()),
+                    _ => {
+                        let source =
+                            object_store::Error::Generic { store: "local", source: e.into() };
+                        let location = objects.location(file).url;
+                        return Err(SourceError::Store { location, source });
+                    }
+                },
+            };
+            bodies.finish(file, start, read);
         }
-        bodies
+        Ok(bodies)
     }
 
-    async fn fetch(objects: &Objects, files: &[Arc<Split>]) -> Self {
+    async fn fetch(objects: &Objects, files: &[Arc<Split>]) -> Result<Self, SourceError> {
         let locations: Vec<_> = files.iter().map(|file| objects.location(file)).collect();
         let reads = stream::iter(locations).map(|location| async move {
             let found = location.store.get(&location.path).await?;
@@ -296,17 +332,31 @@ impl Bodies {
         let mut bodies = Self::with_capacity(files);
         for (file, body) in files.iter().zip(read) {
             let start = bodies.values.len();
-            let body =
-                body.map(|body| bodies.values.extend_from_slice(&body)).map_err(|e| e.to_string());
-            bodies.finish(file, start, body);
+            let read = match body {
+                Ok(body) => {
+                    bodies.values.extend_from_slice(&body);
+                    Ok(())
+                }
+                Err(object_store::Error::NotFound { .. }) => {
+                    Err("it is not there any more".to_owned())
+                }
+                Err(source) => {
+                    let location = objects.location(file).url;
+                    return Err(SourceError::Store { location, source });
+                }
+            };
+            bodies.finish(file, start, read);
         }
-        bodies
+        Ok(bodies)
     }
 
     fn finish(&mut self, file: &Split, start: usize, read: Result<(), String>) {
         let length = (self.values.len() - start) as u64;
         let read = read.and_then(|()| match length == file.bytes {
             true => Ok(()),
+            false if length > file.bytes => {
+                Err(format!("it has more than the {} bytes that were listed", file.bytes))
+            }
             false => {
                 Err(format!("it has {length} bytes, but had {} when it was listed", file.bytes))
             }
@@ -387,14 +437,60 @@ mod tests {
         let refused: Vec<Unreadable> =
             batches.into_iter().flat_map(|batch| batch.refused).collect();
         assert_eq!((rows, refused.len()), (1, 2), "{refused:?}");
-        assert_eq!(refused[0].error, "it has 6 bytes, but had 1 when it was listed");
+        assert_eq!(refused[0].error, "it has more than the 1 bytes that were listed");
+        assert_eq!(refused[1].error, "it is not there any more");
     }
 
     #[test]
     fn names_must_tell_one_modality() {
         let folder = folder(&[("a.wav", b"1"), ("b.png", b"2")]);
         let error =
+            block_on(files(path(&folder, "*"), serde_json::json!({})).splits()).unwrap_err();
+        assert!(error.to_string().contains("add `modality"), "{error}");
+        let folder = self::folder(&[("notes", b"1")]);
+        let error =
             block_on(files(path(&folder, "*"), serde_json::json!({})).schema()).unwrap_err();
         assert!(error.to_string().contains("add `modality"), "{error}");
+    }
+
+    #[test]
+    fn names_with_characters_of_urls_are_read_as_they_are() {
+        let names = ["50%.png", "a #1.png", "a%20b.png", "photo[1].png", "what?.png", "x~^|.png"];
+        let folder = folder(&names.map(|name| (name, name.as_bytes())));
+        for pattern in ["*.png", ""] {
+            let seen = conforming(&files(path(&folder, pattern), serde_json::json!({})));
+            assert_eq!(seen.refused, []);
+            let image = media::of(&seen.records, "image").unwrap();
+            let read: Vec<_> = (0..seen.rows).map(|row| media::bytes(image, row)).collect();
+            assert_eq!(read, names.map(|name| Some(name.as_bytes())));
+        }
+        let referring = files(path(&folder, "*.png"), serde_json::json!({ "references": true }));
+        let reading = files(path(&folder, "*.png"), serde_json::json!({}));
+        block_on(references(&referring, &reading, "image")).unwrap();
+    }
+
+    #[test]
+    fn a_file_above_the_limit_costs_itself() {
+        let folder = folder(&[("a.wav", b"12345"), ("b.wav", b"1")]);
+        let seen =
+            conforming(&files(path(&folder, "*.wav"), serde_json::json!({ "max_file": "4B" })));
+        assert_eq!((seen.rows, seen.refused.len()), (1, 1));
+        assert_eq!(seen.refused[0].error, "it has 5 B, and `max_file` is 4 B");
+    }
+
+    #[test]
+    fn a_store_that_fails_costs_no_record_but_the_run() {
+        let folder = folder(&[("a.wav", b"1")]);
+        let source = files(path(&folder, "*.wav"), serde_json::json!({}));
+        let read = block_on(async {
+            let mut splits = source.splits().await.unwrap();
+            std::fs::remove_file(folder.path().join("a.wav")).unwrap();
+            // A link to itself can be opened by nobody, and is there all the same.
+            std::os::unix::fs::symlink("a.wav", folder.path().join("a.wav")).unwrap();
+            let ranges = vec![SplitRange { split: Arc::new(splits.remove(0)), range: 0..1 }];
+            let batches = source.open(ranges, BatchSize { records: 10, bytes: 1 << 20 });
+            batches.try_collect::<Vec<SourceBatch>>().await
+        });
+        assert!(matches!(read, Err(SourceError::Store { .. })), "{read:?}");
     }
 }

@@ -1,10 +1,14 @@
 //! Objects by path, folder or glob.
 
+use std::path::PathBuf;
+
 use anabranch_pipelines::source::{SourceError, Split};
 use anabranch_pipelines::store::Location;
 use futures::TryStreamExt;
 use globset::{GlobBuilder, GlobMatcher};
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
+
+use super::local;
 
 /// A pattern over the objects of one store.
 #[derive(Debug, Clone)]
@@ -12,6 +16,8 @@ pub(super) struct Objects {
     /// The part before the first wildcard: keys are relative to it.
     pub(super) root: Location,
     pattern: Option<GlobMatcher>,
+    /// How many folders deep the pattern reaches, its own one being the first.
+    depth: usize,
     written: String,
 }
 
@@ -38,7 +44,12 @@ impl Objects {
             "" => None,
             glob => Some(pattern_of(glob).map_err(|e| error(e.to_string()))?.compile_matcher()),
         };
-        Ok(Self { root, pattern: matcher, written: pattern.to_owned() })
+        let depth = match glob {
+            "" => usize::MAX,
+            glob if glob.contains("**") => usize::MAX,
+            glob => glob.matches('/').count() + 1,
+        };
+        Ok(Self { root, pattern: matcher, depth, written: pattern.to_owned() })
     }
 
     /// Whether an object that is listed is whole: a file on a disk may still be written.
@@ -48,19 +59,20 @@ impl Objects {
 
     /// The objects that match, in order of their keys.
     pub(super) async fn list(&self) -> Result<Vec<Split>, SourceError> {
-        let store_error = |source| SourceError::Store { location: self.root.url.clone(), source };
-        if self.pattern.is_none()
-            && let Ok(object) = self.root.store.head(&self.root.path).await
-        {
-            let name = object.location.filename().unwrap_or_default().to_owned();
-            return Ok(vec![split(name, &object)]);
+        if let Some(split) = self.single().await {
+            return Ok(vec![split]);
         }
-        let listed: Vec<ObjectMeta> =
-            self.root.store.list(Some(&self.root.path)).try_collect().await.map_err(store_error)?;
-        let mut splits: Vec<Split> = listed
-            .iter()
-            .filter_map(|object| Some(split(self.key(object)?.to_owned(), object)))
-            .collect();
+        let mut splits = match self.root.local_path() {
+            Some(root) => {
+                let objects = self.clone();
+                let list = move || local::list(&root, objects.depth, |key| objects.fits(key));
+                tokio::task::spawn_blocking(list).await.map_err(lost)??
+            }
+            None => {
+                let split = |object: &ObjectMeta| Some(split(self.key(object)?.into(), object));
+                self.listed().await?.iter().filter_map(split).collect()
+            }
+        };
         splits.sort_by(|a, b| a.name.cmp(&b.name));
         if splits.is_empty() {
             return Err(SourceError::Nothing {
@@ -77,33 +89,59 @@ impl Objects {
         &self,
         says: impl Fn(&str) -> Option<T>,
     ) -> Result<Option<T>, SourceError> {
-        let store_error = |source| SourceError::Store { location: self.root.url.clone(), source };
-        if self.pattern.is_none()
-            && let Ok(object) = self.root.store.head(&self.root.path).await
-        {
-            return Ok(says(object.location.filename().unwrap_or_default()));
+        if let Some(split) = self.single().await {
+            return Ok(says(&split.name));
+        }
+        if let Some(root) = self.root.local_path() {
+            let says = |key: &str| self.fits(key).then(|| says(key)).flatten();
+            return local::first(&root, self.depth, says);
         }
         let mut listed = self.root.store.list(Some(&self.root.path));
-        while let Some(object) = listed.try_next().await.map_err(store_error)? {
-            if let Some(key) = self.key(&object)
-                && let Some(said) = says(key)
-            {
+        while let Some(object) = listed.try_next().await.map_err(|e| self.failed(e))? {
+            if let Some(said) = self.key(&object).and_then(&says) {
                 return Ok(Some(said));
             }
         }
         Ok(None)
     }
 
+    /// The object that a pattern without wildcards names, if it is one and no folder.
+    async fn single(&self) -> Option<Split> {
+        if self.pattern.is_some() {
+            return None;
+        }
+        let name = self.root.path.filename()?.to_owned();
+        Some(Split { name, ..look(&self.root).await.ok()? })
+    }
+
+    /// All objects below the root that the pattern may reach.
+    async fn listed(&self) -> Result<Vec<ObjectMeta>, SourceError> {
+        let root = Some(&self.root.path);
+        if self.depth == 1 {
+            // One folder may hold millions of objects in folders that the pattern does not reach.
+            let listed = self.root.store.list_with_delimiter(root).await;
+            return listed.map(|listed| listed.objects).map_err(|e| self.failed(e));
+        }
+        self.root.store.list(root).try_collect().await.map_err(|e| self.failed(e))
+    }
+
+    fn failed(&self, source: object_store::Error) -> SourceError {
+        SourceError::Store { location: self.root.url.clone(), source }
+    }
+
     /// The key of a listed object that matches.
     fn key<'a>(&self, object: &'a ObjectMeta) -> Option<&'a str> {
         let key = object.location.as_ref().strip_prefix(self.root.path.as_ref())?;
         let key = key.trim_start_matches('/');
+        self.fits(key).then_some(key)
+    }
+
+    fn fits(&self, key: &str) -> bool {
         let hidden = key.split('/').any(|part| part.starts_with(['.', '_']));
-        let fits = match &self.pattern {
+        match &self.pattern {
             Some(pattern) => pattern.is_match(key),
             None => !hidden,
-        };
-        fits.then_some(key)
+        }
     }
 
     /// Whether the pattern names gzipped objects.
@@ -111,9 +149,20 @@ impl Objects {
         super::object::gzipped(&self.written)
     }
 
+    /// The path of a listed object on this machine's disk, if it is there.
+    pub(super) fn local_path(&self, split: &Split) -> Option<PathBuf> {
+        let root = self.root.local_path()?;
+        Some(if self.is_root(split) { root } else { root.join(&split.name) })
+    }
+
+    /// Whether the pattern names this object alone.
+    fn is_root(&self, split: &Split) -> bool {
+        self.pattern.is_none() && self.root.path.filename() == Some(split.name.as_str())
+    }
+
     /// The place of a listed object.
     pub(super) fn location(&self, split: &Split) -> Location {
-        match self.pattern.is_none() && self.root.path.filename() == Some(split.name.as_str()) {
+        match self.is_root(split) {
             true => self.root.clone(),
             false => self.root.join(&split.name),
         }
@@ -124,8 +173,30 @@ fn split(name: String, object: &ObjectMeta) -> Split {
     Split { name, bytes: object.size, version: version(object) }
 }
 
+/// An object as a listing would tell it now, but for its name.
+pub(in crate::source) async fn look(at: &Location) -> Result<Split, object_store::Error> {
+    let Some(path) = at.local_path() else {
+        return Ok(split(String::new(), &at.store.head(&at.path).await?));
+    };
+    let found = tokio::fs::metadata(&path).await.and_then(|found| match found.is_file() {
+        true => Ok(found),
+        false => Err(std::io::Error::new(std::io::ErrorKind::NotFound, "it is no file")),
+    });
+    match found {
+        Ok(found) => Ok(local::split(String::new(), &found)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            Err(object_store::Error::NotFound { path: at.url.clone(), source: error.into() })
+        }
+        Err(error) => Err(object_store::Error::Generic { store: "local", source: error.into() }),
+    }
+}
+
+fn lost(error: tokio::task::JoinError) -> SourceError {
+    SourceError::Options(format!("a listing thread was lost: {error}"))
+}
+
 /// What tells a changed object from this one.
-pub(in crate::source) fn version(object: &ObjectMeta) -> String {
+fn version(object: &ObjectMeta) -> String {
     let modified = object.last_modified.timestamp_micros();
     object.e_tag.clone().unwrap_or_else(|| format!("{modified}-{}", object.size))
 }

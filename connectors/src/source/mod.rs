@@ -10,6 +10,7 @@ mod idx;
 mod jsonl;
 mod labels;
 mod lines;
+mod local;
 mod media;
 mod object;
 mod parquet;

@@ -14,7 +14,7 @@ use flate2::bufread::MultiGzDecoder;
 use object_store::ObjectStoreExt;
 use tokio::runtime::Handle;
 
-use super::glob::version;
+use super::glob::look;
 
 /// Bytes of a buffer over a local file.
 const BUFFER: usize = 128 << 10;
@@ -69,16 +69,16 @@ impl Object {
         split: &Split,
         unpacked: Unpacked,
     ) -> Result<Self, Failure> {
-        let head = Handle::current().block_on(location.store.head(&location.path));
-        let found = head.map_err(|e| store_failure(&location.url, e))?;
-        if version(&found) != split.version {
+        let found = Handle::current().block_on(look(&location));
+        let found = found.map_err(|e| store_failure(&location.url, e))?;
+        if found.version != split.version {
             let message = format!(
                 "it changed since it was listed (then {} bytes, now {})",
-                split.bytes, found.size
+                split.bytes, found.bytes
             );
             return Err(Failure::Damaged(message));
         }
-        let raw = Raw::open(&location, found.size).map_err(|e| failure(&location.url, e))?;
+        let raw = Raw::open(&location, found.bytes).map_err(|e| failure(&location.url, e))?;
         let limit = unpacked.limit.unwrap_or(UNPACKED.max(split.bytes.saturating_mul(RATIO)));
         let bytes = match gzipped(&split.name) {
             true => Bytes::gzip(raw),

@@ -169,7 +169,7 @@ pub struct Limits {
     pub pixels: u64,
     /// Seconds of a sound.
     pub seconds: f64,
-    /// Bytes of either when decoded.
+    /// Bytes of either, when decoded and before.
     #[schemars(with = "String")]
     pub bytes: ByteSize,
 }

@@ -17,6 +17,8 @@ pub struct FetchError {
     pub path: String,
     /// Why.
     pub message: String,
+    /// Whether the store failed, rather than the reference: asked again later, it may be there.
+    pub passing: bool,
 }
 
 /// Reads references for operators, blocking the calling executor thread.
@@ -34,6 +36,7 @@ impl Fetcher for NoFetcher {
         let error = |r: &Reference| FetchError {
             path: r.to_string(),
             message: "this operator runs without a store".to_owned(),
+            passing: false,
         };
         references.iter().map(|reference| Err(error(reference))).collect()
     }

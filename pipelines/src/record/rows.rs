@@ -14,7 +14,8 @@ pub fn bytes_of(batch: &RecordBatch) -> usize {
 /// What `get_slice_memory_size` says, without taking the array apart for the types that media rows consist of:
 /// the run asks for every slice.
 fn bytes_of_array(array: &dyn Array) -> usize {
-    let nulls = array.nulls().map_or(0, |_| array.len().div_ceil(8));
+    let nulls = array.nulls().filter(|nulls| nulls.null_count() > 0);
+    let nulls = nulls.map_or(0, |_| array.len().div_ceil(8));
     let offsets = (array.len() + 1) * size_of::<i32>();
     let between = |offsets: &[i32]| match offsets {
         [first, .., last] => usize::try_from(last - first).unwrap_or(0),

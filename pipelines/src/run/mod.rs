@@ -189,7 +189,8 @@ impl Run {
     /// Why it failed. What was committed stays, and the next start resumes after it.
     pub fn wait(self) -> Result<Report, RunError> {
         while !self.is_finished() {
-            std::thread::sleep(LOOK);
+            // Each look costs a thread its place; a long run may end a little late.
+            std::thread::sleep((self.started.elapsed() / 256).clamp(LOOK, WATCH));
         }
         let last = self.end()?;
         let Some(runtime) = &self.runtime else { return Err(ended()) };

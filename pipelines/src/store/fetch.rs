@@ -1,14 +1,14 @@
 //! Reads references for operators.
 
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{ErrorKind, Read, Seek, SeekFrom};
 
 use bytes::Bytes;
 use futures::future::join_all;
 use object_store::ObjectStoreExt;
 use tokio::runtime::Handle;
 
-use super::Location;
+use super::{Location, explain};
 use crate::operator::{FetchError, Fetcher};
 use crate::record::Reference;
 
@@ -36,8 +36,8 @@ impl Fetcher for StoreFetcher {
 }
 
 async fn read(reference: &Reference) -> Result<Bytes, FetchError> {
-    let error = |message: String| FetchError { path: reference.to_string(), message };
-    let location = Location::parse(&reference.uri).map_err(|e| error(e.to_string()))?;
+    let error = |message, passing| FetchError { path: reference.to_string(), message, passing };
+    let location = Location::parse(&reference.uri).map_err(|e| error(e.to_string(), false))?;
     let read = match &reference.range {
         Some(range) => location.store.get_range(&location.path, range.clone()).await,
         None => match location.store.get(&location.path).await {
@@ -45,13 +45,22 @@ async fn read(reference: &Reference) -> Result<Bytes, FetchError> {
             Err(e) => Err(e),
         },
     };
-    read.map_err(|e| error(e.to_string()))
+    match (read, &reference.range) {
+        (Ok(bytes), _) => Ok(bytes),
+        (Err(e @ object_store::Error::NotFound { .. }), _) => Err(error(e.to_string(), false)),
+        (Err(e), range) => {
+            // Stores have many words for a range behind the end of an object; its size is told in one.
+            let head = location.store.head(&location.path).await;
+            let beyond = range.as_ref().zip(head.ok()).is_some_and(|(r, head)| r.end > head.size);
+            Err(error(explain(&e), !beyond))
+        }
+    }
 }
 
 fn read_local(reference: &Reference) -> Result<Bytes, FetchError> {
-    let error = |message: String| FetchError { path: reference.to_string(), message };
-    let location = Location::parse(&reference.uri).map_err(|e| error(e.to_string()))?;
-    let path = location.local_path().ok_or_else(|| error("it is no local file".into()))?;
+    let error = |message, passing| FetchError { path: reference.to_string(), message, passing };
+    let location = Location::parse(&reference.uri).map_err(|e| error(e.to_string(), false))?;
+    let path = location.local_path().ok_or_else(|| error("it is no local file".into(), false))?;
     let read = || -> std::io::Result<Vec<u8>> {
         let mut file = File::open(&path)?;
         let Some(range) = &reference.range else {
@@ -71,5 +80,8 @@ fn read_local(reference: &Reference) -> Result<Bytes, FetchError> {
         file.read_exact(&mut bytes)?;
         Ok(bytes)
     };
-    read().map(Bytes::from).map_err(|e| error(e.to_string()))
+    read().map(Bytes::from).map_err(|e| {
+        let passing = !matches!(e.kind(), ErrorKind::NotFound | ErrorKind::UnexpectedEof);
+        error(e.to_string(), passing)
+    })
 }

@@ -12,6 +12,7 @@
 //! [`mount`] puts a store of one's own under a URL.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::path::PathBuf;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
@@ -58,6 +59,18 @@ pub struct LocationError {
 /// Stores of `memory://NAME/`, the same for all who name it in this process.
 static MEMORY: LazyLock<Mutex<HashMap<String, Arc<InMemory>>>> = LazyLock::new(Mutex::default);
 
+/// Clients of buckets, by the part of a URL before its path.
+static CLIENTS: LazyLock<Mutex<HashMap<String, Arc<dyn ObjectStore>>>> =
+    LazyLock::new(Mutex::default);
+
+/// A client of the store that a URL names, and the path in it.
+fn client(url: &Url) -> Result<(Arc<dyn ObjectStore>, Path), String> {
+    let (store, path) =
+        object_store::parse_url_opts(url, std::env::vars()).map_err(|e| e.to_string())?;
+    let store = Patient::new(Arc::from(store), Patience::with_retrying_store());
+    Ok((Arc::new(store), path))
+}
+
 impl Location {
     /// The place that a path or URL names. Nothing is read or created.
     ///
@@ -88,11 +101,19 @@ impl Location {
                 let store = Arc::clone(stores.entry(name).or_default());
                 Ok(Self { store, path: path()?, url: written() })
             }
+            // One client, and so one pool of connections, for all places of a bucket.
+            "s3" | "s3a" | "gs" | "az" | "abfs" | "abfss" => {
+                let bucket = url[..url::Position::BeforePath].to_owned();
+                let mut clients = CLIENTS.lock().unwrap_or_else(PoisonError::into_inner);
+                let store = match clients.entry(bucket) {
+                    Entry::Occupied(there) => Arc::clone(there.get()),
+                    Entry::Vacant(new) => Arc::clone(new.insert(client(&url).map_err(error)?.0)),
+                };
+                Ok(Self { store, path: path()?, url: written() })
+            }
             _ => {
-                let (store, path) = object_store::parse_url_opts(&url, std::env::vars())
-                    .map_err(|e| error(e.to_string()))?;
-                let store = Patient::new(Arc::from(store), Patience::with_retrying_store());
-                Ok(Self { store: Arc::new(store), path, url: written() })
+                let (store, path) = client(&url).map_err(error)?;
+                Ok(Self { store, path, url: written() })
             }
         }
     }
@@ -116,11 +137,35 @@ impl Location {
         Ok(Self { store, path, url: url.as_str().trim_end_matches('/').to_owned() })
     }
 
-    /// A place below this one.
+    /// The place of this name below this one, a name as a listing tells it: nothing in it is encoded.
+    ///
+    /// ```
+    /// # use anabranch_pipelines::store::Location;
+    /// let odd = Location::parse("memory://doc/in")?.join("a/50% #1?.png");
+    /// assert_eq!(odd.path.as_ref(), "in/a/50% #1?.png");
+    /// assert_eq!(Location::parse(&odd.url)?.path, odd.path);
+    /// assert_eq!(odd.url, "memory://doc/in/a/50%25%20%231%3F.png");
+    /// assert_eq!(Location::parse(&odd.url)?.path.as_ref(), "in/a/50%25 %231%3F.png");
+    /// # Ok::<(), anabranch_pipelines::store::LocationError>(())
+    /// ```
     #[must_use]
     pub fn join(&self, below: &str) -> Self {
-        let path = below.split('/').fold(self.path.clone(), |path, part| path.join(part));
-        Self { store: Arc::clone(&self.store), path, url: format!("{}/{below}", self.url) }
+        let whole = match self.path.as_ref() {
+            "" => below.to_owned(),
+            path => format!("{path}/{below}"),
+        };
+        let encoded = |_| below.split('/').fold(self.path.clone(), |path, part| path.join(part));
+        let path = Path::parse(whole).unwrap_or_else(encoded);
+        let mut url = Url::parse(&self.url).ok();
+        let extended = url.as_mut().and_then(|url| {
+            url.path_segments_mut().ok()?.pop_if_empty().extend(below.split('/'));
+            Some(())
+        });
+        let url = match (url, extended) {
+            (Some(url), Some(())) => url.into(),
+            _ => format!("{}/{below}", self.url),
+        };
+        Self { store: Arc::clone(&self.store), path, url }
     }
 
     /// The path on this machine's disk, if that is where it is.

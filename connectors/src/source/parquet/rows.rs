@@ -20,6 +20,7 @@ use futures::stream::{StreamExt, TryStreamExt};
 use object_store::ObjectStoreExt;
 use tokio::runtime::Handle;
 
+use crate::source::glob::look;
 use crate::source::object::Failure;
 use crate::source::scan::{Output, key, on_a_thread};
 
@@ -66,12 +67,13 @@ impl Footers {
         }
         let location = source.location(split);
         let size = if source.verify() {
-            let head = Handle::current().block_on(location.store.head(&location.path));
-            let head = head.map_err(|e| failure(&location, ParquetError::External(Box::new(e))))?;
-            if crate::source::glob::version(&head) != split.version {
+            let found = Handle::current().block_on(look(&location));
+            let found =
+                found.map_err(|e| failure(&location, ParquetError::External(Box::new(e))))?;
+            if found.version != split.version {
                 return Err(Failure::Damaged("it changed since it was listed".to_owned()));
             }
-            head.size
+            found.bytes
         } else {
             split.bytes
         };
