@@ -43,6 +43,24 @@ fn determinism_of_photos() {
     same("photos", &["job.part.records=4", "job.commit.parts=2"], &WAYS);
 }
 
+/// Every operator of the job in worker processes.
+const ISOLATED: &[&str] = &[
+    "operator.decode.resources.isolate=true",
+    "operator.resize.resources.isolate=true",
+    "operator.encode.resources.isolate=true",
+];
+
+#[test]
+fn determinism_across_worker_processes() {
+    same("photos", &["job.part.records=4", "job.commit.parts=2"], &[WAYS[0], ISOLATED]);
+}
+
+#[test]
+fn determinism_of_a_decision_across_worker_processes() {
+    let isolated: &[&str] = &["operator.compress.resources.isolate=true"];
+    same("text", &["job.part.records=3000"], &[WAYS[0], isolated]);
+}
+
 #[test]
 fn determinism_of_quickstart() {
     same("quickstart", &["records=90", "job.part.records=40"], &WAYS);

@@ -13,13 +13,17 @@
 //!
 //! let filter = FilterOptions { condition: "label < 3".into() }.build()?;
 //! let input = operator::numbered(100, "label");
-//! operator::check(&filter, &input, &Context::plain())?;
+//! operator::check(&filter, &input, &Context::plain(), |recipe| {
+//!     let options: FilterOptions = serde_json::from_value(recipe.options.clone()).map_err(|e| e.to_string())?;
+//!     options.build().map_err(|e| e.to_string())
+//! })?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
 use thiserror::Error;
 
 pub mod codec;
+mod graph;
 pub mod operator;
 #[cfg(test)]
 mod tests;

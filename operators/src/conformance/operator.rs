@@ -1,20 +1,25 @@
-//! What every operator must do.
+//! What every operator must do: on a plain thread, in a graph, and across the boundary of a process.
 //!
 //! The output has the schema that was promised, for no rows too. Rows keep their order and their ids. A row
 //! that is refused is one of the input, is told once with a reason, and is not in the output. Batches of 1,
 //! 7 and 64 rows, two threads, and a second time give the same rows. The output is no larger than declared.
 //! A journaled operator takes the same decision from the same sample, and the same decision gives the same
-//! rows.
+//! rows. A run delivers what a plain thread does, whatever its workers and batches are, and refuses the same
+//! rows; so does an operator that was rebuilt from its kind, options and decision on the other side of a
+//! socket.
 
 use std::sync::Arc;
 
-use anabranch_pipelines::operator::{Allocation, Class, Context, Operator, OperatorError, Outcome};
+use anabranch_pipelines::executor::isolated::{Isolated, Recipe, Worker};
+use anabranch_pipelines::operator::{
+    Allocation, Class, Context, Operator, OperatorError, Outcome, Refused,
+};
 use anabranch_pipelines::record::{ID, bytes_of};
 use arrow::array::{Array, ArrayRef, AsArray, FixedSizeBinaryArray, Int64Array, RecordBatch};
 use arrow::compute::concat_batches;
 use arrow::datatypes::SchemaRef;
 
-use super::{Failure, ensure};
+use super::{Failure, ensure, graph};
 
 /// Records with ids and a column of integers from 0, for operators that need no more.
 pub fn numbered(rows: usize, column: &str) -> RecordBatch {
@@ -28,11 +33,74 @@ pub fn numbered(rows: usize, column: &str) -> RecordBatch {
         .unwrap_or_else(|_| RecordBatch::new_empty(Arc::new(arrow::datatypes::Schema::empty())))
 }
 
+/// Rebuilds an operator from what a worker process is told of it.
+pub type Rebuild = fn(&Recipe) -> Result<Arc<dyn Operator>, String>;
+
 /// Holds an operator that is no keyed one to all of the above, on this input.
 ///
 /// # Errors
 /// With the first thing that is not as it must be.
 pub fn check(
+    operator: &Arc<dyn Operator>,
+    input: &RecordBatch,
+    context: &Context,
+    rebuild: Rebuild,
+) -> Result<(), Failure> {
+    on_a_thread(operator, input, context)?;
+    across_a_socket(operator, input, context, rebuild)?;
+    in_a_graph(operator, input)
+}
+
+/// What a worker at the other end of a socket delivers is what the operator itself delivers.
+fn across_a_socket(
+    operator: &Arc<dyn Operator>,
+    input: &RecordBatch,
+    context: &Context,
+    rebuild: Rebuild,
+) -> Result<(), Failure> {
+    let kind = operator.kind();
+    let within = context.clone();
+    let start = move || Worker::in_thread(rebuild, within.clone());
+    let isolated = Isolated::new(Arc::clone(operator), Arc::new(start)).map_err(Failure)?;
+    let isolated = decide(&(Arc::new(isolated) as Arc<dyn Operator>), input)?;
+    let plain = decide(operator, input)?;
+    let run = |operator: &Arc<dyn Operator>| {
+        let outcome = operator.invoke(input.clone(), &Allocation::PLAIN, context);
+        outcome.map_err(|e| Failure(format!("{kind} fails in a worker: {e}")))
+    };
+    same(&run(&plain)?, &run(&isolated)?)
+        .map_err(|what| Failure(format!("{kind}, in a worker: {what}")))
+}
+
+/// A run delivers and refuses what the operator does, with one worker and with two.
+fn in_a_graph(operator: &Arc<dyn Operator>, input: &RecordBatch) -> Result<(), Failure> {
+    let kind = operator.kind();
+    let input = graph::entering(input)?;
+    let schema = operator.output(&[input.schema()]);
+    let schema = schema.map_err(|e| Failure(format!("{kind} refuses an id and a key: {e}")))?;
+    // A run's decision looks at the beginning of part 0.
+    let first = input.slice(0, input.num_rows().min(graph::PART as usize));
+    let invoked =
+        decide(operator, &first)?.invoke(input.clone(), &Allocation::PLAIN, &Context::plain());
+    let expected = invoked.map_err(|e| Failure(format!("{kind} fails: {e}")))?;
+    let rows = |refused: &[Refused]| refused.iter().map(|r| r.row).collect::<Vec<_>>();
+    for (workers, batch) in [(1, 64), (2, 5)] {
+        let told = |what: String| {
+            Failure(format!("{kind}, in a run of {workers} workers and batches of {batch}: {what}"))
+        };
+        let delivered = graph::run(operator, &input, &schema, (workers, batch))?;
+        let (refuses, refused) = (rows(&expected.refused), rows(&delivered.refused));
+        // Reasons may differ: what a run's stores say of a reference, nobody says on a plain thread.
+        if refuses != refused {
+            return Err(told(format!("it refuses {refused:?}, not {refuses:?}")));
+        }
+        let records = |records: &RecordBatch| Outcome::all(records.clone());
+        same(&records(&expected.records), &records(&delivered.records)).map_err(told)?;
+    }
+    Ok(())
+}
+
+fn on_a_thread(
     operator: &Arc<dyn Operator>,
     input: &RecordBatch,
     context: &Context,

@@ -4,6 +4,7 @@ use super::codec::Example;
 use super::operator::{check, numbered};
 use crate::codec::{self, Media, Pcm};
 use crate::{DecodeOptions, EncodeOptions, FilterOptions, ResizeOptions, SelectOptions};
+use anabranch_pipelines::executor::isolated::Recipe;
 use anabranch_pipelines::operator::{Allocation, Context, Operator};
 use anabranch_pipelines::record::{Modality, media};
 use arrow::array::{Array, ArrayRef, ListArray, RecordBatch, StringArray};
@@ -19,7 +20,26 @@ fn options<T: DeserializeOwned>(json: &str) -> T {
 
 #[track_caller]
 fn holds(operator: Arc<dyn Operator>, input: &RecordBatch) {
-    check(&operator, input, &Context::plain()).unwrap_or_else(|failure| panic!("{failure}"));
+    let checked = check(&operator, input, &Context::plain(), rebuild);
+    checked.unwrap_or_else(|failure| panic!("{failure}"));
+}
+
+fn rebuild(recipe: &Recipe) -> Result<Arc<dyn Operator>, String> {
+    let options = recipe.options.clone();
+    fn read<T: DeserializeOwned>(options: serde_json::Value) -> Result<T, String> {
+        serde_json::from_value(options).map_err(|e| e.to_string())
+    }
+    let built = match recipe.kind.as_str() {
+        "decode" => read::<DecodeOptions>(options)?.build(),
+        "encode" => read::<EncodeOptions>(options)?.build(),
+        "filter" => read::<FilterOptions>(options)?.build(),
+        "resize" => read::<ResizeOptions>(options)?.build(),
+        "select" => read::<SelectOptions>(options)?.build(),
+        "liar" if options == "is rebuilt as another" => return Ok(Arc::new(Liar("swaps rows"))),
+        "liar" => return Ok(Arc::new(Liar("nothing"))),
+        kind => return Err(format!("no operator `{kind}`")),
+    };
+    built.map_err(|e| e.to_string())
 }
 
 fn with(batch: &RecordBatch, field: Field, column: ArrayRef) -> RecordBatch {
@@ -153,6 +173,10 @@ impl Operator for Liar {
         "liar"
     }
 
+    fn options(&self) -> serde_json::Value {
+        self.0.into()
+    }
+
     fn output(
         &self,
         inputs: &[arrow::datatypes::SchemaRef],
@@ -180,6 +204,7 @@ impl Operator for Liar {
     {
         use anabranch_pipelines::operator::{Outcome, Refused};
         let rows = batch.num_rows();
+        let in_a_run = std::thread::current().name().is_some_and(|n| n.starts_with("executor"));
         let refused = match self.0 {
             "refuses what it passes" if rows > 0 => {
                 vec![Refused { row: 0, error: "so it says".into() }]
@@ -187,6 +212,7 @@ impl Operator for Liar {
             _ => Vec::new(),
         };
         let records = match self.0 {
+            "loses rows in a run" if in_a_run => batch.slice(0, rows.saturating_sub(1)),
             "depends on the batch" => batch.slice(0, rows.min(50)),
             "swaps rows" if rows > 1 => {
                 let backwards = arrow::array::UInt64Array::from_iter_values((0..rows as u64).rev());
@@ -207,10 +233,13 @@ fn the_suite_tells_what_is_wrong() {
         ("refuses what it passes", "more rows than it gets"),
         ("depends on the batch", "batches of"),
         ("swaps rows", "order"),
+        ("is rebuilt as another", "in a worker"),
+        ("loses rows in a run", "in a run of 1 workers"),
     ];
     for (lie, told) in lies {
         let operator: Arc<dyn Operator> = Arc::new(Liar(lie));
-        let failure = check(&operator, &numbered(ROWS, "label"), &Context::plain()).unwrap_err();
+        let failure =
+            check(&operator, &numbered(ROWS, "label"), &Context::plain(), rebuild).unwrap_err();
         assert!(failure.0.contains(told), "{lie}: {failure}");
     }
 }
