@@ -116,9 +116,17 @@ impl Operator for Decode {
     }
 
     fn features(&self, batch: &RecordBatch) -> Features {
-        // Bytes cost about the same to decode, whatever they become; references cost what they fetch.
-        let bytes = bytes_of(batch);
-        Features { records: batch.num_rows(), bytes, work: bytes as f64 }
+        // The bytes that come out: known for pictures whose headers a source has read, else as declared.
+        let (records, bytes) = (batch.num_rows(), bytes_of(batch));
+        let declared = bytes as f64 * self.options.growth / records.max(1) as f64;
+        let work = match modality(&batch.schema(), &self.options.column) {
+            Ok(Modality::Image) => {
+                let column = Column::of(batch, &self.options.column, Modality::Image);
+                (0..records).map(|row| column.pixels(row).unwrap_or(declared)).sum()
+            }
+            _ => declared * records as f64,
+        };
+        Features { records, bytes, work }
     }
 
     fn invoke(
@@ -245,4 +253,27 @@ fn recolour(facts: Facts, start: usize, mode: &str, samples: &mut Vec<u8>) -> Fa
 fn luma(red: u8, green: u8, blue: u8) -> u8 {
     ((u32::from(red) * 19595 + u32::from(green) * 38470 + u32::from(blue) * 7471 + 0x8000) >> 16)
         as u8
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::array::{ArrayRef, Int32Array};
+    use arrow::datatypes::Schema;
+
+    #[test]
+    fn work_is_known_from_headers_and_else_declared() {
+        let column = media::column(vec![Some(&[0; 100]), Some(&[0; 100])], vec![None, None]);
+        let mut fields = vec![media::field("image", Modality::Image, media::State::Encoded)];
+        fields.extend(media::fact_fields("image", Modality::Image));
+        let known = |number| Arc::new(Int32Array::from(vec![Some(number), None])) as ArrayRef;
+        let nothing = arrow::array::new_null_array(fields[1].data_type(), 2);
+        let columns = vec![Arc::new(column), nothing, known(640), known(480), known(4)];
+        let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).unwrap();
+        let options = r#"{ "column": "image", "growth": 10 }"#;
+        let decode = serde_json::from_str::<DecodeOptions>(options).unwrap().build().unwrap();
+        let Features { records, bytes, work } = decode.features(&batch);
+        assert_eq!((records, bytes), (2, bytes_of(&batch)));
+        assert_eq!(work, 640.0 * 480.0 * 4.0 + 10.0 * bytes as f64 / 2.0);
+    }
 }

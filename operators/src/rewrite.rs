@@ -60,6 +60,12 @@ impl<'a> Column<'a> {
             .ok_or_else(|| format!("the column `{}_{fact}` does not say its {fact}", self.name))
     }
 
+    /// Bytes of the samples of a picture in row `row`, as far as its source knows its size.
+    pub(crate) fn pixels(&self, row: usize) -> Option<f64> {
+        let [width, height, channels] = [0, 1, 2].map(|at| self.number(at, row).ok());
+        Some(f64::from(width?) * f64::from(height?) * f64::from(channels.unwrap_or(3)))
+    }
+
     /// The samples in row `row`, for a column that was decoded or is stored as samples.
     pub(crate) fn samples(&self, row: usize) -> Result<Option<Media<'a>>, String> {
         let Some(samples) = self.bytes(row) else { return Ok(None) };
