@@ -10,6 +10,7 @@ mod examples;
 mod kill;
 mod memory;
 mod panic;
+mod replay;
 mod rerun;
 mod stream;
 

@@ -41,6 +41,7 @@ pub struct Job {
     program: PathBuf,
     folder: PathBuf,
     file: PathBuf,
+    command: &'static str,
     args: Vec<String>,
 }
 
@@ -50,7 +51,7 @@ impl Job {
         let file = root().join("jobs/examples").join(name).with_extension("toml");
         let (program, folder) = (program.into(), folder.to_owned());
         let text = std::fs::read_to_string(&file).expect("an example of this name");
-        let job = Self { program, folder, file, args: Vec::new() }.out("table");
+        let job = Self { program, folder, file, command: "run", args: Vec::new() }.out("table");
         if text.contains("\ndata = ") { job.set("data", data().display()) } else { job }
     }
 
@@ -58,7 +59,8 @@ impl Job {
     pub fn text(program: impl Into<PathBuf>, folder: &Path, text: &str) -> Self {
         let file = folder.join("job.toml");
         std::fs::write(&file, text).expect("the folder takes a job file");
-        Self { program: program.into(), folder: folder.to_owned(), file, args: Vec::new() }
+        let (program, folder) = (program.into(), folder.to_owned());
+        Self { program, folder, file, command: "run", args: Vec::new() }
     }
 
     /// With `--set KEY=VALUE`.
@@ -85,6 +87,12 @@ impl Job {
     pub fn arg(mut self, arg: impl Into<String>) -> Self {
         self.args.push(arg.into());
         self
+    }
+
+    /// The same job for `anabranch replay`.
+    #[must_use]
+    pub fn replay(self) -> Self {
+        Self { command: "replay", ..self }
     }
 
     /// Runs it to its end.
@@ -128,7 +136,7 @@ impl Job {
             File::create(log.with_extension(suffix)).expect("the folder takes a log")
         };
         let child = command
-            .arg("run")
+            .arg(self.command)
             .arg(&self.file)
             .args(&self.args)
             .current_dir(&self.folder)

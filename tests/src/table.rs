@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use anabranch_pipelines::log::{Commit, DEAD_LETTERS};
 use anabranch_pipelines::sink::Shard;
 use arrow::array::{AsArray, RecordBatch};
-use arrow::compute::concat_batches;
+use arrow::compute::{concat_batches, sort_to_indices, take_record_batch};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use sha2::{Digest, Sha256};
 
@@ -90,6 +90,14 @@ impl Table {
     pub fn visible_rows(&self) -> usize {
         let files = self.visible();
         if files.is_empty() { 0 } else { self.read(files.into_iter()).num_rows() }
+    }
+
+    /// The rows that readers of the Delta log see, in the order of their keys.
+    pub fn sorted(&self) -> RecordBatch {
+        let rows = self.read(self.visible().into_iter());
+        let keys = rows.column_by_name("key").expect("rows have keys");
+        let order = sort_to_indices(keys, None, None).expect("keys can be sorted");
+        take_record_batch(&rows, &order).expect("rows can be sorted")
     }
 
     fn read(&self, files: impl Iterator<Item = String>) -> RecordBatch {
