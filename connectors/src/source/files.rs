@@ -297,15 +297,13 @@ impl Bodies {
     /// When the disk fails: a file that is gone, or that nobody may read, costs its record and no more.
     fn read_local(objects: &Objects, files: &[Arc<Split>]) -> Result<Self, SourceError> {
         let mut bodies = Self::with_capacity(files);
+        let paths = objects.local_paths();
         for file in files {
             let start = bodies.values.len();
-            let path = objects.local_path(file);
-            let opened = path.as_deref().map_or(Err(ErrorKind::NotFound.into()), File::open);
-            // One byte more than was listed shows a file that has grown, and no more than that is read of it.
-            let read =
-                opened.and_then(|open| open.take(file.bytes + 1).read_to_end(&mut bodies.values));
-            let read = match read {
-                Ok(_) => Ok(()),
+            let path = paths.as_ref().map(|path| path(file));
+            let opened = path.map_or(Err(ErrorKind::NotFound.into()), File::open);
+            let read = match opened.and_then(|open| append(open, file.bytes, &mut bodies.values)) {
+                Ok(()) => Ok(()),
                 Err(e) => match e.kind() {
                     ErrorKind::NotFound => Err("it is not there any more".to_owned()),
                     ErrorKind::PermissionDenied => Err(e.to_string()),
@@ -374,6 +372,29 @@ impl Bodies {
             }
         }
     }
+}
+
+/// Appends what a file holds: as much as was listed, and one byte more where it has grown since.
+fn append(mut file: File, listed: u64, to: &mut Vec<u8>) -> std::io::Result<()> {
+    let start = to.len();
+    let whole = start + usize::try_from(listed).map_err(std::io::Error::other)?;
+    to.resize(whole + 1, 0);
+    let mut end = start;
+    // One read does, as it asks for more than there should be: that it is not filled shows the end.
+    loop {
+        match file.read(to.get_mut(end..).unwrap_or_default()) {
+            Ok(count) => {
+                end += count;
+                if count == 0 || end >= whole {
+                    break;
+                }
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    to.truncate(end);
+    Ok(())
 }
 
 #[cfg(test)]

@@ -149,10 +149,13 @@ impl Objects {
         super::object::gzipped(&self.written)
     }
 
-    /// The path of a listed object on this machine's disk, if it is there.
-    pub(super) fn local_path(&self, split: &Split) -> Option<PathBuf> {
+    /// Where listed objects are on this machine's disk, if they are there.
+    pub(super) fn local_paths(&self) -> Option<impl Fn(&Split) -> PathBuf + use<'_>> {
         let root = self.root.local_path()?;
-        Some(if self.is_root(split) { root } else { root.join(&split.name) })
+        let path = move |split: &Split| {
+            if self.is_root(split) { root.clone() } else { root.join(&split.name) }
+        };
+        Some(path)
     }
 
     /// Whether the pattern names this object alone.
