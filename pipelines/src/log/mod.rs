@@ -50,6 +50,10 @@ pub struct RunRecord {
     pub cpu: String,
     /// Whether the run replaced what was there.
     pub overwrite: bool,
+    /// Where each sink writes, dead letters included: relative to the run log's location where it lies
+    /// below it, so that the whole folder may be moved or copied.
+    #[serde(default)]
+    pub sinks: BTreeMap<String, String>,
     /// For a replay of dead letters, whose they are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replays: Option<Replays>,

@@ -1,5 +1,9 @@
 //! Which run a start executes, and where in it: decided once, before any process works.
+//!
+//! A run belongs to its sinks' locations, which its record holds: shards and Delta versions of the run are
+//! there and nowhere else, so a job whose sink was moved is another run.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -7,9 +11,11 @@ use sha2::{Digest, Sha256};
 
 use super::{IfExists, RunError};
 use crate::graph::{Mode, Plan, Work};
-use crate::log::{Commit, Existing, LOG_VERSION, Registry, RunLog, RunRecord, now, ordinal};
+use crate::log::{
+    Commit, DEAD_LETTERS, Existing, LOG_VERSION, Registry, RunLog, RunRecord, now, ordinal,
+};
 use crate::progress::Chosen;
-use crate::sink::RunStart;
+use crate::sink::{RunStart, Sink};
 use crate::source::Split;
 use crate::store::Location;
 
@@ -84,23 +90,25 @@ pub(crate) async fn take(plan: &Plan, if_exists: IfExists) -> Result<Ticket, Run
     };
     let location = state(plan)?;
     let registry = Registry::new(&location);
+    let identity =
+        Identity { listing: fingerprint, cpu: cpu(), sinks: destinations(plan, &location)? };
     loop {
         let runs = registry.runs().await?;
-        let (record, chosen) = match choose(plan, if_exists, &fingerprint, &runs) {
+        let (record, chosen) = match choose(plan, if_exists, &identity, &runs) {
             Choice::GoOn(run) => {
                 let chosen = if run.complete() { Chosen::Nothing } else { Chosen::Resumed };
                 let Existing { record, log, commits } = run.clone();
                 let generation = if run.complete() { 0 } else { log.next_generation().await? };
                 return Ok(Ticket { record, log, generation, commits, listing, chosen });
             }
-            Choice::Refuse(found, more) => return Err(taken(&location, found, more)),
+            Choice::Refuse(found, more) => return Err(taken(&location, found, &more)),
             Choice::Begin(record, chosen) => (record, chosen),
         };
         if chosen == Chosen::Began {
             refuse_foreign(plan).await?;
         }
         if let Some(run) = runs.last() {
-            tell_readers(plan, run).await?;
+            tell_readers(plan, run, &identity.sinks).await?;
         }
         // Registered by another start at this moment: look again, it may be this very job.
         let Some(log) = registry.register(&record).await? else { continue };
@@ -112,28 +120,52 @@ pub(crate) async fn take(plan: &Plan, if_exists: IfExists) -> Result<Ticket, Run
     }
 }
 
+/// What makes a run this very one, beside its plan.
+struct Identity {
+    /// Hash of the sources' listing.
+    listing: String,
+    cpu: String,
+    /// Where each sink writes, as [`RunRecord::sinks`] says it.
+    sinks: BTreeMap<String, String>,
+}
+
+impl Identity {
+    fn is_of(&self, plan: &Plan, record: &RunRecord) -> bool {
+        self.same_work(plan, record) && self.moved(record).is_none()
+    }
+
+    /// Whether it is the same but for where it writes.
+    fn same_work(&self, plan: &Plan, record: &RunRecord) -> bool {
+        record.plan == plan.hash() && record.listing == self.listing && record.cpu == self.cpu
+    }
+
+    /// The first sink that the run wrote elsewhere: its name, where it was, and where it is now.
+    fn moved<'a>(&'a self, record: &'a RunRecord) -> Option<(&'a str, &'a str, &'a str)> {
+        self.sinks.iter().find_map(|(name, now)| {
+            let was = record.sinks.get(name).filter(|was| *was != now)?;
+            Some((name.as_str(), was.as_str(), now.as_str()))
+        })
+    }
+}
+
 /// What to do, given the runs that are there.
 enum Choice<'a> {
     GoOn(&'a Existing),
     Begin(RunRecord, Chosen),
     /// What is there, and what else can be chosen.
-    Refuse(String, &'static str),
+    Refuse(String, String),
 }
 
 fn choose<'a>(
     plan: &Plan,
     if_exists: IfExists,
-    fingerprint: &str,
+    identity: &Identity,
     runs: &'a [Existing],
 ) -> Choice<'a> {
-    let cpu = cpu();
-    let is_same = |run: &Existing| {
-        let record = &run.record;
-        record.plan == plan.hash() && record.listing == fingerprint && record.cpu == cpu
-    };
+    let is_same = |run: &Existing| identity.is_of(plan, &run.record);
     let begin = |chosen| {
         let number = runs.last().map_or(0, |run| ordinal(&run.record.run)) + 1;
-        Choice::Begin(begin(plan, number, fingerprint, &cpu, chosen), chosen)
+        Choice::Begin(begin(plan, number, identity, chosen), chosen)
     };
     if plan.replays().is_some() {
         let again = runs.iter().rfind(|run| run.record.replays.as_ref() == plan.replays());
@@ -152,12 +184,16 @@ fn choose<'a>(
             same.map_or_else(|| begin(Chosen::Began), Choice::GoOn)
         }
         (IfExists::Resume | IfExists::Error, Some(run)) => {
-            let goes_on = if is_same(run) && !run.complete() {
-                "choose `--if-exists resume` to go on with it, "
+            let instead = if is_same(run) && !run.complete() {
+                "choose `--if-exists resume` to go on with it, ".to_owned()
+            } else if identity.same_work(plan, &run.record)
+                && let Some((sink, was, _)) = identity.moved(&run.record)
+            {
+                format!("let `{sink}` write to `{was}` again to go on with it, or choose ")
             } else {
-                "choose "
+                "choose ".to_owned()
             };
-            Choice::Refuse(found(plan, run, fingerprint, &cpu), goes_on)
+            Choice::Refuse(found(plan, run, identity), instead)
         }
         (IfExists::Resume | IfExists::Error, None) => begin(Chosen::Began),
         // An append or overwrite that was killed goes on; a complete one is done again.
@@ -170,9 +206,9 @@ fn choose<'a>(
     }
 }
 
-fn begin(plan: &Plan, number: u64, listing: &str, cpu: &str, chosen: Chosen) -> RunRecord {
+fn begin(plan: &Plan, number: u64, identity: &Identity, chosen: Chosen) -> RunRecord {
     let mut hash = Sha256::new();
-    for text in [plan.hash(), listing, cpu] {
+    for text in [plan.hash(), &identity.listing, &identity.cpu] {
         hash.update(text.as_bytes());
     }
     let digest = crate::hex(&hash.finalize());
@@ -181,8 +217,9 @@ fn begin(plan: &Plan, number: u64, listing: &str, cpu: &str, chosen: Chosen) -> 
         run: format!("r{number}-{}", digest.get(..8).unwrap_or_default()),
         job: plan.name().to_owned(),
         plan: plan.hash().to_owned(),
-        listing: listing.to_owned(),
-        cpu: cpu.to_owned(),
+        listing: identity.listing.clone(),
+        cpu: identity.cpu.clone(),
+        sinks: identity.sinks.clone(),
         overwrite: chosen == Chosen::Overwrote,
         replays: plan.replays().cloned(),
         created: now(),
@@ -190,13 +227,16 @@ fn begin(plan: &Plan, number: u64, listing: &str, cpu: &str, chosen: Chosen) -> 
 }
 
 /// What a run is that stands in the way.
-fn found(plan: &Plan, run: &Existing, fingerprint: &str, cpu: &str) -> String {
+fn found(plan: &Plan, run: &Existing, identity: &Identity) -> String {
     let differs = if run.record.plan != plan.hash() {
         "of another plan (the job file or its settings changed)".to_owned()
-    } else if run.record.listing != fingerprint {
+    } else if run.record.listing != identity.listing {
         "of other input files (the source's listing changed)".to_owned()
-    } else if run.record.cpu != cpu {
-        format!("made on another CPU feature level ({}, this is {cpu})", run.record.cpu)
+    } else if run.record.cpu != identity.cpu {
+        let (was, now) = (&run.record.cpu, &identity.cpu);
+        format!("made on another CPU feature level ({was}, this is {now})")
+    } else if let Some((sink, was, now)) = identity.moved(&run.record) {
+        format!("whose sink `{sink}` writes to `{was}`, not to `{now}`")
     } else {
         "of this very job".to_owned()
     };
@@ -204,12 +244,12 @@ fn found(plan: &Plan, run: &Existing, fingerprint: &str, cpu: &str) -> String {
     format!("holds the {how} run {} {differs}", run.record.run)
 }
 
-fn taken(location: &Location, found: String, choose: &str) -> RunError {
+fn taken(location: &Location, found: String, instead: &str) -> RunError {
     RunError::Exists {
         location: location.url.clone(),
         found,
         choices: format!(
-            "{choose}`--if-exists append` to add to it, `--if-exists overwrite` to replace it, or another \
+            "{instead}`--if-exists append` to add to it, `--if-exists overwrite` to replace it, or another \
              destination"
         ),
     }
@@ -229,9 +269,18 @@ async fn copy_decisions(plan: &Plan, from: &RunLog, to: &RunLog) -> Result<(), R
 }
 
 /// Repeats the last commit of the run before this one: it may have been killed before readers were told.
-async fn tell_readers(plan: &Plan, run: &Existing) -> Result<(), RunError> {
+/// A sink of the same name that writes elsewhere now holds nothing of that run.
+async fn tell_readers(
+    plan: &Plan,
+    run: &Existing,
+    now: &BTreeMap<String, String>,
+) -> Result<(), RunError> {
     let Some(last) = run.commits.last() else { return Ok(()) };
     for (node, sink) in plan.sinks().filter(|(node, _)| last.shards.contains_key(&node.name)) {
+        let was = run.record.sinks.get(&node.name);
+        if was.is_some() && was != now.get(&node.name) {
+            continue;
+        }
         let overwrite = run.record.overwrite;
         let start = RunStart { run: run.record.run.clone(), sink: node.name.clone(), overwrite };
         let told = async {
@@ -253,6 +302,20 @@ async fn tell_readers(plan: &Plan, run: &Existing) -> Result<(), RunError> {
 pub(crate) fn state(plan: &Plan) -> Result<Location, RunError> {
     let first = plan.sinks().next().map(|(_, sink)| sink.location()).unwrap_or_default();
     Ok(Location::parse(plan.settings().state.as_ref().unwrap_or(&first))?)
+}
+
+/// Where each sink writes, dead letters included, as [`RunRecord::sinks`] says it.
+fn destinations(plan: &Plan, state: &Location) -> Result<BTreeMap<String, String>, RunError> {
+    let named = plan.sinks().map(|(node, sink)| (node.name.as_str(), sink));
+    let letters = plan.dead_letters().map(|sink| (DEAD_LETTERS, sink));
+    let destination = |(name, sink): (&str, &Arc<dyn Sink>)| {
+        let url = Location::parse(&sink.location())?.url;
+        let below =
+            url.strip_prefix(&state.url).filter(|below| below.is_empty() || below.starts_with('/'));
+        let relative = below.map(|below| format!(".{below}"));
+        Ok((name.to_owned(), relative.unwrap_or(url)))
+    };
+    named.chain(letters).map(destination).collect()
 }
 
 /// Refuses data that no run of this state wrote.

@@ -214,3 +214,55 @@ fn every_sink_is_looked_at() {
     let plan = wait(Plan::new(graph, settings())).unwrap();
     assert!(refused(&plan, IfExists::Resume).contains("second"));
 }
+
+/// Two copies of the lines below `root/in`, with the run log beside them.
+fn two_sinks(root: &str, second: &str) -> Arc<Plan> {
+    let mut graph = Graph::new("two");
+    let lines = graph.source("lines", Lines::of(&format!("{root}/in")));
+    graph.sink("first", LinesSink::at(&format!("{root}/all/first")), &[lines]);
+    graph.sink("second", LinesSink::at(second), &[lines]);
+    graph.dead_letters(LinesSink::at(&format!("{root}/all/dead")));
+    wait(Plan::new(graph, Settings { state: Some(format!("{root}/all")), ..settings() })).unwrap()
+}
+
+#[test]
+fn a_job_whose_sink_was_moved_is_another_run() {
+    let root = "memory://exists-moved";
+    put_lines(&format!("{root}/in"), "a", 12);
+    let (old, new) = (format!("{root}/old"), format!("{root}/all/new"));
+    let first = run(&two_sinks(root, &old), IfExists::Resume).unwrap();
+    let moved = two_sinks(root, &new);
+    let error = refused(&moved, IfExists::Resume);
+    assert!(
+        error.contains("`second` writes to `memory://exists-moved/old`, not to `./new`")
+            && error.contains("let `second` write to `memory://exists-moved/old` again"),
+        "{error}"
+    );
+    assert!(objects(&new, "").is_empty());
+
+    // Added to, it is a run of its own, and the new place is told nothing of the shards at the old one.
+    let second = run(&moved, IfExists::Append).unwrap();
+    assert_ne!(first.run, second.run);
+    assert_eq!((visible(&new).len(), visible(&format!("{root}/all/first")).len()), (12, 24));
+    assert_eq!(run(&moved, IfExists::Resume).unwrap().ending, Ending::AlreadyComplete);
+}
+
+#[test]
+fn a_folder_that_is_copied_as_a_whole_holds_the_same_run() {
+    let root = "memory://exists-copied";
+    put_lines(&format!("{root}/in"), "a", 12);
+    let plan = |all: &str| {
+        let mut graph = Graph::new("whole");
+        let lines = graph.source("lines", Lines::of(&format!("{root}/in")));
+        graph.sink("out", LinesSink::at(all), &[lines]);
+        graph.dead_letters(LinesSink::at(&format!("{all}/_anabranch/dead_letters")));
+        wait(Plan::new(graph, settings())).unwrap()
+    };
+    let (here, there) = (format!("{root}/here"), format!("{root}/there"));
+    let first = run(&plan(&here), IfExists::Resume).unwrap();
+    for (path, text) in objects(&here, "") {
+        put(&there, path.strip_prefix("here/").unwrap(), &text);
+    }
+    let again = run(&plan(&there), IfExists::Resume).unwrap();
+    assert_eq!((again.run, again.ending), (first.run, Ending::AlreadyComplete));
+}
