@@ -30,7 +30,11 @@ fn succeed(mut command: Command) -> Output {
 
 fn shards(table: &Path) -> BTreeMap<String, Vec<u8>> {
     let files = std::fs::read_dir(table.join("data")).unwrap().map(|file| file.unwrap());
-    let name = |file: &std::fs::DirEntry| file.file_name().into_string().unwrap();
+    // Two runs have all of a name in common but the run's id, `r1-5f0c9a12-`.
+    let name = |file: &std::fs::DirEntry| {
+        let name = file.file_name().into_string().unwrap();
+        name.splitn(3, '-').nth(2).unwrap().to_owned()
+    };
     files.map(|file| (name(&file), std::fs::read(file.path()).unwrap())).collect()
 }
 

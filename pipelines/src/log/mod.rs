@@ -1,6 +1,6 @@
 //! The run log: one put-if-absent entry per commit, the single truth of what a run did.
 //!
-//! It lives below the first sink's location (or the job's `state`), in `_anabranch/runs/RUN/`:
+//! It lives below the first sink's location (or the job's `state`), in `_anabranch/runs/r1/` and so on:
 //!
 //! | object | holds |
 //! | --- | --- |
@@ -40,6 +40,10 @@ pub struct RunRecord {
     pub version: u32,
     /// The run's id, e.g. `r1-5f0c9a12`: its number at this destination, and a hash of the rest.
     pub run: String,
+    /// A number that no other run has. It makes the id one of its own, so that neither shards nor Delta
+    /// versions of a run whose log was deleted are taken for those of the next one.
+    #[serde(default)]
+    pub nonce: u64,
     /// The job's name.
     pub job: String,
     /// Hash of everything in the plan that determines output.
@@ -132,6 +136,13 @@ pub struct Commit {
 
 /// Name of the built-in sink that holds dead letters.
 pub const DEAD_LETTERS: &str = "dead_letters";
+
+/// A number that nobody else has.
+pub(crate) fn nonce() -> u64 {
+    // Its keys come from the operating system's source of randomness, which nothing else in std gives.
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one((now(), std::process::id()))
+}
 
 /// Milliseconds since 1970.
 pub(crate) fn now() -> i64 {

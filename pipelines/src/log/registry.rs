@@ -39,9 +39,14 @@ impl Registry {
         Self { runs: location.join(FOLDER).join("runs") }
     }
 
-    /// The log of the run with this id.
+    /// The log of the run with this id. Its folder carries the run's number alone, so that no two runs that
+    /// begin at the same moment take the same number.
     pub fn log(&self, run: &str) -> RunLog {
-        RunLog::new(self.runs.join(run))
+        self.folder(&format!("r{}", ordinal(run)))
+    }
+
+    fn folder(&self, name: &str) -> RunLog {
+        RunLog::new(self.runs.join(name))
     }
 
     /// All runs, oldest first.
@@ -54,8 +59,8 @@ impl Registry {
             listed.map_err(|source| LogError::Store { path: self.runs.url.clone(), source })?;
         let mut runs = Vec::new();
         for root in listed.common_prefixes {
-            let Some(run) = root.filename() else { continue };
-            let log = self.log(run);
+            let Some(name) = root.filename() else { continue };
+            let log = self.folder(name);
             let path = log.root().clone().join("run.json");
             let Some(record) = self.record(&log, &path).await? else { continue };
             let commits = log.commits().await?;
@@ -80,14 +85,17 @@ impl Registry {
         Ok(Some(record))
     }
 
-    /// Registers a new run and gives its log; `None` when another start has registered this very run.
+    /// Registers a new run and gives its log; `None` when another start has registered a run of this number.
     ///
     /// # Errors
     /// When the store fails.
     pub async fn register(&self, record: &RunRecord) -> Result<Option<RunLog>, LogError> {
         let log = self.log(&record.run);
         let path = log.root().clone().join("run.json");
-        Ok(log.create(&path, json(&path, record)?).await?.then_some(log))
+        let mine = log.create(&path, json(&path, record)?).await?
+            // The answer of a request that was repeated says nothing of the first one.
+            || log.read_if_there::<RunRecord>(&path).await?.as_ref() == Some(record);
+        Ok(mine.then_some(log))
     }
 }
 

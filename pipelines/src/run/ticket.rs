@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use super::{IfExists, RunError};
 use crate::graph::{Mode, Plan, Work};
 use crate::log::{
-    Commit, DEAD_LETTERS, Existing, LOG_VERSION, Registry, RunLog, RunRecord, now, ordinal,
+    Commit, DEAD_LETTERS, Existing, LOG_VERSION, Registry, RunLog, RunRecord, nonce, now, ordinal,
 };
 use crate::progress::Chosen;
 use crate::sink::{RunStart, Sink};
@@ -211,10 +211,13 @@ fn begin(plan: &Plan, number: u64, identity: &Identity, chosen: Chosen) -> RunRe
     for text in [plan.hash(), &identity.listing, &identity.cpu] {
         hash.update(text.as_bytes());
     }
+    let nonce = nonce();
+    hash.update(nonce.to_le_bytes());
     let digest = crate::hex(&hash.finalize());
     RunRecord {
         version: LOG_VERSION,
         run: format!("r{number}-{}", digest.get(..8).unwrap_or_default()),
+        nonce,
         job: plan.name().to_owned(),
         plan: plan.hash().to_owned(),
         listing: identity.listing.clone(),

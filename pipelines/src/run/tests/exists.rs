@@ -37,10 +37,15 @@ fn killed(root: &str, plan: &Arc<Plan>, if_exists: IfExists) -> String {
     id
 }
 
+/// The folder of a run's log.
+fn folder_of(run: &str) -> &str {
+    run.split('-').next().unwrap()
+}
+
 /// Takes the last commit of a run away, as if it had been killed before it.
 fn undo_last_commit(root: &str, run: &str) {
     let out = format!("{root}/out");
-    let commits = objects(&out, &format!("{run}/commits/"));
+    let commits = objects(&out, &format!("{}/commits/", folder_of(run)));
     let last = commits.keys().next_back().unwrap();
     crate::testing::delete(&out, last.strip_prefix("out/").unwrap());
     let visible = objects(&out, &format!("visible/{run}-out-"));
@@ -151,7 +156,7 @@ fn an_overwrite_that_dies_before_its_first_commit_replaces_nothing() {
 fn another_cpu_level_is_refused_by_name() {
     let (root, plan) = fresh("cpu");
     let first = run(&plan, IfExists::Resume).unwrap();
-    let path = format!("_anabranch/runs/{}/run.json", first.run);
+    let path = format!("_anabranch/runs/{}/run.json", folder_of(&first.run));
     let text = objects(&format!("{root}/out"), "run.json").into_values().next().unwrap();
     let mut record: RunRecord = serde_json::from_str(&text).unwrap();
     record.cpu = "x86_64+none".to_owned();
@@ -265,4 +270,32 @@ fn a_folder_that_is_copied_as_a_whole_holds_the_same_run() {
     }
     let again = run(&plan(&there), IfExists::Resume).unwrap();
     assert_eq!((again.run, again.ending), (first.run, Ending::AlreadyComplete));
+}
+
+#[test]
+fn rows_are_added_though_the_log_of_the_first_run_was_deleted() {
+    let (root, plan) = fresh("no-log");
+    let out = format!("{root}/out");
+    let first = run(&plan, IfExists::Resume).unwrap();
+    for path in objects(&out, "_anabranch").keys() {
+        crate::testing::delete(&out, path.strip_prefix("out/").unwrap());
+    }
+    let second = run(&plan, IfExists::Append).unwrap();
+    assert_eq!((second.chosen, rows(&root)), (Chosen::Appended, 24));
+    assert_eq!((folder_of(&first.run), folder_of(&second.run)), ("r1", "r1"));
+    assert_ne!(first.run, second.run);
+}
+
+#[test]
+fn two_different_jobs_that_start_at_the_same_moment_do_not_both_begin() {
+    let (root, plan) = fresh("rivals");
+    let other =
+        copy(&root, Settings { part: PartSize { records: 4, bytes: 1 << 20 }, ..settings() });
+    let starts: Vec<_> = [plan, other]
+        .map(|plan| std::thread::spawn(move || run(&plan, IfExists::Resume)))
+        .into_iter()
+        .map(|start| start.join().unwrap())
+        .collect();
+    assert_eq!(starts.iter().filter(|end| end.is_ok()).count(), 1, "{starts:?}");
+    assert_eq!(rows(&root), 12);
 }
