@@ -4,7 +4,12 @@
 //! [`finish`](PartWriter::finish) returns, and invisible. *Commit*: after the run log names the shards
 //! of a commit, [`Sink::commit`] derives whatever makes them visible to readers (a Delta log, an index);
 //! it is idempotent. *Recover*: after a kill, [`Sink::recover`] repeats the commits that the derived log
-//! lacks, and removes what no commit names. The run log is the single truth throughout.
+//! lacks, and [`Sink::clean`] removes what no commit names any more. The run log is the single truth
+//! throughout.
+//!
+//! A start cannot know that the one before it is dead: a stopped process may wake up and append the commit
+//! whose shards it had prepared. Until that commit's number is taken, those shards are not rubbish; they are
+//! written again under the same names, and become rubbish only where a commit came to be without them.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -199,8 +204,26 @@ pub trait Sink: Send + Sync + 'static {
     /// Makes a commit's shards visible. Repeating it changes nothing.
     async fn commit(&self, run: &RunStart, commit: &Commit) -> Result<(), SinkError>;
 
-    /// Repeats the commits that the derived log lacks and removes shards of this run that none names.
+    /// Repeats the commits that the derived log lacks.
     ///
     /// `committed` holds all commits of the run so far, in order.
     async fn recover(&self, run: &RunStart, committed: &[Commit]) -> Result<(), SinkError>;
+
+    /// Removes shards of this run that no commit names or [will name](is_rubbish).
+    ///
+    /// `committed` holds all commits of the run so far, in order.
+    async fn clean(&self, run: &RunStart, committed: &[Commit]) -> Result<(), SinkError>;
+}
+
+/// Whether a file is a shard of this run and sink, by its [stem](PartName::stem), that these commits do not
+/// name and no later one will: a shard of a commit that is still to be made may be named by it.
+pub fn is_rubbish(file: &str, run: &RunStart, committed: &[Commit]) -> bool {
+    let Some(last) = committed.last() else { return false };
+    let prefix = format!("{}-{}-c", run.run, run.sink);
+    let number = file.strip_prefix(&prefix).and_then(|rest| rest.split('-').next()?.parse().ok());
+    let Some(number): Option<u64> = number else { return false };
+    let commit = usize::try_from(number).ok().and_then(|number| committed.get(number));
+    let shards = commit.and_then(|commit| commit.shards.get(&run.sink)).into_iter().flatten();
+    let named = shards.filter_map(|shard| shard.path.rsplit('/').next()).any(|name| name == file);
+    (last.last || number <= last.number) && !named
 }

@@ -183,6 +183,12 @@ where
         let recovered = sink.recover(&begun, std::slice::from_ref(&first)).await;
         recovered.map_err(failed("recovering"))?;
         self.sees(&with(&[0]), "after a kill before the log").await?;
+        sink.clean(&begun, std::slice::from_ref(&first)).await.map_err(failed("cleaning"))?;
+        ensure(self.bytes(&orphan).await.is_some(), || {
+            "a shard is removed that the next commit may name".to_owned()
+        })?;
+        let without = [first.clone(), commit("k1", 1, None, false)];
+        sink.clean(&begun, &without).await.map_err(failed("cleaning"))?;
         ensure(self.bytes(&orphan).await.is_none(), || {
             "a shard that no commit names is kept".to_owned()
         })?;
@@ -194,7 +200,9 @@ where
         let second = commit("k1", 1, again, true);
         sink.commit(&begun, &second).await.map_err(failed("committing"))?;
         let sink = self.started(&begun).await?;
-        sink.recover(&begun, &[first, second]).await.map_err(failed("recovering"))?;
+        let all = [first, second];
+        sink.recover(&begun, &all).await.map_err(failed("recovering"))?;
+        sink.clean(&begun, &all).await.map_err(failed("cleaning"))?;
         self.sees(&with(&[0, 1]), "after recovery of a complete run").await
     }
 }

@@ -100,6 +100,12 @@ async fn recovery_repeats_commits_and_removes_what_none_names() {
         for _ in 0..2 {
             sink.recover(&run, &[first.clone(), second.clone()]).await.unwrap();
         }
+        // Another start may still name the third, unless it names another shard there.
+        sink.clean(&run, &[first.clone(), second.clone()]).await.unwrap();
+        assert_eq!(objects(&table.join("data")).await.len(), 4);
+        let mut third = commit(&run, 2, first.shards["t"][0].clone());
+        third.shards.clear();
+        sink.clean(&run, &[first.clone(), second.clone(), third]).await.unwrap();
         let shown = versions(&table).await;
         assert_eq!(shown.iter().map(BTreeSet::len).collect::<Vec<_>>(), [1, 2], "{place}");
         let left = objects(&table.join("data")).await;

@@ -2,12 +2,12 @@
 //!
 //! A format [encodes](Encode) rows on the executor; [`ShardWriter`] hashes what comes out, sends it (in one
 //! request while it is small, else in several) and says in the end what the run log shall name.
-//! [`remove_unnamed`] takes away the shards that no commit named.
-
-use std::collections::HashSet;
+//! [`remove_unnamed`] takes away the shards that no commit names.
 
 use anabranch_pipelines::log::Commit;
-use anabranch_pipelines::sink::{Compute, PartName, PartWriter, RunStart, Shard, SinkError};
+use anabranch_pipelines::sink::{
+    Compute, PartName, PartWriter, RunStart, Shard, SinkError, is_rubbish,
+};
 use anabranch_pipelines::store::{Location, explain};
 use arrow::array::RecordBatch;
 use async_trait::async_trait;
@@ -190,26 +190,27 @@ impl Upload {
     }
 }
 
-/// Removes the shards of a run that none of its commits names, and what killed writers left of others.
+/// Removes what killed writers of a run left unfinished. One that is not dead fails, as it is fenced anyway.
+pub(super) async fn remove_unfinished(
+    location: &Location,
+    run: &RunStart,
+) -> Result<(), SinkError> {
+    let prefix = format!("{}-{}-c", run.run, run.sink);
+    let cleared = location.join(FOLDER).clear_leftovers(&prefix).await;
+    cleared.map_err(|e| SinkError::Store { location: location.url.clone(), message: explain(&e) })
+}
+
+/// Removes the shards of a run that none of its commits names or will name.
 pub(super) async fn remove_unnamed(
     location: &Location,
     run: &RunStart,
     committed: &[Commit],
 ) -> Result<(), SinkError> {
-    let named: HashSet<&str> = committed
-        .iter()
-        .filter_map(|commit| commit.shards.get(&run.sink))
-        .flatten()
-        .filter_map(|shard| shard.path.rsplit('/').next())
-        .collect();
     let error = |message: String| SinkError::Store { location: location.url.clone(), message };
-    let prefix = format!("{}-{}-c", run.run, run.sink);
     let folder = location.join(FOLDER);
-    folder.clear_leftovers(&prefix).await.map_err(|e| error(explain(&e)))?;
     let listed = folder.store.list(Some(&folder.path)).try_collect::<Vec<_>>().await;
     for object in listed.map_err(|e| error(explain(&e)))? {
-        let name = object.location.filename();
-        if name.is_some_and(|name| name.starts_with(&prefix) && !named.contains(name)) {
+        if object.location.filename().is_some_and(|name| is_rubbish(name, run, committed)) {
             let deleted = folder.store.delete(&object.location).await;
             deleted.map_err(|e| error(explain(&e)))?;
         }

@@ -232,6 +232,10 @@ impl Sink for Table {
         for commit in committed {
             self.commit(run, commit).await?;
         }
+        shard::remove_unfinished(&self.location, run).await
+    }
+
+    async fn clean(&self, run: &RunStart, committed: &[Commit]) -> Result<(), SinkError> {
         shard::remove_unnamed(&self.location, run, committed).await
     }
 }

@@ -115,17 +115,20 @@ impl RunLog {
         Ok(commits)
     }
 
-    /// Writes a commit, unless its number is taken. Repeating a commit of the same generation succeeds.
+    /// Writes a commit, unless its number is taken. Repeating a commit of the same generation succeeds, and so
+    /// does one of an older generation that says the same.
     ///
     /// # Errors
-    /// [`LogError::Fenced`] when another generation wrote this number.
+    /// [`LogError::Fenced`] when a newer generation wrote this number, or an older one something else.
     pub async fn append(&self, commit: &Commit) -> Result<(), LogError> {
         let path = self.root.clone().join("commits").join(format!("{:08}.json", commit.number));
         if self.create(&path, json(&path, commit)?).await? {
             return Ok(());
         }
         let there: Commit = self.read(&path).await?;
-        if there.generation == commit.generation {
+        let Commit { generation, written, .. } = there;
+        let says_the_same = there == Commit { generation, written, ..commit.clone() };
+        if generation == commit.generation || (generation < commit.generation && says_the_same) {
             return Ok(());
         }
         Err(LogError::Fenced { number: commit.number, generation: there.generation })

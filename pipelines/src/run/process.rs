@@ -152,6 +152,7 @@ impl Process {
             generation: ticket.generation,
             sinks: targets(&shared.plan, ticket).into_iter().map(|(target, _)| target).collect(),
             durable: self.durable.clone(),
+            committed: ticket.commits.clone(),
             snapshots: restore::snapshots(&ticket.commits).map(|commit| commit.number).collect(),
             records: cuts.map(|cut| cut.records).sum(),
             refused: letters.map(|shard| shard.rows).sum(),
@@ -287,6 +288,8 @@ pub(crate) async fn ready(plan: &Plan, ticket: &Ticket) -> Result<(), RunError> 
     for ((start, sink), _) in targets(plan, ticket) {
         let recovered = sink.recover(&start, &ticket.commits).await;
         recovered.map_err(|error| RunError::Sink { node: start.sink.clone(), error })?;
+        let cleaned = sink.clean(&start, &ticket.commits).await;
+        cleaned.map_err(|error| RunError::Sink { node: start.sink.clone(), error })?;
     }
     Ok(())
 }

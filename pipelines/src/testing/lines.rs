@@ -13,7 +13,7 @@ use crate::graph::SchemaError;
 use crate::log::Commit;
 use crate::record::{KEY, from_ipc, to_ipc};
 use crate::replay::ReadLetters;
-use crate::sink::{Compute, PartName, PartWriter, RunStart, Shard, Sink, SinkError};
+use crate::sink::{Compute, PartName, PartWriter, RunStart, Shard, Sink, SinkError, is_rubbish};
 use crate::source::{
     Abilities, BatchSize, Mark, Marks, Source, SourceBatch, SourceBatches, SourceError, Split,
     SplitRange, Unreadable,
@@ -251,6 +251,20 @@ impl Sink for LinesSink {
     async fn recover(&self, run: &RunStart, committed: &[Commit]) -> Result<(), SinkError> {
         for commit in committed {
             self.commit(run, commit).await?;
+        }
+        Ok(())
+    }
+
+    async fn clean(&self, run: &RunStart, committed: &[Commit]) -> Result<(), SinkError> {
+        let data = self.folder.join("data");
+        let failed = |e: object_store::Error| failed(&self.folder, &e);
+        let listed: Vec<_> =
+            data.store.list(Some(&data.path)).try_collect().await.map_err(failed)?;
+        for object in listed {
+            let name = object.location.filename().unwrap();
+            if is_rubbish(name, run, committed) {
+                data.store.delete(&object.location).await.map_err(failed)?;
+            }
         }
         Ok(())
     }

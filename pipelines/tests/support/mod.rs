@@ -344,6 +344,10 @@ impl Sink for Lines {
     async fn recover(&self, _: &RunStart, _: &[Commit]) -> Result<(), SinkError> {
         Ok(())
     }
+
+    async fn clean(&self, _: &RunStart, _: &[Commit]) -> Result<(), SinkError> {
+        Ok(())
+    }
 }
 
 /// Small parts, small commits, and a snapshot with every second one.

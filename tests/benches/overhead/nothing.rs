@@ -173,6 +173,10 @@ impl Sink for Nowhere {
     async fn recover(&self, _: &RunStart, _: &[Commit]) -> Result<(), SinkError> {
         Ok(())
     }
+
+    async fn clean(&self, _: &RunStart, _: &[Commit]) -> Result<(), SinkError> {
+        Ok(())
+    }
 }
 
 struct Count(Shard);

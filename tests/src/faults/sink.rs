@@ -106,6 +106,10 @@ impl Sink for SlowTable {
     async fn recover(&self, run: &RunStart, committed: &[Commit]) -> Result<(), SinkError> {
         self.table.recover(run, committed).await
     }
+
+    async fn clean(&self, run: &RunStart, committed: &[Commit]) -> Result<(), SinkError> {
+        self.table.clean(run, committed).await
+    }
 }
 
 struct SlowWriter {

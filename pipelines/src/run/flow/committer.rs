@@ -1,4 +1,10 @@
 //! Closes commits: when every shard of its epochs is durable, the run log names them, and then each sink.
+//!
+//! Only the newest start of a run may go on. What fences the others is that each commit's number is written
+//! once: looking for a newer generation before that merely stops an old start early, for it may be stopped
+//! between the look and the write, and append one commit beside the newer start. That commit is as good as
+//! the newer start's own: its shards are kept until its number is taken (see [`Sink::clean`]), and where both
+//! made the same of it, the newer start goes on after it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,7 +18,7 @@ use tokio::sync::{mpsc, watch};
 use super::parcel::Snapped;
 use super::sink::Prepared;
 use super::{Output, Shared, Waker};
-use crate::graph::ErrorLimit;
+use crate::graph::{ErrorLimit, Mode};
 use crate::log::{Commit, DEAD_LETTERS, RunLog, now};
 use crate::run::RunError;
 use crate::run::cutter::PlannedCommit;
@@ -111,6 +117,8 @@ pub(crate) struct CommitTask {
     /// All sinks by name, dead letters included.
     pub(crate) sinks: Vec<Target>,
     pub(crate) durable: watch::Sender<u64>,
+    /// All commits so far, until what they do not name was removed after the last.
+    pub(crate) committed: Vec<Commit>,
     /// The commits with snapshots, oldest first.
     pub(crate) snapshots: Vec<u64>,
     /// Records read and refused by earlier starts.
@@ -204,7 +212,22 @@ impl CommitTask {
             let committed = sink.commit(start, &commit).await;
             committed.map_err(|error| RunError::Sink { node: start.sink.clone(), error })?;
         }
+        self.clean(commit, shared.plan.settings().mode).await;
         Ok(())
+    }
+
+    /// After the run's last commit nothing will name what is left of earlier starts. A stream has no last one;
+    /// its next start cleans.
+    async fn clean(&mut self, commit: Commit, mode: Mode) {
+        let last = commit.last;
+        if mode == Mode::Batch {
+            self.committed.push(commit);
+        }
+        for (start, sink) in self.sinks.iter().filter(|_| last) {
+            if let Err(error) = sink.clean(start, &self.committed).await {
+                tracing::warn!("shards that no commit names stay, which costs space only: {error}");
+            }
+        }
     }
 
     fn check_limit(&self, shared: &Shared, last: bool) -> Result<(), RunError> {

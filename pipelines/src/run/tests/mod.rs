@@ -5,6 +5,7 @@ use crate::progress::Ending;
 
 mod errors;
 mod exists;
+mod fences;
 mod replays;
 mod stores;
 mod streams;
