@@ -88,7 +88,7 @@ pub(super) fn order(graph: &Graph) -> Result<Vec<usize>, PlanError> {
             return Err(PlanError::new(&graph.name, PlanErrorKind::Empty(role)));
         }
     }
-    graph.nodes.iter().try_for_each(|node| inputs(node, &index))?;
+    graph.nodes.iter().try_for_each(|node| inputs(graph, node, &index))?;
 
     let mut order = Vec::new();
     let mut placed = BTreeSet::new();
@@ -130,13 +130,27 @@ fn names(graph: &Graph) -> Result<BTreeMap<&str, usize>, PlanError> {
     Ok(index)
 }
 
-fn inputs(node: &Node, index: &BTreeMap<&str, usize>) -> Result<(), PlanError> {
+fn inputs(graph: &Graph, node: &Node, index: &BTreeMap<&str, usize>) -> Result<(), PlanError> {
     let wrong = |message: String| Err(PlanError::new(&node.name, PlanErrorKind::Inputs(message)));
+    let is_sink = |at: &usize| {
+        graph.nodes.get(*at).is_some_and(|node| matches!(node.work, Work::Sink { .. }))
+    };
     for input in &node.inputs {
-        if !index.contains_key(input.as_str()) {
-            let nearest = nearest(input, index.keys().copied().filter(|name| *name != node.name));
-            let (input, nearest) = (input.clone(), nearest.map(str::to_owned));
-            return Err(PlanError::new(&node.name, PlanErrorKind::UnknownInput { input, nearest }));
+        match index.get(input.as_str()) {
+            Some(at) if is_sink(at) => {
+                return wrong(format!(
+                    "`{input}` is a sink, which gives nothing in the job that writes it; read from what \
+                     `{input}` reads, or read what it wrote in another job"
+                ));
+            }
+            Some(_) => {}
+            None => {
+                let readable =
+                    index.iter().filter(|(name, at)| **name != node.name && !is_sink(at));
+                let nearest = nearest(input, readable.map(|(name, _)| *name)).map(str::to_owned);
+                let kind = PlanErrorKind::UnknownInput { input: input.clone(), nearest };
+                return Err(PlanError::new(&node.name, kind));
+            }
         }
     }
     match &node.work {
@@ -169,4 +183,25 @@ fn cycle(graph: &Graph, placed: &BTreeSet<usize>) -> PlanError {
         .map(|(_, node)| node.name.as_str())
         .collect();
     PlanError::new(*left.first().unwrap_or(&""), PlanErrorKind::Cycle(left.join(", ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Lines, LinesSink};
+
+    #[test]
+    fn a_sink_is_no_input() {
+        let mut graph = Graph::new("chain");
+        let lines = graph.source("lines", Lines::of("memory://check/in"));
+        let first = graph.sink("first", LinesSink::at("memory://check/first"), &[lines]);
+        graph.sink("second", LinesSink::at("memory://check/second"), &[first]);
+        let error = order(&graph).unwrap_err();
+        assert!(matches!(error.kind, PlanErrorKind::Inputs(_)), "{error}");
+        assert!(error.to_string().starts_with("second: `first` is a sink"), "{error}");
+        // Nor is one suggested for a name that is not there.
+        graph.nodes[2].inputs = vec!["firs".to_owned()];
+        let error = order(&graph).unwrap_err();
+        assert!(!error.to_string().contains("`first`"), "{error}");
+    }
 }

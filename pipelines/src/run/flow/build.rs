@@ -221,19 +221,23 @@ pub(crate) fn build(
     for (at, node) in plan.nodes().iter().enumerate() {
         // Replays are for state: what does not lead to any has been done already.
         let replays = node.is_keyed() || plan.feeds_state(at);
-        let inputs: Vec<Batches<'_>> = node
-            .inputs
-            .iter()
-            .zip(&node.lane_offsets)
-            .filter_map(|(input, offset)| {
-                let input = shift(outputs.get(*input)?.clone()?, *offset);
-                Some(if replays { input } else { without_replays(input, shared) })
-            })
-            .collect();
+        let input = |(from, offset): (&usize, &u32)| {
+            let Some(Some(batches)) = outputs.get(*from) else {
+                let (node, from) = (&node.name, shared.name(*from));
+                let message = format!("`{node}` reads from `{from}`, which gives nothing");
+                shared.failures.report(RunError::Worker(message));
+                return None;
+            };
+            let batches = shift(batches.clone(), *offset);
+            Some(if replays { batches } else { without_replays(batches, shared) })
+        };
+        let inputs = || -> Vec<Batches<'_>> {
+            node.inputs.iter().zip(&node.lane_offsets).filter_map(input).collect()
+        };
         match &node.work {
             Work::Source { .. } => {}
             Work::Operator { .. } if node.is_keyed() => {
-                let state = keyed(inputs, ticks.clone(), at, shared);
+                let state = keyed(inputs(), ticks.clone(), at, shared);
                 letters.push((1, state.letters));
                 snapped.push(state.snapped);
                 passed.push(state.passed);
@@ -247,7 +251,7 @@ pub(crate) fn build(
                     continue;
                 };
                 let (batches, dead) =
-                    stage(scope.concatenate(inputs), a_stage(members, shared), shared);
+                    stage(scope.concatenate(inputs()), a_stage(members, shared), shared);
                 letters.push((node.lanes, dead));
                 let slot = members.last().and_then(|last| outputs.get_mut(*last));
                 if let Some(slot) = slot {
@@ -261,7 +265,7 @@ pub(crate) fn build(
                     schema: Arc::clone(&node.schema),
                     meter: shared.meter(at),
                 };
-                prepared.push(sink(scope.concatenate(inputs), writing, shared));
+                prepared.push(sink(scope.concatenate(inputs()), writing, shared));
             }
         }
     }
