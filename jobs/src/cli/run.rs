@@ -41,7 +41,7 @@ pub(super) fn run(
     };
     let run = run.map_err(failed)?;
     if let (false, LogFormat::Text) = (quiet || run.already_complete(), format) {
-        tell(&terminal::started(&name, run.id(), if_exists, run.resumed_after()));
+        tell(&terminal::started(&name, run.id(), run.chosen(), run.resumed_after()));
     }
     let report = watch(run, &interrupt, Display::new(format, quiet))?;
     if let Some(path) = &args.report {

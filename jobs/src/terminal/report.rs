@@ -2,26 +2,20 @@
 
 use std::fmt::Write;
 
-use anabranch_pipelines::progress::{Ending, NodeProgress, Report};
-
-use crate::job::IfExists;
+use anabranch_pipelines::progress::{Chosen, Ending, NodeProgress, Report};
 
 use super::number::{bytes, count, plural, rate, ratio, records, seconds};
 
 /// What a start does about what is at the destination.
-pub(crate) fn started(
-    job: &str,
-    run: &str,
-    if_exists: IfExists,
-    resumed_after: Option<u64>,
-) -> String {
-    let does = match (resumed_after, if_exists) {
-        (Some(commit), _) => format!("goes on after commit {commit} of an earlier start"),
-        // The first run at a destination, as its id says, finds nothing there.
-        (None, _) if run.starts_with("r1-") => "is new".to_owned(),
-        (None, IfExists::Append) => "adds to what is there".to_owned(),
-        (None, IfExists::Overwrite) => "replaces what is there with its first commit".to_owned(),
-        (None, _) => "is new".to_owned(),
+pub(crate) fn started(job: &str, run: &str, chosen: Chosen, resumed_after: Option<u64>) -> String {
+    let does = match (chosen, resumed_after) {
+        (_, Some(commit)) => format!("goes on after commit {commit} of an earlier start"),
+        (Chosen::Resumed, None) => "was begun by an earlier start, which committed nothing".into(),
+        (Chosen::Began, None) => "is new".into(),
+        (Chosen::Appended, None) => "adds to whatever is there".into(),
+        (Chosen::Overwrote, None) => "replaces whatever is there with its first commit".into(),
+        (Chosen::Replayed, None) => "feeds in again what another run refused".into(),
+        (Chosen::Nothing, None) => "is complete already".into(),
     };
     format!("{job}: run {run} {does}")
 }
@@ -139,13 +133,12 @@ fn outputs(out: &mut String, report: &Report) {
 }
 
 fn dead_letters(out: &mut String, report: &Report) {
-    let refused: u64 = report.progress.nodes.iter().map(|node| node.dead_letters).sum();
-    let Some(location) = &report.dead_letters else { return };
+    let Report { refused, dead_letters: Some(location), .. } = report else { return };
     let _ = writeln!(
         out,
         "\n  {} refused; nothing is lost, {} at",
-        records(refused),
-        if refused == 1 { "it is kept as a dead letter" } else { "they are kept as dead letters" }
+        records(*refused),
+        if *refused == 1 { "it is kept as a dead letter" } else { "they are kept as dead letters" }
     );
     let _ = writeln!(out, "    {location}");
     for example in &report.dead_letter_examples {
@@ -187,11 +180,13 @@ mod tests {
 
     #[test]
     fn what_was_chosen_is_told() {
-        let told = |run, choice, after| started("photos", run, choice, after);
-        assert_eq!(told("r1-a", IfExists::Append, None), "photos: run r1-a is new");
-        assert!(told("r2-a", IfExists::Append, None).ends_with("adds to what is there"));
-        assert!(told("r2-a", IfExists::Overwrite, None).contains("replaces"));
-        assert!(told("r2-a", IfExists::Resume, Some(3)).contains("after commit 3"));
+        let told = |chosen, after| started("photos", "r1-a", chosen, after);
+        assert_eq!(told(Chosen::Began, None), "photos: run r1-a is new");
+        // The number says nothing of what is there: the log of earlier runs may be gone.
+        assert!(told(Chosen::Appended, None).ends_with("adds to whatever is there"));
+        assert!(told(Chosen::Overwrote, None).contains("replaces"));
+        assert!(told(Chosen::Resumed, Some(3)).contains("after commit 3"));
+        assert!(told(Chosen::Resumed, None).contains("committed nothing"));
     }
 
     #[test]
@@ -199,7 +194,9 @@ mod tests {
         let mut second = sample::complete();
         second.ending = Ending::AlreadyComplete;
         (second.resumed, second.resumed_after) = (true, Some(2));
-        second.dead_letters = None;
+        // This start refused nothing, the run did.
+        second.progress.nodes.iter_mut().for_each(|node| node.dead_letters = 0);
+        second.dead_letter_examples.clear();
         insta::assert_snapshot!(report(&second));
     }
 

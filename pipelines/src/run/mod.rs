@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use crate::graph::Plan;
-use crate::progress::{Progress, Report};
+use crate::progress::{Chosen, Progress, Report};
 
 pub mod cluster;
 mod cursor;
@@ -144,6 +144,11 @@ impl Run {
     /// Whether everything was done before this start.
     pub fn already_complete(&self) -> bool {
         self.ticket.complete()
+    }
+
+    /// What this start does about earlier runs at the destination.
+    pub fn chosen(&self) -> Chosen {
+        self.ticket.chosen
     }
 
     /// The commit of an earlier start that this one goes on after.
