@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anabranch_pipelines::progress::{Ending, Report};
-use anabranch_pipelines::run::Run;
+use anabranch_pipelines::run::{Run, RunError};
 
 use super::signals::Interrupt;
 use super::{Exit, Failure, LogFormat, RunArgs, plan, print, tell, watched, worker};
@@ -72,12 +72,15 @@ pub(super) fn watch(
         display.show(&run);
         std::thread::sleep(LOOK);
     }
-    let report = run.wait().map_err(failed);
+    let report = run.wait().map_err(|error| match error {
+        RunError::Grace { .. } => Failure { exit: Exit::Interrupted, ..failed(error) },
+        error => failed(error),
+    });
     display.clear();
     report
 }
 
-pub(super) fn failed(error: anabranch_pipelines::run::RunError) -> Failure {
+pub(super) fn failed(error: RunError) -> Failure {
     Failure::new(Exit::Failed, format!("error: {error}"))
 }
 

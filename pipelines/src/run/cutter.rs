@@ -5,9 +5,13 @@
 //! It stays at most `open_commits` commits ahead of what is durable, which bounds what is in flight in
 //! commits as the credit bounds it in bytes. Where operators have state it also stays at most
 //! [`OPEN_EPOCHS`] epochs ahead of the slowest of them, which bounds what waits there to be complete.
+//!
+//! When the run is cancelled, the oldest commit that is not durable is finished if it was cut to its end, and
+//! those after it are given up: what they hold is neither read nor computed any further.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, watch};
@@ -19,6 +23,9 @@ use super::stream::Stream;
 use crate::graph::{CommitSize, OPEN_EPOCHS, PartSize};
 use crate::log::{Commit, Cut};
 use crate::source::SplitRange;
+
+/// How long a cutter that waits may not notice that the run was cancelled.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// A part, on its way to the reader that opens it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -69,6 +76,8 @@ pub(crate) struct Cutter {
     /// Number of commits that are durable.
     pub(crate) durable: watch::Receiver<u64>,
     pub(crate) cancelled: Arc<AtomicBool>,
+    /// From which commit on none is made.
+    pub(crate) given_up: Arc<AtomicU64>,
     /// Records measured so far; final when the sources have ended.
     pub(crate) measured: Arc<Measured>,
     pub(crate) output: mpsc::UnboundedSender<Cutting>,
@@ -104,14 +113,25 @@ impl Cutter {
         for commit in std::mem::take(&mut self.replay) {
             self.again(&commit).await?;
         }
+        let first = number;
         loop {
-            let Some(commit) = self.one_commit(number, epoch).await? else { return Ok(()) };
+            let Some(commit) = self.one_commit(number, epoch).await? else {
+                self.give_up(first, number);
+                return Ok(());
+            };
             let last = commit.last;
             number += 1;
             epoch = commit.epochs.end;
             self.measured.complete.store(last, Ordering::Relaxed);
             self.emit_commit(commit);
             if last {
+                // Even the last commits may be given up, until they are made.
+                let made = self.durable.clone();
+                let made =
+                    async move { { made }.wait_for(|durable| *durable >= number).await.is_ok() };
+                if unless(&self.cancelled, made).await.is_none() {
+                    self.give_up(first, number);
+                }
                 return Ok(());
             }
         }
@@ -127,6 +147,16 @@ impl Cutter {
         self.emit(Cutting::Advance(end));
     }
 
+    /// Lets nothing be done for commits that are not nearly made; `next` was not cut to its end.
+    fn give_up(&self, first: u64, next: u64) {
+        // Without any commit to make, replays rebuild state for nobody.
+        let oldest = *self.durable.borrow() + 1;
+        let from = if next == first { 0 } else { oldest.min(next) };
+        // The committer, which is in this process, knows it before any reader does.
+        self.given_up.store(from, Ordering::SeqCst);
+        self.emit(Cutting::Tick(Tick::GiveUp { from }));
+    }
+
     /// Waits until commit `number` may be begun; whether the run is still there.
     pub(super) async fn may_begin(&mut self, number: u64) -> bool {
         let open = self.open_commits;
@@ -139,14 +169,15 @@ impl Cutter {
         number: u64,
         first: u64,
     ) -> Result<Option<PlannedCommit>, RunError> {
-        if !self.may_begin(number).await {
+        let cancelled = Arc::clone(&self.cancelled);
+        let begins = unless(&cancelled, self.may_begin(number)).await;
+        if begins != Some(true) {
             return Ok(None);
         }
         let mut cuts: Vec<Cut> = Vec::new();
         let mut epoch = first;
         loop {
-            self.keep_close(epoch).await;
-            if self.cancelled.load(Ordering::Relaxed) {
+            if unless(&cancelled, self.keep_close(epoch)).await.is_none() {
                 return Ok(None);
             }
             for source in 0..self.cursors.len() {
@@ -188,9 +219,9 @@ impl Cutter {
 
     /// Emits the parts of a commit that was made before, for the state of operators.
     async fn again(&mut self, commit: &Commit) -> Result<(), RunError> {
+        let cancelled = Arc::clone(&self.cancelled);
         for epoch in commit.epochs.clone() {
-            self.keep_close(epoch).await;
-            if self.cancelled.load(Ordering::Relaxed) {
+            if unless(&cancelled, self.keep_close(epoch)).await.is_none() {
                 return Ok(());
             }
             for (source, cursor) in self.cursors.iter_mut().enumerate() {
@@ -214,5 +245,19 @@ impl Cutter {
         // The dataflow may be gone after a failure; then nobody needs the cut.
         let _ = self.output.send(cutting);
         self.waker.wake();
+    }
+}
+
+/// Waits for `work`, unless the run is cancelled before.
+async fn unless<T>(cancelled: &AtomicBool, work: impl Future<Output = T>) -> Option<T> {
+    let looks = async {
+        while !cancelled.load(Ordering::Relaxed) {
+            tokio::time::sleep(LOOK).await;
+        }
+    };
+    tokio::select! {
+        biased;
+        () = looks => None,
+        done = work => Some(done),
     }
 }

@@ -4,7 +4,7 @@
 //! The first process of a run also cuts the sources and writes the run log.
 
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -60,7 +60,7 @@ pub(crate) struct Pulse {
 
 /// This process's part of a run.
 pub(crate) struct Process {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     outcome: Mutex<Option<JoinHandle<()>>>,
     cancelled: Arc<AtomicBool>,
     measured: Arc<Measured>,
@@ -129,6 +129,7 @@ impl Process {
             open_commits: settings.open_commits,
             durable: self.durable.subscribe(),
             cancelled: Arc::clone(&self.cancelled),
+            given_up: Arc::clone(&shared.given_up),
             measured: Arc::clone(&self.measured),
             output,
             waker: waker.clone(),
@@ -167,7 +168,7 @@ impl Process {
             || self.shared.failures.age().is_some_and(|age| age > ENDING)
     }
 
-    /// Stops cutting; what was cut is finished.
+    /// Stops cutting; the oldest commit that was cut and is not durable is finished.
     pub(crate) fn cancel(&self) {
         self.cancelled.store(true, Ordering::Relaxed);
     }
@@ -252,6 +253,7 @@ fn shared(plan: Arc<Plan>, ticket: &Ticket, runtime: &Handle) -> Shared {
         first_commit: ticket.commits.len() as u64,
         passed: watch::Sender::new(resume.first_epoch),
         resume,
+        given_up: Arc::new(AtomicU64::new(u64::MAX)),
         decisions: Decisions::default(),
         meters: plan.nodes().iter().map(|_| Arc::default()).collect(),
         credit: Credit::new(memory.in_flight / plan.settings().processes),

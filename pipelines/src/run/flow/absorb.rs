@@ -97,7 +97,7 @@ pub(super) fn absorb<'scope>(
                                 commits.insert(end, (number, capability));
                             }
                         }
-                        Tick::Commit { .. } => {}
+                        Tick::Commit { .. } | Tick::GiveUp { .. } => {}
                         Tick::Close { commit, epoch } => {
                             if let Some(capability) = capability.retain_least(0) {
                                 let open = open.entry(epoch);

@@ -1,6 +1,7 @@
 //! Builds the dataflow of a plan; every worker builds the same.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::{
@@ -8,6 +9,7 @@ use arrow::array::{
 };
 use arrow::datatypes::SchemaRef;
 use timely::dataflow::operators::Concatenate;
+use timely::dataflow::operators::Inspect;
 use timely::dataflow::operators::vec::{Broadcast, Filter, Map};
 use timely::dataflow::{Scope, StreamVec};
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -47,6 +49,8 @@ pub(crate) struct Shared {
     pub(crate) resume: Resume,
     /// The first commit to make. Epochs of earlier ones are replayed for the state of operators.
     pub(crate) first_commit: u64,
+    /// From which commit on a cancelled run makes none; [`u64::MAX`] until then.
+    pub(crate) given_up: Arc<AtomicU64>,
     pub(crate) decisions: Decisions,
     /// Epochs before this one have passed every operator with state.
     pub(crate) passed: tokio::sync::watch::Sender<u64>,
@@ -97,6 +101,11 @@ impl Shared {
     /// Whether a commit was made by an earlier start: its epochs are replayed for state alone.
     pub(super) fn is_replay(&self, commit: u64) -> bool {
         commit < self.first_commit
+    }
+
+    /// Whether a commit will not be made, because the run was cancelled: nobody needs what is read for it.
+    pub(super) fn gives_up(&self, commit: u64) -> bool {
+        commit >= self.given_up.load(Ordering::SeqCst)
     }
 
     /// Runs `work` for node `name` on the executor.
@@ -206,7 +215,12 @@ pub(crate) fn build(
     let sources: Vec<usize> = (0..plan.nodes().len()).filter(is_source).collect();
     let Cuts { parts, ticks, planned } =
         cuts(scope, sources.len(), shared.resume.first_epoch, cutting);
-    let ticks = ticks.broadcast();
+    let listening = Arc::clone(shared);
+    let ticks = ticks.broadcast().inspect(move |tick| {
+        if let Tick::GiveUp { from } = tick {
+            listening.given_up.store(*from, Ordering::SeqCst);
+        }
+    });
 
     let mut outputs: Vec<Option<Batches<'_>>> = plan.nodes().iter().map(|_| None).collect();
     let mut letters: Vec<(u32, Batches<'_>)> = Vec::new();

@@ -59,6 +59,7 @@ pub(super) fn committer<'scope>(
     }
 
     // Every worker snapshots each operator with state.
+    let shared = Arc::clone(shared);
     let states = shared.plan.keyed().count() * scope.peers();
     let every = shared.plan.settings().snapshot_every;
     builder.build(move |_| {
@@ -87,6 +88,11 @@ pub(super) fn committer<'scope>(
             });
             while let Some(entry) = waiting.first_entry() {
                 let planned = &entry.get().0;
+                if shared.gives_up(planned.number) {
+                    // Its parts may have been left unread, which is known here before any of them is.
+                    entry.remove();
+                    continue;
+                }
                 let last = planned.epochs.end.saturating_sub(1);
                 let there = states_of.get(&planned.number).map_or(0, Vec::len);
                 if frontiers.first().is_none_or(|frontier| frontier.less_equal(&last))

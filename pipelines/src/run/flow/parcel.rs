@@ -106,13 +106,15 @@ pub(crate) struct Snapped {
     pub(crate) shards: Vec<u32>,
 }
 
-/// What absorbers must know of commits.
+/// What every worker must know of commits.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) enum Tick {
     /// The commit ends before this epoch.
     Commit { number: u64, end: u64 },
     /// The inputs ended: this epoch closes the run's last commit.
     Close { commit: u64, epoch: u64 },
+    /// The run was cancelled: commits from this one on will not be made.
+    GiveUp { from: u64 },
 }
 
 #[cfg(test)]

@@ -122,7 +122,9 @@ impl Task {
         let mut position =
             Position { commit: part.commit, epoch: part.epoch, lane: 0, sequence: 0, last: false };
         let mut batches = self.source.open(part.ranges, self.size);
-        while let Some(batch) = batches.next().await {
+        while !self.shared.gives_up(position.commit)
+            && let Some(batch) = batches.next().await
+        {
             let SourceBatch { records, refused } = batch.map_err(failed)?;
             if !refused.is_empty() {
                 self.refuse(number, position, refused).await?;

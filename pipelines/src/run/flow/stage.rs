@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::Capability;
@@ -136,7 +137,7 @@ fn submit(
     let allocation = stage.sizing.size(&features);
     members.iter().for_each(|member| member.meter.arrived());
     let (stage, failures) = (Arc::clone(stage), shared.failures.clone());
-    let running = shared.running.clone();
+    let (running, given_up) = (shared.running.clone(), Arc::clone(&shared.given_up));
     shared.executor.submit(allocation, move |granted| {
         let members = &stage.invocation.members;
         for member in members {
@@ -145,9 +146,14 @@ fn submit(
         }
         let watch = running.begin(&stage.name, Some(&batch.records));
         let begun = std::time::Instant::now();
-        let result = stage.invocation.run(&batch.records, &granted.allocation);
+        let given_up = batch.position.commit >= given_up.load(Ordering::SeqCst);
+        let result = if given_up {
+            Ok(stage.invocation.nothing())
+        } else {
+            stage.invocation.run(&batch.records, &granted.allocation)
+        };
         drop(watch);
-        if let Ok(verdict) = &result {
+        if let (false, Ok(verdict)) = (given_up, &result) {
             let used =
                 Usage { seconds: begun.elapsed().as_secs_f64(), bytes: bytes_of(&verdict.records) };
             stage.sizing.observe(&features, &granted.allocation, &used);

@@ -3,6 +3,7 @@
 use super::*;
 use crate::progress::Ending;
 
+mod cancels;
 mod errors;
 mod exists;
 mod fences;
