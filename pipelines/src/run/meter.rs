@@ -23,12 +23,53 @@ pub(crate) struct Meter {
     lag: AtomicU64,
 }
 
+/// What an operator did in an invocation.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Count {
+    pub(crate) records_in: u64,
+    pub(crate) records_out: u64,
+    pub(crate) bytes_in: u64,
+    pub(crate) bytes_out: u64,
+    pub(crate) refused: u64,
+    /// The largest output so far, in bytes.
+    largest: u64,
+    busy: Duration,
+}
+
+impl Count {
+    /// Of (records, bytes) in and out.
+    pub(crate) fn of(read: (usize, usize), wrote: (usize, usize), busy: Duration) -> Self {
+        Self {
+            records_in: read.0 as u64,
+            records_out: wrote.0 as u64,
+            bytes_in: read.1 as u64,
+            bytes_out: wrote.1 as u64,
+            refused: 0,
+            largest: wrote.1 as u64,
+            busy,
+        }
+    }
+
+    pub(crate) fn absorb(&mut self, other: &Self) {
+        self.records_in += other.records_in;
+        self.records_out += other.records_out;
+        self.bytes_in += other.bytes_in;
+        self.bytes_out += other.bytes_out;
+        self.refused += other.refused;
+        self.largest = self.largest.max(other.largest);
+        self.busy += other.busy;
+    }
+}
+
 impl Meter {
-    pub(crate) fn invoked(&self, input: (usize, usize), output: (usize, usize), took: Duration) {
-        self.read(input.0, input.1);
-        self.wrote(output.0 as u64, output.1 as u64);
-        self.used.fetch_max(output.1 as u64, Relaxed);
-        self.busy_micros.fetch_add(took.as_micros() as u64, Relaxed);
+    pub(crate) fn add(&self, count: &Count) {
+        self.records_in.fetch_add(count.records_in, Relaxed);
+        self.records_out.fetch_add(count.records_out, Relaxed);
+        self.bytes_in.fetch_add(count.bytes_in, Relaxed);
+        self.bytes_out.fetch_add(count.bytes_out, Relaxed);
+        self.dead_letters.fetch_add(count.refused, Relaxed);
+        self.used.fetch_max(count.largest, Relaxed);
+        self.busy_micros.fetch_add(count.busy.as_micros() as u64, Relaxed);
     }
 
     pub(crate) fn read(&self, records: usize, bytes: usize) {

@@ -32,7 +32,7 @@ mod watchdog;
 
 pub(crate) use cluster::signal_name;
 pub use failure::RunError;
-pub(crate) use meter::Meter;
+pub(crate) use meter::{Count, Meter};
 
 use cluster::{Launch, Supervisor};
 use process::{Place, Process, Pulse};

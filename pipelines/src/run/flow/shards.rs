@@ -19,7 +19,7 @@ use crate::executor::Refusal;
 use crate::graph::passage;
 use crate::operator::{Operator, OperatorError, Shard, Yield};
 use crate::record::bytes_of;
-use crate::run::RunError;
+use crate::run::{Count, RunError};
 
 /// Objects of a snapshot that are written or read at the same time.
 const TRANSFERS: usize = 8;
@@ -172,8 +172,11 @@ impl Shards {
             })
             .await?;
         let wrote = output.as_ref().map_or((0, 0), |o| (o.num_rows(), bytes_of(o)));
-        meter.invoked(read, wrote, begun.elapsed());
-        meter.refused(refused.len() as u64);
+        if !self.shared.is_replay(commit) {
+            let mut count = Count::of(read, wrote, begun.elapsed());
+            count.refused = refused.len() as u64;
+            meter.add(&count);
+        }
         let mut refused = refused;
         refused.sort_by_key(|(shard, ..)| *shard);
         let letter_shards = refused.iter().map(|(shard, ..)| *shard).collect::<Vec<u8>>();

@@ -137,6 +137,8 @@ fn submit(
     let allocation = stage.sizing.size(&features);
     members.iter().for_each(|member| member.meter.arrived());
     let (stage, failures) = (Arc::clone(stage), shared.failures.clone());
+    // What an earlier start made was counted, and its refusals are dead letters already.
+    let replay = shared.is_replay(batch.position.commit);
     let (running, given_up) = (shared.running.clone(), Arc::clone(&shared.given_up));
     shared.executor.submit(allocation, move |granted| {
         let members = &stage.invocation.members;
@@ -154,6 +156,9 @@ fn submit(
         };
         drop(watch);
         if let (false, Ok(verdict)) = (given_up, &result) {
+            if !replay {
+                stage.invocation.count(verdict);
+            }
             let used =
                 Usage { seconds: begun.elapsed().as_secs_f64(), bytes: bytes_of(&verdict.records) };
             stage.sizing.observe(&features, &granted.allocation, &used);
