@@ -140,24 +140,39 @@ impl Cursor {
     }
 
     /// The ranges of a stream's part as the run log names them.
-    pub(crate) fn part(&self, cut: Cut, ranges: &[SplitRange]) -> StreamPart {
+    ///
+    /// # Errors
+    /// When a split is not in the listing, which no entry could name then.
+    pub(crate) fn part(&self, cut: Cut, ranges: &[SplitRange]) -> Result<StreamPart, RunError> {
         let ordinal = |split: &Split| self.growth.as_ref().and_then(|g| g.ordinal(&split.name));
-        let range = |r: &SplitRange| (ordinal(&r.split).unwrap_or(0), r.range.start, r.range.end);
-        StreamPart { cut, ranges: ranges.iter().map(range).collect() }
+        let range = |r: &SplitRange| {
+            let ordinal = ordinal(&r.split).ok_or_else(|| self.unlisted(&r.split.name))?;
+            Ok((ordinal, r.range.start, r.range.end))
+        };
+        Ok(StreamPart { cut, ranges: ranges.iter().map(range).collect::<Result<_, RunError>>()? })
+    }
+
+    fn unlisted(&self, split: &str) -> RunError {
+        let message = "a part reads from it, and it is not in the listing".to_owned();
+        failed(&self.name, SourceError::Format { location: split.to_owned(), message })
     }
 
     /// Moves past a part that the run log names, and gives what it reads. The data is not looked at: it may
     /// have gone since.
-    pub(crate) fn pass(&mut self, part: &StreamPart) -> Vec<SplitRange> {
+    ///
+    /// # Errors
+    /// When the part reads from a split that no entry added to the listing.
+    pub(crate) fn pass(&mut self, part: &StreamPart) -> Result<Vec<SplitRange>, RunError> {
         self.splits.extend(part.cut.added.iter().cloned().map(Arc::new));
         self.grow();
         self.place = part.cut.to.clone();
         (self.marks, self.next) = (None, None);
         let range = |&(split, from, to): &(u64, u64, u64)| {
-            let split = Arc::clone(self.splits.get(split as usize)?);
-            Some(SplitRange { split, range: from..to })
+            let listed = self.splits.get(split as usize);
+            let listed = listed.ok_or_else(|| self.unlisted(&format!("split number {split}")))?;
+            Ok(SplitRange { split: Arc::clone(listed), range: from..to })
         };
-        part.ranges.iter().filter_map(range).collect()
+        part.ranges.iter().map(range).collect()
     }
 
     /// Whether records are left. Looks one mark ahead, and opens the next split when one has ended.
@@ -267,7 +282,34 @@ fn failed(node: &str, error: crate::source::SourceError) -> RunError {
 
 #[cfg(test)]
 mod tests {
-    use super::permutation;
+    use super::*;
+    use crate::testing::Lines;
+
+    #[test]
+    fn a_split_that_is_not_listed_is_no_other_one() {
+        let source = Lines::of("memory://cursor-unlisted/in");
+        let mut cursor = Cursor::new("lines", source, Order::default(), Vec::new(), &[]);
+        cursor.grow();
+        let place = || Place { pass: 0, split: 0, name: String::new(), offset: 0 };
+        let cut = Cut {
+            source: "lines".to_owned(),
+            epoch: 0,
+            from: place(),
+            to: place(),
+            records: 1,
+            bytes: 1,
+            added: vec![Split { name: "a".to_owned(), bytes: 1, version: String::new() }],
+        };
+        let part = StreamPart { cut: cut.clone(), ranges: vec![(0, 0, 1)] };
+        let read = cursor.pass(&part).unwrap();
+        assert_eq!(cursor.part(cut.clone(), &read).unwrap(), part);
+        let split = Arc::new(Split { name: "b".to_owned(), ..cut.added[0].clone() });
+        let unlisted = cursor.part(cut.clone(), &[SplitRange { split, range: 0..1 }]);
+        assert!(unlisted.unwrap_err().to_string().contains("not in the listing"));
+        let cut = Cut { added: Vec::new(), ..cut };
+        let unlisted = cursor.pass(&StreamPart { cut, ranges: vec![(7, 0, 1)] });
+        assert!(unlisted.unwrap_err().to_string().contains("number 7"));
+    }
 
     #[test]
     fn a_permutation_is_one_and_differs_by_pass() {

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use crate::graph::Plan;
-use crate::log::Commit;
+use crate::log::{Commit, LogError};
 
 /// How far back a resumed run begins.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,9 +63,46 @@ impl Resume {
     }
 
     /// The snapshot's commit and generation, and which virtual shards of an operator it holds.
-    pub(crate) fn snapshot(&self, operator: &str) -> Option<((u64, u64), &[u32])> {
-        let snapshot = self.snapshot.as_ref()?;
-        let shards = snapshot.shards.get(operator).map(Vec::as_slice).unwrap_or_default();
-        Some((snapshot.commit, shards))
+    ///
+    /// # Errors
+    /// When it holds nothing of the operator, which would start anew silently: one without state is named too.
+    pub(crate) fn snapshot(&self, operator: &str) -> Result<Option<Held>, LogError> {
+        let Some(snapshot) = &self.snapshot else { return Ok(None) };
+        let damaged = |message: String| {
+            let path = format!("entry of commit {}", snapshot.commit.0);
+            LogError::Damaged { path, message }
+        };
+        let shards = snapshot.shards.get(operator).ok_or_else(|| {
+            damaged(format!(
+                "it names snapshots, but none of operator `{operator}`; restore it, or start anew with \
+                 `if_exists = \"overwrite\"`"
+            ))
+        })?;
+        let numbers = shards.iter().map(|shard| {
+            u8::try_from(*shard)
+                .map_err(|_| damaged(format!("`{operator}` has no virtual shard {shard}")))
+        });
+        Ok(Some((snapshot.commit, numbers.collect::<Result<_, _>>()?)))
+    }
+}
+
+/// The commit and generation of a snapshot, and the virtual shards in it.
+pub(crate) type Held = ((u64, u64), Vec<u8>);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_snapshot_without_an_operator_is_no_fresh_start() {
+        let shards = BTreeMap::from([("sum".to_owned(), vec![]), ("odd".to_owned(), vec![256])]);
+        let snapshot = Some(Snapshot { commit: (3, 1), shards });
+        let resume = Resume { first_epoch: 8, before: 4, snapshot };
+        assert_eq!(resume.snapshot("sum").unwrap(), Some(((3, 1), vec![])));
+        let error = resume.snapshot("join").unwrap_err().to_string();
+        assert!(error.contains("commit 3") && error.contains("`join`"), "{error}");
+        assert!(resume.snapshot("odd").is_err());
+        let fresh = Resume { snapshot: None, ..resume };
+        assert_eq!(fresh.snapshot("join").unwrap(), None);
     }
 }

@@ -83,7 +83,7 @@ impl Stream {
                 let message = format!("epoch {} is not of commit {}", entry.epoch, open.number);
                 return Err(LogError::Damaged { path, message }.into());
             }
-            self.replay(&mut cutter, &mut open, entry);
+            self.replay(&mut cutter, &mut open, entry)?;
         }
         let mut poll = Instant::now();
         loop {
@@ -167,11 +167,12 @@ impl Stream {
         let recorded = parts.iter().filter_map(|(source, cut, ranges)| {
             Some(cutter.cursors.get(*source)?.part(cut.clone(), ranges))
         });
+        let recorded = recorded.collect::<Result<Vec<_>, _>>()?;
         let entry = Epoch {
             epoch: open.epoch,
             generation: self.generation,
             commit: open.number,
-            parts: recorded.collect(),
+            parts: recorded,
             closes,
         };
         self.log.record(&entry).await?;
@@ -183,15 +184,16 @@ impl Stream {
     }
 
     /// Emits an epoch as the run log has it.
-    fn replay(&self, cutter: &mut Cutter, open: &mut Open, entry: Epoch) {
+    fn replay(&self, cutter: &mut Cutter, open: &mut Open, entry: Epoch) -> Result<(), RunError> {
         for part in entry.parts {
             let named = |cursor: &super::cursor::Cursor| cursor.name() == part.cut.source;
             let Some(source) = cutter.cursors.iter().position(named) else { continue };
             let Some(cursor) = cutter.cursors.get_mut(source) else { continue };
-            let ranges = cursor.pass(&part);
+            let ranges = cursor.pass(&part)?;
             emit(cutter, open, source, part.cut, ranges);
         }
         advance(cutter, open, entry.closes);
+        Ok(())
     }
 
     /// Deletes the entries of epochs before this one, whose commits are durable.

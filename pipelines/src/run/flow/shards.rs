@@ -99,16 +99,15 @@ impl Shards {
     /// its place would lose state silently.
     async fn restore(&mut self) -> Result<(), RunError> {
         let (shared, name) = (Arc::clone(&self.shared), self.shared.name(self.node).to_owned());
-        let Some((commit, shards)) = shared.resume.snapshot(&name) else { return Ok(()) };
+        let Some((commit, shards)) = shared.resume.snapshot(&name)? else { return Ok(()) };
         let (peers, worker) = (self.peers, self.worker);
-        let mine: Vec<u32> =
-            shards.iter().copied().filter(|shard| *shard as usize % peers == worker).collect();
-        let states: Vec<(u8, bytes::Bytes)> = futures::stream::iter(mine)
+        let mine = shards.into_iter().filter(|shard| usize::from(*shard) % peers == worker);
+        let states: Vec<(u8, bytes::Bytes)> = futures::stream::iter(mine.collect::<Vec<u8>>())
             .map(|shard| {
                 let (log, name) = (&shared.log, &name);
                 async move {
-                    let state = log.snapshot(commit, name, shard).await?;
-                    Ok::<_, RunError>((u8::try_from(shard).unwrap_or(u8::MAX), state))
+                    let state = log.snapshot(commit, name, shard.into()).await?;
+                    Ok::<_, RunError>((shard, state))
                 }
             })
             .buffer_unordered(TRANSFERS)
