@@ -143,7 +143,9 @@ impl RunLog {
         let mut next = self.generation().await? + 1;
         loop {
             let path = prefix.clone().join(format!("{next:06}.json"));
-            let started = serde_json::json!({ "started": super::now() });
+            // Whoever repeats a request that was answered by nobody knows the entry by its nonce.
+            let nonce = super::nonce();
+            let started = serde_json::json!({ "started": super::now(), "nonce": nonce });
             if self.create(&path, json(&path, &started)?).await? {
                 return Ok(next);
             }

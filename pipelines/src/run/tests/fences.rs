@@ -67,3 +67,21 @@ fn a_new_start_goes_on_after_a_commit_of_the_old_one_that_says_the_same() {
         assert_eq!(log.commits().await.unwrap(), [commit(2, false)]);
     });
 }
+
+#[test]
+fn starts_of_one_millisecond_are_told_apart() {
+    let root = "memory://fences-nonce/log";
+    let log = RunLog::new(Location::parse(root).unwrap());
+    let taken: Vec<u64> =
+        wait(async { futures::future::join_all((0..8).map(|_| log.next_generation())).await })
+            .into_iter()
+            .map(Result::unwrap)
+            .collect();
+    assert_eq!(taken.iter().collect::<std::collections::BTreeSet<_>>().len(), 8);
+    let entries = crate::testing::objects(root, "/generations/");
+    let nonce = |text: &String| {
+        serde_json::from_str::<serde_json::Value>(text).unwrap()["nonce"].as_u64().unwrap()
+    };
+    let nonces: std::collections::BTreeSet<u64> = entries.values().map(nonce).collect();
+    assert_eq!(nonces.len(), 8);
+}
