@@ -1,6 +1,7 @@
 //! Where the cutter stands in one source.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures::StreamExt;
 
@@ -25,6 +26,8 @@ pub(crate) struct Cursor {
     next: Option<(usize, Mark)>,
     /// In a stream, what is known of a listing that grows.
     growth: Option<Growth>,
+    /// Counts the marks that the source gave.
+    counted: Arc<AtomicU64>,
 }
 
 impl Cursor {
@@ -50,7 +53,13 @@ impl Cursor {
             marks: None,
             next: None,
             growth: None,
+            counted: Arc::default(),
         }
+    }
+
+    /// Counts every mark that the source gives: a shuffle waits for all of them before its first cut.
+    pub(crate) fn counting(self, counted: Arc<AtomicU64>) -> Self {
+        Self { counted, ..self }
     }
 
     /// The next part, or `None` at the end of the source.
@@ -205,7 +214,9 @@ impl Cursor {
             let marks = self
                 .marks
                 .get_or_insert_with(|| self.source.measure(Arc::clone(split), self.place.offset));
-            match marks.next().await {
+            let mark = marks.next().await;
+            self.counted.fetch_add(1, Ordering::Relaxed);
+            match mark {
                 Some(Err(SourceError::Store {
                     source: object_store::Error::NotFound { .. },
                     ..
@@ -233,8 +244,13 @@ impl Cursor {
             for (at, split) in self.splits.iter().enumerate() {
                 let mut marks = self.source.measure(Arc::clone(split), 0);
                 while let Some(mark) = marks.next().await {
+                    self.counted.fetch_add(1, Ordering::Relaxed);
                     records.push((at, mark.map_err(|e| failed(&self.name, e))?));
                 }
+            }
+            if u32::try_from(records.len()).is_err() {
+                let message = format!("a shuffle is of at most {} records", u32::MAX);
+                return Err(failed(&self.name, SourceError::Options(message)));
             }
             self.records = Some(records);
         }
@@ -309,6 +325,21 @@ mod tests {
         let cut = Cut { added: Vec::new(), ..cut };
         let unlisted = cursor.pass(&StreamPart { cut, ranges: vec![(7, 0, 1)] });
         assert!(unlisted.unwrap_err().to_string().contains("number 7"));
+    }
+
+    #[test]
+    fn a_shuffle_counts_what_it_measures_before_its_first_cut() {
+        let folder = "memory://cursor-shuffle/in";
+        crate::testing::put_lines(folder, "a", 7);
+        let source = Lines::of(folder);
+        let order = Order { shuffle: Some(1), ..Order::default() };
+        let counted = Arc::new(AtomicU64::new(0));
+        crate::testing::wait(async {
+            let splits = source.splits().await.unwrap().into_iter().map(Arc::new).collect();
+            let cursor = Cursor::new("lines", source, order, splits, &[]);
+            assert!(cursor.counting(Arc::clone(&counted)).has_more().await.unwrap());
+        });
+        assert_eq!(counted.load(Ordering::Relaxed), 7);
     }
 
     #[test]

@@ -97,6 +97,8 @@ pub(crate) struct Cutter {
 pub(crate) struct Measured {
     pub(crate) records: AtomicU64,
     pub(crate) complete: AtomicBool,
+    /// How often a source told where records stand, also of those that are not cut yet.
+    pub(crate) marks: Arc<AtomicU64>,
     /// In a stream, splits that were found and not cut, and their bytes.
     pub(crate) waiting_splits: AtomicU64,
     pub(crate) waiting_bytes: AtomicU64,

@@ -56,6 +56,9 @@ pub(crate) struct Pulse {
     /// The invocation that has run longest: seconds, and where it is.
     pub(crate) longest: Option<(f64, String)>,
     pub(crate) peak_rss: u64,
+    /// Marks that the sources gave to the cutter.
+    #[serde(default)]
+    pub(crate) marks: u64,
 }
 
 /// This process's part of a run.
@@ -117,7 +120,10 @@ impl Process {
         let settings = shared.plan.settings();
         let resume = &shared.resume;
         let cutter = Cutter {
-            cursors: cursors(&shared.plan, ticket, resume),
+            cursors: cursors(&shared.plan, ticket, resume)
+                .into_iter()
+                .map(|cursor| cursor.counting(Arc::clone(&self.measured.marks)))
+                .collect(),
             parts: source_nodes(&shared.plan).map(|node| shared.plan.part(node)).collect(),
             feeds_state: source_nodes(&shared.plan)
                 .map(|node| shared.plan.feeds_state(node))
@@ -211,6 +217,7 @@ impl Process {
             examples: examples.iter().cloned().collect(),
             longest: shared.running.longest().map(|(age, place)| (age.as_secs_f64(), place)),
             peak_rss: usage::of_this_process().1,
+            marks: self.measured.marks.load(Ordering::Relaxed),
         }
     }
 

@@ -48,7 +48,7 @@ impl Watchdog {
         if cancelled && self.cancelled.get_or_insert(now).elapsed() > self.grace {
             return Some(RunError::Grace { seconds: self.grace.as_secs(), doing: doing(pulses) });
         }
-        let totals = totals(progress);
+        let totals = totals(progress, pulses);
         if totals != self.seen || self.idles(progress) {
             (self.seen, self.since) = (totals, now);
             return None;
@@ -68,10 +68,11 @@ impl Watchdog {
 }
 
 /// Numbers of which one changes whenever the run gets on.
-fn totals(progress: &Progress) -> Vec<u64> {
+fn totals(progress: &Progress, pulses: &[Pulse]) -> Vec<u64> {
     let nodes = progress.nodes.iter();
     let counts = nodes.flat_map(|n| [n.records_in, n.records_out, n.bytes_out, n.dead_letters]);
-    counts.chain([progress.commits]).collect()
+    let marks = pulses.iter().map(|pulse| pulse.marks).sum();
+    counts.chain([progress.commits, marks]).collect()
 }
 
 /// The invocation that has run longest in any process.
@@ -122,6 +123,18 @@ mod tests {
         }
         std::thread::sleep(Duration::from_millis(2));
         assert!(watchdog.look(&progress(1, 1), &[], false).is_some());
+    }
+
+    #[test]
+    fn a_source_that_is_measured_before_the_first_cut_is_no_stall() {
+        let mut watchdog = watchdog(Mode::Batch);
+        let measuring = |marks| [Pulse { marks, ..Default::default() }];
+        for marks in 1..4 {
+            std::thread::sleep(Duration::from_millis(2));
+            assert!(watchdog.look(&progress(0, 0), &measuring(marks), false).is_none());
+        }
+        std::thread::sleep(Duration::from_millis(2));
+        assert!(watchdog.look(&progress(0, 0), &measuring(3), false).is_some());
     }
 
     #[test]
