@@ -365,6 +365,34 @@ fn hash(graph: &Graph, nodes: &[PlannedNode], settings: &Settings, parts: &[Part
             Work::Operator { operator, .. } => operator.options().to_string(),
             Work::Sink { sink } => sink.options().to_string(),
         });
+        // Some sources look into their data for a schema, and may find another one at the next start; what a
+        // stream's source finds depends on what has come, and is no part of the plan.
+        if settings.mode == Mode::Batch {
+            node.schema.fields().iter().for_each(|field| add(&format!("{field:?}")));
+        }
     }
     crate::hex(&hash.finalize())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Lines, LinesSink, Retyped, settings, wait};
+    use arrow::datatypes::DataType;
+
+    #[test]
+    fn a_source_that_finds_another_schema_makes_another_plan() {
+        let hash = |mode, of: DataType| {
+            let mut graph = Graph::new("typed");
+            let lines = Retyped::new(Lines::of("memory://plan-typed/in"), of);
+            let lines = graph.source("lines", lines);
+            graph.sink("out", LinesSink::at("memory://plan-typed/out"), &[lines]);
+            let plan = wait(Plan::new(graph, Settings { mode, ..settings() })).unwrap();
+            plan.hash().to_owned()
+        };
+        let (number, text) = (DataType::Int64, DataType::Utf8);
+        assert_eq!(hash(Mode::Batch, text.clone()), hash(Mode::Batch, text.clone()));
+        assert_ne!(hash(Mode::Batch, number.clone()), hash(Mode::Batch, text.clone()));
+        assert_eq!(hash(Mode::Stream, number), hash(Mode::Stream, text));
+    }
 }

@@ -51,6 +51,50 @@ async fn lines(folder: &Location, name: &str) -> Result<Vec<String>, SourceError
     Ok(String::from_utf8_lossy(&bytes).lines().map(str::to_owned).collect())
 }
 
+/// [`Lines`] whose text is said to be of another type, as a source says that looks into its data.
+pub(crate) struct Retyped {
+    lines: Arc<dyn Source>,
+    text: DataType,
+}
+
+impl Retyped {
+    pub(crate) fn new(lines: Arc<dyn Source>, text: DataType) -> Arc<dyn Source> {
+        Arc::new(Self { lines, text })
+    }
+}
+
+#[async_trait]
+impl Source for Retyped {
+    fn kind(&self) -> &'static str {
+        self.lines.kind()
+    }
+
+    fn options(&self) -> serde_json::Value {
+        self.lines.options()
+    }
+
+    fn abilities(&self) -> Abilities {
+        self.lines.abilities()
+    }
+
+    async fn schema(&self) -> Result<SchemaRef, SourceError> {
+        let key = Field::new(KEY, DataType::Utf8, false);
+        Ok(Arc::new(Schema::new(vec![key, Field::new("text", self.text.clone(), false)])))
+    }
+
+    async fn splits(&self) -> Result<Vec<Split>, SourceError> {
+        self.lines.splits().await
+    }
+
+    fn measure(&self, split: Arc<Split>, from: u64) -> Marks {
+        self.lines.measure(split, from)
+    }
+
+    fn open(&self, ranges: Vec<SplitRange>, size: BatchSize) -> SourceBatches {
+        self.lines.open(ranges, size)
+    }
+}
+
 #[async_trait]
 impl Source for Lines {
     fn kind(&self) -> &'static str {

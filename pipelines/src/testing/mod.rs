@@ -14,7 +14,7 @@ mod faulty;
 mod lines;
 
 pub(crate) use faulty::{Fault, Faulty};
-pub(crate) use lines::{Lines, LinesReader, LinesSink};
+pub(crate) use lines::{Lines, LinesReader, LinesSink, Retyped};
 
 /// Settings that make many small parts and commits.
 pub(crate) fn settings() -> Settings {
