@@ -2,6 +2,7 @@
 
 mod columns;
 mod jsonl;
+mod piece;
 #[cfg(test)]
 mod recovery;
 mod shard;

@@ -15,17 +15,21 @@ use futures::TryStreamExt;
 use object_store::{ObjectStore, ObjectStoreExt, WriteMultipart};
 use sha2::{Digest, Sha256};
 
-/// Bytes of one request of a multipart upload.
-pub(super) const CHUNK: usize = 8 << 20;
-/// Requests of one upload at the same time.
-const UPLOADS: usize = 2;
+/// Bytes of one request of a multipart upload: the least that stores of today take.
+const CHUNK: usize = 5 << 20;
+/// Requests of one upload at the same time. Lanes upload beside one another.
+const UPLOADS: usize = 1;
+/// Bytes that an upload holds: requests under way, and the one that is being gathered.
+pub(super) const UPLOADING: usize = (UPLOADS + 1) * CHUNK;
 /// The folder, below a sink's location, that holds its shards.
 const FOLDER: &str = "data";
 
 /// Rows to the bytes of one shard. Bytes depend on the rows alone, not on how they were batched.
 pub(super) trait Encode: Send + 'static {
-    /// Takes rows and gives the bytes that are ready to upload. The error is a sentence.
-    fn encode(&mut self, batch: &RecordBatch) -> Result<Vec<u8>, String>;
+    /// Takes rows of the batch, from row `from` on, and gives the row behind the last one that it took and the
+    /// bytes that are ready to upload. Takes at least one, and no more than it can hold beside the bytes that
+    /// they become. The error is a sentence.
+    fn encode(&mut self, batch: &RecordBatch, from: usize) -> Result<(usize, Vec<u8>), String>;
 
     /// The rest of the bytes.
     fn finish(self) -> Result<Vec<u8>, String>;
@@ -43,8 +47,6 @@ pub(super) struct ShardWriter<E> {
     upload: Upload,
     compute: Compute,
     shard: Shard,
-    /// Bytes of rows that are encoded before what came out of them is uploaded.
-    slice: usize,
 }
 
 /// What computes: all of it on the executor.
@@ -54,18 +56,17 @@ struct Hashed<E> {
 }
 
 impl<E: Encode> ShardWriter<E> {
-    /// A writer of the shard at `path` below a sink's location, which encodes so many bytes of rows at a time.
+    /// A writer of the shard at `path` below a sink's location.
     pub(super) fn new(
         folder: &Location,
         path: String,
         part: &PartName,
         compute: &Compute,
-        slice: usize,
         encoder: E,
     ) -> Self {
         Self {
             encoder: Some(Hashed { encoder, hash: Sha256::new() }),
-            upload: Upload { location: folder.join(&path), begun: None, small: Vec::new() },
+            upload: Upload { location: folder.join(&path), begun: None, chunk: Vec::new() },
             compute: compute.clone(),
             shard: Shard {
                 path,
@@ -76,7 +77,6 @@ impl<E: Encode> ShardWriter<E> {
                 sha256: String::new(),
                 statistics: serde_json::Value::Null,
             },
-            slice,
         }
     }
 
@@ -85,23 +85,24 @@ impl<E: Encode> ShardWriter<E> {
         taken.ok_or_else(|| self.upload.error("an earlier write of this shard failed"))
     }
 
-    async fn encode(&mut self, rows: RecordBatch) -> Result<(), SinkError> {
+    /// Encodes some rows from row `from` on, and uploads what came out of them. Gives the row behind them.
+    async fn encode(&mut self, rows: &RecordBatch, from: usize) -> Result<usize, SinkError> {
         let mut hashed = self.encoder()?;
+        let rows = rows.clone();
         let encoded = self.compute.run(move || {
-            let encoded = hashed.encoder.encode(&rows);
-            encoded.map(|bytes| {
-                hashed.hash.update(&bytes);
-                (hashed, bytes)
-            })
+            let (at, bytes) = hashed.encoder.encode(&rows, from)?;
+            hashed.hash.update(&bytes);
+            Ok((hashed, at, bytes))
         });
-        let (hashed, bytes) = encoded.await.map_err(|e| self.unfit(e))?;
+        let (hashed, at, bytes) = encoded.await.map_err(|e| self.unfit(e))?;
         self.encoder = Some(hashed);
-        self.send(bytes).await
+        self.send(bytes).await?;
+        Ok(at)
     }
 
     async fn send(&mut self, bytes: Vec<u8>) -> Result<(), SinkError> {
         self.shard.bytes += bytes.len() as u64;
-        if bytes.is_empty() { Ok(()) } else { self.upload.send(bytes).await }
+        self.upload.send(&bytes).await
     }
 
     fn unfit(&self, message: String) -> SinkError {
@@ -113,10 +114,9 @@ impl<E: Encode> ShardWriter<E> {
 impl<E: Encode> PartWriter for ShardWriter<E> {
     async fn write(&mut self, batch: RecordBatch) -> Result<(), SinkError> {
         self.shard.rows += batch.num_rows() as u64;
-        let slices = batch.get_array_memory_size().div_ceil(self.slice).max(1);
-        let rows = batch.num_rows().div_ceil(slices).max(1);
-        for from in (0..batch.num_rows()).step_by(rows) {
-            self.encode(batch.slice(from, rows.min(batch.num_rows() - from))).await?;
+        let mut at = 0;
+        while at < batch.num_rows() {
+            at = self.encode(&batch, at).await?;
         }
         Ok(())
     }
@@ -144,43 +144,51 @@ impl<E: Encode> PartWriter for ShardWriter<E> {
 struct Upload {
     location: Location,
     begun: Option<WriteMultipart>,
-    /// What is still small enough for one request.
-    small: Vec<u8>,
+    /// The next request, as far as it is there.
+    chunk: Vec<u8>,
 }
 
 impl Upload {
-    async fn send(&mut self, bytes: Vec<u8>) -> Result<(), SinkError> {
-        if self.begun.is_none() {
-            if self.small.is_empty() {
-                self.small = bytes;
-            } else {
-                self.small.extend_from_slice(&bytes);
+    /// Takes bytes, and waits while the store is slow.
+    async fn send(&mut self, mut bytes: &[u8]) -> Result<(), SinkError> {
+        while !bytes.is_empty() {
+            let (now, later) = bytes.split_at(bytes.len().min(CHUNK - self.chunk.len()));
+            if self.chunk.capacity() - self.chunk.len() < now.len() {
+                // As a vector grows, but not above what is sent.
+                let more = now.len().max(self.chunk.len());
+                self.chunk.reserve_exact(more.min(CHUNK - self.chunk.len()));
             }
-            if self.small.len() < CHUNK {
-                return Ok(());
+            self.chunk.extend_from_slice(now);
+            bytes = later;
+            if self.chunk.len() == CHUNK {
+                let sent = self.send_chunk().await;
+                sent.map_err(|e| self.error(explain(&e)))?;
             }
-            let begun = self.location.store.put_multipart(&self.location.path).await;
-            let begun = begun.map_err(|e| self.error(explain(&e)))?;
-            let mut upload = WriteMultipart::new_with_chunk_size(begun, CHUNK);
-            upload.put(std::mem::take(&mut self.small).into());
-            self.begun = Some(upload);
-        } else if let Some(upload) = &mut self.begun {
-            upload.put(bytes.into());
-        }
-        if let Some(upload) = &mut self.begun {
-            let waited = upload.wait_for_capacity(UPLOADS).await;
-            waited.map_err(|e| self.error(explain(&e)))?;
         }
         Ok(())
     }
 
-    async fn finish(&mut self) -> Result<(), SinkError> {
-        match self.begun.take() {
-            Some(upload) => upload.finish().await.map(|_| ()),
+    async fn send_chunk(&mut self) -> object_store::Result<()> {
+        let upload = match &mut self.begun {
+            Some(upload) => upload,
             None => {
-                let body = std::mem::take(&mut self.small);
-                self.location.store.put(&self.location.path, body.into()).await.map(|_| ())
+                let begun = self.location.store.put_multipart(&self.location.path).await?;
+                self.begun.insert(WriteMultipart::new_with_chunk_size(begun, CHUNK))
             }
+        };
+        upload.wait_for_capacity(UPLOADS).await?;
+        upload.put(std::mem::take(&mut self.chunk).into());
+        Ok(())
+    }
+
+    async fn finish(&mut self) -> Result<(), SinkError> {
+        let last = std::mem::take(&mut self.chunk);
+        match self.begun.take() {
+            Some(mut upload) => {
+                upload.put(last.into());
+                upload.finish().await.map(|_| ())
+            }
+            None => self.location.store.put(&self.location.path, last.into()).await.map(|_| ()),
         }
         .map_err(|e| self.error(explain(&e)))
     }
@@ -216,4 +224,61 @@ pub(super) async fn remove_unnamed(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use object_store::{MultipartUpload, PutPayload, PutResult, UploadPart};
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    /// Requests that take a while, and are counted while they do.
+    #[derive(Debug, Default, Clone)]
+    struct Slow {
+        bytes: Arc<AtomicUsize>,
+        most: Arc<AtomicUsize>,
+        all: Arc<AtomicUsize>,
+    }
+
+    #[async_trait]
+    impl MultipartUpload for Slow {
+        fn put_part(&mut self, data: PutPayload) -> UploadPart {
+            let (size, slow) = (data.content_length(), self.clone());
+            let now = slow.bytes.fetch_add(size, Ordering::SeqCst) + size;
+            slow.most.fetch_max(now, Ordering::SeqCst);
+            Box::pin(async move {
+                for _ in 0..20 {
+                    tokio::task::yield_now().await;
+                }
+                slow.bytes.fetch_sub(data.content_length(), Ordering::SeqCst);
+                slow.all.fetch_add(data.content_length(), Ordering::SeqCst);
+                Ok(())
+            })
+        }
+
+        async fn complete(&mut self) -> object_store::Result<PutResult> {
+            Ok(PutResult { e_tag: None, version: None, extensions: Default::default() })
+        }
+
+        async fn abort(&mut self) -> object_store::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_large_row_group_does_not_wait_for_a_slow_store_in_memory() {
+        let slow = Slow::default();
+        let begun = WriteMultipart::new_with_chunk_size(Box::new(slow.clone()), CHUNK);
+        let location = Location::parse("memory://upload/a").unwrap();
+        let mut upload = Upload { location, begun: Some(begun), chunk: Vec::new() };
+        for size in [10, CHUNK * 7 + 3, 5, CHUNK - 1] {
+            upload.send(&vec![1; size]).await.unwrap();
+            assert!(upload.chunk.capacity() <= CHUNK);
+            assert!(slow.bytes.load(Ordering::SeqCst) + upload.chunk.capacity() <= UPLOADING);
+        }
+        upload.finish().await.unwrap();
+        assert_eq!(slow.all.load(Ordering::SeqCst), CHUNK * 8 + 17);
+        assert!(slow.most.load(Ordering::SeqCst) <= UPLOADING);
+    }
 }

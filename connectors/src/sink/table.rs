@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use anabranch_pipelines::graph::SchemaError;
 use anabranch_pipelines::log::{Commit, DEAD_LETTERS};
 use anabranch_pipelines::quantity::ByteSize;
-use anabranch_pipelines::record::media;
+use anabranch_pipelines::record::{compact, media};
 use anabranch_pipelines::sink::{Compute, PartName, PartWriter, RunStart, Shard, Sink, SinkError};
 use anabranch_pipelines::store::{Location, explain};
 use arrow::array::RecordBatch;
@@ -23,12 +23,15 @@ use parquet::schema::types::ColumnPath;
 use serde::{Deserialize, Serialize};
 
 use super::columns;
-use super::shard::{self, CHUNK, Encode, ShardWriter};
+use super::piece::Piece;
+use super::shard::{self, Encode, ShardWriter};
 use crate::table::{Added, DeltaError, DeltaLog};
 
-/// Rows are handed to the Parquet writer in slices of this many, however they were batched: pages and row
-/// groups then begin at the same rows, and shards have the same bytes.
+/// Rows are handed to the Parquet writer in slices of this many, or fewer large ones, however they were
+/// batched: pages and row groups then begin at the same rows, and shards have the same bytes.
 const SLICE: usize = 64;
+/// Bytes of a slice at most, the row that reaches them included whole.
+const SLICE_BYTES: usize = 1 << 20;
 
 /// Options of `kind = "table"`: Parquet files that Delta Lake readers open as one table.
 #[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
@@ -39,7 +42,7 @@ pub struct TableOptions {
     /// zstd level of the columns that are not media, 1 to 19.
     #[serde(default = "level")]
     pub zstd: i32,
-    /// Size at which a row group is closed, e.g. `"16MiB"`.
+    /// Size at which a row group is closed. Default `"8MiB"`. An open file holds it twice while it is encoded.
     #[serde(default = "row_group")]
     #[schemars(with = "String")]
     pub row_group: ByteSize,
@@ -50,7 +53,7 @@ const fn level() -> i32 {
 }
 
 const fn row_group() -> ByteSize {
-    ByteSize(16 << 20)
+    ByteSize(8 << 20)
 }
 
 impl TableOptions {
@@ -64,6 +67,10 @@ impl TableOptions {
     /// # Errors
     /// When the path is no location or an option is out of range.
     pub fn build(self) -> Result<Arc<dyn Sink>, SinkError> {
+        Ok(Arc::new(self.table()?))
+    }
+
+    fn table(self) -> Result<Table, SinkError> {
         let error =
             |message: String| SinkError::Destination { location: self.path.clone(), message };
         let location = Location::parse(&self.path).map_err(|e| error(e.to_string()))?;
@@ -73,7 +80,7 @@ impl TableOptions {
         let zstd = ZstdLevel::try_new(self.zstd)
             .map_err(|e| error(format!("`zstd = {}`: {e}", self.zstd)))?;
         let (log, schema) = (Arc::default(), Mutex::default());
-        Ok(Arc::new(Table { location, log, schema, zstd, options: self }))
+        Ok(Table { location, log, schema, zstd, options: self })
     }
 }
 
@@ -107,6 +114,26 @@ impl Table {
         };
         let done = tokio::task::spawn_blocking(work).await;
         done.map_err(|e| self.error(e))?.map_err(|e| self.error(e))
+    }
+
+    /// Bytes of a slice: small beside a row group, which is closed between two of them.
+    fn slice(&self) -> usize {
+        SLICE_BYTES.min(self.options.row_group.as_usize() / 8)
+    }
+
+    fn encoder(&self, schema: &SchemaRef) -> Result<Encoder, String> {
+        let stored = columns::stored(schema).map_err(|e| e.to_string())?;
+        let options = ArrowWriterOptions::new()
+            .with_properties(self.properties(&stored))
+            .with_skip_arrow_metadata(true);
+        let writer = ArrowWriter::try_new_with_options(Vec::new(), Arc::clone(&stored), options);
+        Ok(Encoder {
+            writer: writer.map_err(|e| e.to_string())?,
+            stored,
+            waiting: Vec::new(),
+            piece: Piece::new(SLICE, self.slice()),
+            row_group: self.options.row_group.as_usize(),
+        })
     }
 
     fn properties(&self, schema: &SchemaRef) -> WriterProperties {
@@ -151,7 +178,9 @@ impl Sink for Table {
     }
 
     fn reserve(&self) -> usize {
-        self.options.row_group.as_usize() * 3 / 2 + CHUNK
+        // What waits for its slice, the slice, and the row group: being built, and encoded.
+        let row_group = self.options.row_group.as_usize() + self.slice();
+        2 * row_group + 2 * self.slice() + shard::UPLOADING
     }
 
     async fn exists(&self) -> Result<bool, SinkError> {
@@ -194,19 +223,8 @@ impl Sink for Table {
         let path = shard::path(part, "parquet");
         let location = self.location.join(&path);
         let error = |message: String| SinkError::Encode { location: location.url.clone(), message };
-        let stored = columns::stored(schema).map_err(|e| error(e.to_string()))?;
-        let options = ArrowWriterOptions::new()
-            .with_properties(self.properties(&stored))
-            .with_skip_arrow_metadata(true);
-        let writer = ArrowWriter::try_new_with_options(Vec::new(), Arc::clone(&stored), options);
-        let encoder = Encoder {
-            writer: writer.map_err(|e| error(e.to_string()))?,
-            stored,
-            waiting: Vec::new(),
-            row_group: self.options.row_group.as_usize(),
-        };
-        // A batch is encoded in one go: the row group bounds what comes out of it.
-        Ok(Box::new(ShardWriter::new(&self.location, path, part, compute, usize::MAX, encoder)))
+        let encoder = self.encoder(schema).map_err(error)?;
+        Ok(Box::new(ShardWriter::new(&self.location, path, part, compute, encoder)))
     }
 
     async fn commit(&self, run: &RunStart, commit: &Commit) -> Result<(), SinkError> {
@@ -244,26 +262,31 @@ impl Sink for Table {
 struct Encoder {
     writer: ArrowWriter<Vec<u8>>,
     stored: SchemaRef,
+    /// Rows of the slice that is not full yet.
     waiting: Vec<RecordBatch>,
+    piece: Piece,
     row_group: usize,
 }
 
 impl Encode for Encoder {
-    fn encode(&mut self, batch: &RecordBatch) -> Result<Vec<u8>, String> {
-        let batch = columns::convert(batch, &self.stored).map_err(|e| e.to_string())?;
-        let mut start = 0;
-        let mut held: usize = self.waiting.iter().map(RecordBatch::num_rows).sum();
-        while held + batch.num_rows() - start >= SLICE {
-            let take = SLICE - held;
-            self.waiting.push(batch.slice(start, take));
-            start += take;
-            held = 0;
-            self.slice()?;
+    fn encode(&mut self, batch: &RecordBatch, from: usize) -> Result<(usize, Vec<u8>), String> {
+        let mut at = from;
+        while at < batch.num_rows() {
+            let end = self.piece.fill(batch, at);
+            let rows = columns::convert(&batch.slice(at, end - at), &self.stored);
+            let rows = rows.map_err(|e| e.to_string())?;
+            at = end;
+            if !self.piece.is_full() {
+                // A few rows that wait must not keep all of their batch.
+                self.waiting.push(compact(&rows).map_err(|e| e.to_string())?);
+                break;
+            }
+            self.waiting.push(rows);
+            if self.slice()? {
+                break;
+            }
         }
-        if start < batch.num_rows() {
-            self.waiting.push(batch.slice(start, batch.num_rows() - start));
-        }
-        Ok(std::mem::take(self.writer.inner_mut()))
+        Ok((at, std::mem::take(self.writer.inner_mut())))
     }
 
     fn finish(mut self) -> Result<Vec<u8>, String> {
@@ -274,19 +297,25 @@ impl Encode for Encoder {
 }
 
 impl Encoder {
-    /// Writes what waits as one slice.
-    fn slice(&mut self) -> Result<(), String> {
+    /// Writes what waits as one slice, and the row group if that filled it. Says whether it did.
+    fn slice(&mut self) -> Result<bool, String> {
+        self.piece.clear();
         let waiting = std::mem::take(&mut self.waiting);
         let slice = match waiting.as_slice() {
-            [] => return Ok(()),
+            [] => return Ok(false),
             [one] => one.clone(),
             several => concat_batches(&self.stored, several).map_err(|e| e.to_string())?,
         };
+        drop(waiting);
         self.writer.write(&slice).map_err(|e| e.to_string())?;
-        if self.writer.in_progress_size() >= self.row_group {
-            self.writer.flush().map_err(|e| e.to_string())?;
+        let size = self.writer.in_progress_size();
+        if size < self.row_group {
+            return Ok(false);
         }
-        Ok(())
+        // Else the buffer would grow by doubling, and be as large again.
+        self.writer.inner_mut().reserve(size);
+        self.writer.flush().map_err(|e| e.to_string())?;
+        Ok(true)
     }
 }
 
@@ -294,6 +323,8 @@ impl Encoder {
 mod tests {
     use super::*;
     use crate::conformance;
+    use anabranch_pipelines::record::Modality;
+    use arrow::array::ArrayRef;
     use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
     /// The keys in all files that the Delta log shows.
@@ -320,6 +351,65 @@ mod tests {
             Ok(keys)
         };
         tokio::task::spawn_blocking(look).await.unwrap()
+    }
+
+    /// An encoder with small row groups, and rows of these sizes.
+    fn sized(sizes: &[usize]) -> (Encoder, RecordBatch) {
+        let bytes: Vec<Vec<u8>> = sizes.iter().map(|size| vec![7; *size]).collect();
+        let bytes = bytes.iter().map(|bytes| Some(bytes.as_slice())).collect();
+        let column: ArrayRef = Arc::new(media::column(bytes, vec![Some("path"); sizes.len()]));
+        let field = media::field("image", Modality::Image, media::State::Encoded);
+        let schema = Arc::new(arrow::datatypes::Schema::new(vec![field]));
+        let rows = RecordBatch::try_new(Arc::clone(&schema), vec![column]).unwrap();
+        let mut options = TableOptions::at("memory://sized/table");
+        options.row_group = ByteSize(1 << 20);
+        (options.table().unwrap().encoder(&schema).unwrap(), rows)
+    }
+
+    #[test]
+    fn rows_of_any_size_do_not_pile_up_in_a_writer() {
+        // Each alone is more than a row group: sixty of them once waited for the slice to be full.
+        let large = vec![2 << 20; 5];
+        let small = (0..600).map(|n| if n % 50 == 0 { 90 << 10 } else { 3000 }).collect();
+        for sizes in [large, small] {
+            let (mut encoder, rows) = sized(&sizes);
+            let (slice, row_group) = (128 << 10, 1 << 20);
+            let mut given = 0;
+            for at in 0..rows.num_rows() {
+                let (end, bytes) = encoder.encode(&rows.slice(at, 1), 0).unwrap();
+                assert_eq!(end, 1);
+                given += bytes.len();
+                let waiting: usize =
+                    encoder.waiting.iter().map(|r| r.get_array_memory_size()).sum();
+                // Arrays of one row are padded.
+                assert!(waiting < slice + SLICE * 1024, "{waiting} bytes wait at row {at}");
+                assert!(encoder.writer.in_progress_size() < row_group + slice);
+                assert!(bytes.len() < 3 * row_group);
+            }
+            assert!(given + encoder.finish().unwrap().len() >= sizes.iter().sum());
+        }
+    }
+
+    #[test]
+    fn large_rows_in_other_batches_are_the_same_shard() {
+        let sizes: Vec<usize> = (0..300).map(|n| (n * 7919) % 40_000).collect();
+        let shard = |size: usize| {
+            let (mut encoder, rows) = sized(&sizes);
+            let mut shard = Vec::new();
+            for from in (0..rows.num_rows()).step_by(size) {
+                let rows = rows.slice(from, size.min(rows.num_rows() - from));
+                let mut at = 0;
+                while at < rows.num_rows() {
+                    let (end, bytes) = encoder.encode(&rows, at).unwrap();
+                    assert!(end > at);
+                    (at, shard) = (end, [shard, bytes].concat());
+                }
+            }
+            [shard, encoder.finish().unwrap()].concat()
+        };
+        let whole = shard(300);
+        assert!(whole.len() > 4 << 20);
+        assert!([1, 7, 64].into_iter().all(|size| shard(size) == whole));
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 1)]

@@ -19,7 +19,8 @@ use arrow::json::writer::{EncoderOptions, LineDelimited, WriterBuilder, make_enc
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use super::shard::{self, CHUNK, Encode, ShardWriter};
+use super::piece::Piece;
+use super::shard::{self, Encode, ShardWriter};
 
 mod base64;
 mod index;
@@ -30,7 +31,9 @@ use base64::Base64;
 use index::{Entry, Index};
 
 /// Bytes of rows that become lines at a time.
-const SLICE: usize = 4 << 20;
+const SLICE: usize = 256 << 10;
+/// Bytes of lines that are uploaded at a time.
+const LINES: usize = 4 << 20;
 /// Bytes of text that are compressed at a time: shards then have the same bytes however rows were batched.
 const BLOCK: usize = 128 << 10;
 
@@ -108,8 +111,9 @@ impl Sink for Jsonl {
     }
 
     fn reserve(&self) -> usize {
-        // Lines of one slice (base64 is a third longer), beside the upload's own.
-        2 * SLICE + 3 * CHUNK
+        // Lines in a buffer that grows by doubling, a slice of rows that may become several times as long
+        // (numbers, escapes), and the upload's own.
+        2 * LINES + 8 * SLICE + shard::UPLOADING
     }
 
     async fn exists(&self) -> Result<bool, SinkError> {
@@ -139,7 +143,7 @@ impl Sink for Jsonl {
         };
         let encoder = Encoder { lines: Vec::new(), packer };
         let path = shard::path(part, extension);
-        Ok(Box::new(ShardWriter::new(&self.location, path, part, compute, SLICE, encoder)))
+        Ok(Box::new(ShardWriter::new(&self.location, path, part, compute, encoder)))
     }
 
     async fn commit(&self, run: &RunStart, commit: &Commit) -> Result<(), SinkError> {
@@ -173,18 +177,26 @@ struct Encoder {
 }
 
 impl Encode for Encoder {
-    fn encode(&mut self, batch: &RecordBatch) -> Result<Vec<u8>, String> {
-        let mut writer = WriterBuilder::new()
-            .with_explicit_nulls(true)
-            .with_encoder_factory(Arc::new(Base64))
-            .build::<_, LineDelimited>(&mut self.lines);
-        writer.write(batch).and_then(|()| writer.finish()).map_err(|e| e.to_string())?;
-        let Some(packer) = &mut self.packer else { return Ok(std::mem::take(&mut self.lines)) };
+    fn encode(&mut self, batch: &RecordBatch, from: usize) -> Result<(usize, Vec<u8>), String> {
+        let mut at = from;
+        while at < batch.num_rows() && self.lines.len() < LINES {
+            let end = Piece::new(usize::MAX, SLICE).fill(batch, at);
+            let mut writer = WriterBuilder::new()
+                .with_explicit_nulls(true)
+                .with_encoder_factory(Arc::new(Base64))
+                .build::<_, LineDelimited>(&mut self.lines);
+            let rows = batch.slice(at, end - at);
+            writer.write(&rows).and_then(|()| writer.finish()).map_err(|e| e.to_string())?;
+            at = end;
+        }
+        let Some(packer) = &mut self.packer else {
+            return Ok((at, std::mem::take(&mut self.lines)));
+        };
         let whole = self.lines.len() / BLOCK * BLOCK;
         for block in self.lines.drain(..whole).as_slice().chunks(BLOCK) {
             packer.write_all(block).map_err(|e| e.to_string())?;
         }
-        Ok(std::mem::take(packer.get_mut()))
+        Ok((at, std::mem::take(packer.get_mut())))
     }
 
     fn finish(self) -> Result<Vec<u8>, String> {
