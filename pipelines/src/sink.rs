@@ -220,10 +220,22 @@ pub trait Sink: Send + Sync + 'static {
 pub fn is_rubbish(file: &str, run: &RunStart, committed: &[Commit]) -> bool {
     let Some(last) = committed.last() else { return false };
     let prefix = format!("{}-{}-c", run.run, run.sink);
-    let number = file.strip_prefix(&prefix).and_then(|rest| rest.split('-').next()?.parse().ok());
+    // Another sink's name may go on where this one's ends: `out`, and `out-copy`.
+    let rest = file.strip_prefix(&prefix).filter(|rest| is_part(rest));
+    let number = rest.and_then(|rest| rest.split('-').next()?.parse().ok());
     let Some(number): Option<u64> = number else { return false };
     let commit = usize::try_from(number).ok().and_then(|number| committed.get(number));
     let shards = commit.and_then(|commit| commit.shards.get(&run.sink)).into_iter().flatten();
     let named = shards.filter_map(|shard| shard.path.rsplit('/').next()).any(|name| name == file);
     (last.last || number <= last.number) && !named
+}
+
+/// Whether this is how a [part's name](PartName::stem) goes on behind its sink: `000003-p00000017-0.parquet`.
+fn is_part(end: &str) -> bool {
+    let number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let mut parts = end.split_once('.').map_or(end, |(stem, _)| stem).splitn(3, '-');
+    let (commit, epoch, lane) = (parts.next(), parts.next(), parts.next());
+    commit.is_some_and(number)
+        && epoch.and_then(|epoch| epoch.strip_prefix('p')).is_some_and(number)
+        && lane.is_some_and(number)
 }

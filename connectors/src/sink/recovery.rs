@@ -143,3 +143,18 @@ async fn an_overwrite_replaces_in_the_version_of_its_first_commit() {
     assert_eq!(shown.iter().map(BTreeSet::len).collect::<Vec<_>>(), [1, 2, 1, 2]);
     assert!(shown.last().unwrap().iter().all(|path| path.contains("r2-b")));
 }
+
+#[tokio::test]
+async fn recovery_leaves_the_shards_of_sinks_whose_names_begin_alike() {
+    let place = "memory://recovery-names/table";
+    let table = Location::parse(place).unwrap();
+    let sink = TableOptions::at(place).build().unwrap();
+    let run = |sink: &str| RunStart { sink: sink.to_owned(), ..start("r1-a", false) };
+    for name in ["out", "out-copy", "out-c1", "out-c000000-p00000000-0"] {
+        write(sink.as_ref(), &run(name), 0).await;
+    }
+    sink.recover(&run("out"), &[]).await.unwrap();
+    let left = objects(&table.join("data")).await;
+    assert_eq!(left.len(), 3, "{left:?}");
+    assert!(!left.contains(&"r1-a-out-c000000-p00000000-0.parquet".to_owned()));
+}
