@@ -1,6 +1,7 @@
 //! How a delimited file is written, and what its first rows say.
 
 use std::io::{Read, Take};
+use std::ops::Range;
 
 use ::csv::{ReaderBuilder, StringRecord};
 
@@ -10,6 +11,8 @@ use crate::source::object::{Failure, Object};
 const ROWS: usize = 1000;
 /// Bytes of them at most.
 const BYTES: u64 = 4 << 20;
+/// What is wrong with a last row that ends inside quotes.
+pub(super) const UNCLOSED: &str = "a quote is never closed";
 
 /// How delimited text is written.
 #[derive(Debug, Clone)]
@@ -33,6 +36,24 @@ impl Dialect {
             .flexible(true)
             .buffer_capacity(64 << 10)
             .from_reader(from)
+    }
+
+    /// Whether the last row of an object, which stands in this range, ends inside quotes: then a line that is
+    /// put behind it is no row of its own. (The reader takes such a row for one that is whole.)
+    pub(super) fn is_open(&self, object: &Object, row: Range<u64>) -> Result<bool, Failure> {
+        if !self.quotes {
+            return Ok(false);
+        }
+        let mut from = object.again()?;
+        from.seek(row.start).map_err(|e| object.failure(e))?;
+        let rest = from.take(row.end - row.start).chain(b"\nx\n".as_slice());
+        let mut rows = self.reader(&object.split().name, rest);
+        let mut row = ::csv::ByteRecord::new();
+        let mut count = 0;
+        while rows.read_byte_record(&mut row).map_err(|e| failure(object, e))? {
+            count += 1;
+        }
+        Ok(count < 2)
     }
 }
 
@@ -112,6 +133,12 @@ pub(in crate::source) fn read_all(
             return Err(Failure::Damaged(message));
         }
         rows.push(row.clone());
+    }
+    let last = rows.last().and_then(StringRecord::position).map(|p| (p.line(), p.byte()));
+    if let Some((line, start)) = last
+        && dialect.is_open(reader.get_ref(), start..reader.position().byte())?
+    {
+        return Err(Failure::Damaged(format!("line {line}: {UNCLOSED}")));
     }
     Ok((names, rows))
 }

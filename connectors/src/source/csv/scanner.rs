@@ -22,6 +22,7 @@ pub(super) struct Rows {
     /// Offset of the first row.
     first: u64,
     max_row: u64,
+    dialect: Dialect,
     types: Vec<(String, ValueType)>,
     order: Option<Arc<[usize]>>,
     lines: Lines,
@@ -38,10 +39,10 @@ impl Rows {
     ) -> Result<Self, Failure> {
         let name = object.split().name.clone();
         let mut rows = Self {
-            reader: dialect
-                .reader(&name, Bounded { object, max_row, left: max_row + Bounded::AHEAD }),
+            reader: dialect.reader(&name, Bounded::new(object, max_row)),
             first: 0,
             max_row,
+            dialect: dialect.clone(),
             types: types.to_vec(),
             order: None,
             lines: Lines::default(),
@@ -50,6 +51,9 @@ impl Rows {
         if dialect.columns.is_none() {
             let mut names = StringRecord::new();
             if rows.reader.read_record(&mut names).map_err(|e| rows.failure(e))? {
+                if rows.is_open(&(0..rows.position()))? {
+                    return Err(Failure::Damaged(format!("in its header {}", header::UNCLOSED)));
+                }
                 rows.order = order(&header::names(&names)?, types)?;
             }
             rows.first = rows.position();
@@ -63,6 +67,12 @@ impl Rows {
 
     fn failure(&self, error: ::csv::Error) -> Failure {
         header::failure(self.object(), error)
+    }
+
+    /// Whether the row that was just read is the last one, and ends inside quotes.
+    fn is_open(&self, row: &Range<u64>) -> Result<bool, Failure> {
+        // It went on to the end of the object, or the reader would not have asked for more.
+        Ok(self.reader.get_ref().ended && self.dialect.is_open(self.object(), row.clone())?)
     }
 
     /// What is wrong with a row, if anything is.
@@ -87,8 +97,9 @@ impl Rows {
     fn refuse(&mut self, range: Range<u64>, fault: &str) -> Result<Bad, Failure> {
         let object = &self.reader.get_ref().object;
         let line = self.lines.at(range.start, object)?;
-        let bytes = match range.end - range.start <= KEPT {
-            true => Some(object.again()?.range(range.clone())?),
+        let kept = range.end.min(range.start + KEPT);
+        let bytes = match kept == range.end || fault == header::UNCLOSED {
+            true => Some(object.again()?.range(range.start..kept)?),
             false => None,
         };
         let key = key(object.split(), range.start);
@@ -106,13 +117,13 @@ impl Scanner for Rows {
         }
         let mut position = Position::new();
         position.set_byte(offset);
-        self.reader.get_mut().left = self.max_row + Bounded::AHEAD;
+        self.reader.get_mut().next_row();
         self.reader.seek_raw(SeekFrom::Start(offset), position).map_err(|e| self.failure(e))
     }
 
     fn next(&mut self, measured: bool) -> Result<Option<Found<Row>>, Failure> {
         let start = self.position();
-        self.reader.get_mut().left = self.max_row + Bounded::AHEAD;
+        self.reader.get_mut().next_row();
         let more = self.reader.read_byte_record(&mut self.record);
         if !more.map_err(|e| self.failure(e))? {
             return Ok(None);
@@ -124,6 +135,10 @@ impl Scanner for Rows {
         }
         if measured {
             return Ok(Some(Found { range, bytes, row: None }));
+        }
+        if self.is_open(&range)? {
+            let row = Some(Err(self.refuse(range.clone(), header::UNCLOSED)?));
+            return Ok(Some(Found { range, bytes, row }));
         }
         let row = match StringRecord::from_byte_record(self.record.clone()) {
             Ok(values) => {
@@ -173,11 +188,21 @@ struct Bounded {
     object: Object,
     max_row: u64,
     left: u64,
+    /// Whether the end of the object was seen.
+    ended: bool,
 }
 
 impl Bounded {
     /// What the reader may read ahead.
     const AHEAD: u64 = 128 << 10;
+
+    fn new(object: Object, max_row: u64) -> Self {
+        Self { object, max_row, left: max_row + Self::AHEAD, ended: false }
+    }
+
+    fn next_row(&mut self) {
+        self.left = self.max_row + Self::AHEAD;
+    }
 }
 
 impl Read for Bounded {
@@ -186,6 +211,7 @@ impl Read for Bounded {
             return Err(io::Error::new(io::ErrorKind::InvalidData, too_long(self.max_row)));
         }
         let count = self.object.read(into)?;
+        self.ended = count == 0 && !into.is_empty();
         self.left = self.left.saturating_sub(count as u64);
         Ok(count)
     }
@@ -195,6 +221,7 @@ impl Seek for Bounded {
     fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
         let SeekFrom::Start(to) = to else { return Err(io::ErrorKind::Unsupported.into()) };
         self.object.seek(to)?;
+        self.ended = false;
         Ok(to)
     }
 }

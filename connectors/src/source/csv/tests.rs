@@ -76,6 +76,47 @@ fn an_unclosed_quote_costs_the_remainder() {
 }
 
 #[test]
+fn a_quote_that_is_open_at_the_end_makes_no_row() {
+    let (open, closed) = ("line 3: a quote is never closed", None);
+    let cases: [(&str, Option<&str>); 6] = [
+        ("a,b\n1,2\n3,\"4\n5,6\n7,8\n", Some(open)),
+        ("a,b\n1,2\n3,\"4", Some(open)),
+        ("a,b\n1,2\n3,\"4\"\"", Some(open)),
+        ("a,b\n1,2\n3,\"4\"", closed),
+        ("a,b\n1,2\n3,\"4\"\"\"", closed),
+        ("a,b\n1,2\n3,4\"", closed),
+    ];
+    for (text, error) in cases {
+        let packed = gzip(text.as_bytes());
+        let folder = folder(&[("a.csv", text.as_bytes()), ("a.csv.gz", &packed)]);
+        for name in ["a.csv", "a.csv.gz"] {
+            let seen = conforming(&csv(path(&folder, name), "{}"));
+            assert_eq!(seen.refused.first().map(|refused| refused.error.as_str()), error, "{text}");
+            assert_eq!(seen.rows, 2 - seen.refused.len());
+            let kept = seen.refused.first().and_then(|refused| refused.bytes.as_deref());
+            assert_eq!(kept, error.map(|_| &text.as_bytes()[8..]));
+        }
+        let unquoted = conforming(&csv(path(&folder, "a.csv"), r#"{ "quotes": false }"#));
+        assert!(unquoted.refused.is_empty());
+    }
+    let folder = folder(&[("a.csv", b"a,b\n1,2\n"), ("b.csv", b"a,\"b\n1,2\n")]);
+    let seen = conforming(&csv(path(&folder, "*.csv"), "{}"));
+    assert_eq!(
+        (seen.rows, seen.refused[0].error.as_str()),
+        (1, "in its header a quote is never closed")
+    );
+}
+
+#[test]
+fn what_an_open_quote_swallows_is_kept_as_far_as_dead_letters_keep_bytes() {
+    let text = format!("a,b\n1,2\n3,\"4\n{}", "5,6\n".repeat(100_000));
+    let folder = folder(&[("a.csv", text.as_bytes())]);
+    let seen = conforming(&csv(path(&folder, "a.csv"), "{}"));
+    assert_eq!((seen.rows, seen.refused.len()), (1, 1));
+    assert_eq!(seen.refused[0].bytes.as_deref(), Some(&text.as_bytes()[8..8 + (64 << 10)]));
+}
+
+#[test]
 fn gzip_reads_the_same_and_its_damage_costs_the_remainder() {
     let rows: String = (0..5000).map(|n| format!("{n},{}\n", n * n)).collect();
     let packed = gzip(format!("n,square\n{rows}").as_bytes());
