@@ -6,7 +6,7 @@
 //! record that is refused.
 
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use anabranch_pipelines::source::{
     Abilities, BatchSize, Mark, Marks, Source, SourceBatch, SourceBatches, SourceError, Split,
@@ -18,7 +18,7 @@ use futures::stream::{self, BoxStream, StreamExt};
 use tokio::sync::{OnceCell, mpsc};
 
 use super::glob::Objects;
-use super::object::{Failure, Object, Unpacked};
+use super::object::{Failure, Object, Unpacked, gzipped};
 
 /// Where the remainder of a damaged object ends: behind everything.
 const END: u64 = i64::MAX as u64;
@@ -113,6 +113,8 @@ struct Inner<F: Format> {
     format: F,
     objects: Objects,
     columns: OnceCell<F::Columns>,
+    /// Whether any of the objects was gzipped when they were looked into.
+    gzipped: OnceLock<bool>,
     parked: Mutex<Vec<Parked<F>>>,
 }
 
@@ -123,8 +125,8 @@ struct Parked<F: Format> {
 
 impl<F: Format> Scanned<F> {
     pub(super) fn new(objects: Objects, format: F) -> Self {
-        let (columns, parked) = (OnceCell::new(), Mutex::default());
-        Self { inner: Arc::new(Inner { format, objects, columns, parked }) }
+        let (columns, gzipped, parked) = (OnceCell::new(), OnceLock::new(), Mutex::default());
+        Self { inner: Arc::new(Inner { format, objects, columns, gzipped, parked }) }
     }
 
     /// What `work` gives from its thread, one item ahead of whoever takes it.
@@ -158,8 +160,10 @@ impl<F: Format> Source for Scanned<F> {
 
     fn abilities(&self) -> Abilities {
         let abilities = self.inner.format.abilities();
-        // Inside a gzipped object nothing can be opened alone.
-        match self.inner.objects.may_be_gzipped() {
+        // Inside a gzipped object nothing can be opened alone. Before anything was listed, the pattern says
+        // what it can.
+        let gzipped = self.inner.gzipped.get().copied();
+        match gzipped.unwrap_or_else(|| self.inner.objects.may_be_gzipped()) {
             true => Abilities { random_access: false, references: false, ..abilities },
             false => abilities,
         }
@@ -207,6 +211,7 @@ async fn columns<F: Format>(inner: &Arc<Inner<F>>) -> Result<&F::Columns, Source
         .columns
         .get_or_try_init(|| async {
             let splits = inner.objects.list().await?;
+            inner.gzipped.get_or_init(|| splits.iter().any(|split| gzipped(&split.name)));
             let looking = Arc::clone(inner);
             let look = move || looking.format.columns(&splits, &|split| looking.object(split));
             tokio::task::spawn_blocking(look).await.map_err(lost)?

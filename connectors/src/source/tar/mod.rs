@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::glob::Objects;
 use super::labels::{Labels, LabelsOptions};
 use super::media::{self as named, MediaColumn};
-use super::object::{Failure, Object, Unpacked};
+use super::object::{Failure, Object, Unpacked, gzipped};
 use super::scan::{Format, Located, Open, Scanned, Scanner};
 
 mod header;
@@ -27,6 +27,8 @@ mod tests;
 
 use members::{Body, Member, Members, Scan};
 
+/// A range of the unpacked bytes is no range of the object.
+const NO_REFERENCES: &str = "members of a gzipped archive cannot be read alone; unpack it to `.tar`, or leave `references` out";
 /// Members whose names are looked at for the modality.
 const SAMPLED: usize = 1000;
 
@@ -72,10 +74,7 @@ impl TarOptions {
         let objects = Objects::parse(&self.path)?;
         let media = MediaColumn::parse(self.modality.as_deref(), self.column.as_deref())?;
         if self.references && objects.may_be_gzipped() {
-            return Err(SourceError::Options(
-                "`references = true`: members of a gzipped archive cannot be read alone; unpack it to `.tar`"
-                    .to_owned(),
-            ));
+            return Err(SourceError::Options(format!("`references = true`: {NO_REFERENCES}")));
         }
         let pattern = |glob: &String| {
             let glob = GlobBuilder::new(glob).literal_separator(true).build();
@@ -130,6 +129,13 @@ impl Format for Tar {
     }
 
     fn columns(&self, splits: &[Split], open: &Open<'_>) -> Result<Columns, SourceError> {
+        if self.options.references
+            && let Some(split) = splits.iter().find(|split| gzipped(&split.name))
+        {
+            let message =
+                format!("`references = true`, but `{}` is there: {NO_REFERENCES}", split.name);
+            return Err(SourceError::Options(message));
+        }
         let modality = match self.media.modality {
             Some(modality) => modality,
             None => self.modality(splits, open)?,
@@ -151,6 +157,10 @@ impl Format for Tar {
         _: &Columns,
         object: Object,
     ) -> Result<Box<dyn Scanner<Row = Member>>, Failure> {
+        // Also of an archive that came while a stream was running.
+        if self.options.references && object.size().is_none() {
+            return Err(Failure::Damaged(NO_REFERENCES.to_owned()));
+        }
         Ok(Box::new(Scan {
             members: Members::new(object, self.members.clone()),
             folder: !self.one,

@@ -8,7 +8,7 @@ use arrow::datatypes::Int64Type;
 
 use super::TarOptions;
 use crate::conformance::source::{Seen, references};
-use crate::source::testing::{block_on, conforming, data, folder, gzip, path};
+use crate::source::testing::{block_on, conforming, data, folder, gzip, path, read_all};
 
 fn tar(path: String, options: &str) -> Arc<dyn Source> {
     let mut all = serde_json::json!({ "path": path });
@@ -68,6 +68,27 @@ fn members_are_records_and_what_holds_no_bytes_is_none() {
     assert_eq!(bodies(&plain), [b"first".to_vec(), vec![7; 1000], vec![], vec![9; 512]]);
     let zipped = conforming(&tar(path(&folder, "odd.tar.gz"), "{}"));
     assert_eq!(zipped, plain);
+}
+
+#[test]
+fn offsets_in_a_gzipped_archive_never_become_references() {
+    let folder = folder(&[("a.tar", &odd())]);
+    let within = |options| tar(folder.path().to_str().unwrap().to_owned(), options);
+    let referring = within(r#"{ "references": true }"#);
+    assert!(referring.abilities().random_access);
+    block_on(referring.schema()).unwrap();
+    assert!(referring.abilities().random_access);
+    // One that comes later is refused as a whole; one that is there is an error.
+    std::fs::write(folder.path().join("b.tar.gz"), gzip(&odd())).unwrap();
+    let refused: Vec<_> =
+        read_all(&referring).into_iter().flat_map(|batch| batch.refused).collect();
+    assert_eq!(refused.iter().map(|r| r.split.as_str()).collect::<Vec<_>>(), ["b.tar.gz"]);
+    assert!(refused[0].error.contains("cannot be read alone"), "{refused:?}");
+    let error = block_on(within(r#"{ "references": true }"#).schema()).unwrap_err();
+    assert!(error.to_string().contains("`b.tar.gz` is there"), "{error}");
+    let reading = within("{}");
+    block_on(reading.schema()).unwrap();
+    assert!(!reading.abilities().random_access);
 }
 
 #[test]
