@@ -121,6 +121,8 @@ impl Source for Files {
         serde_json::json!({
             "modality": modality, "column": column, "references": references, "labels": labels,
             "max_file": max_file,
+            // Known once the schema was asked for, which a plan does first.
+            "beside": self.columns.get().and_then(|c| c.labels.as_ref()).map(Labels::digest),
         })
     }
 

@@ -10,6 +10,7 @@ use arrow::array::{ArrayRef, UInt32Array};
 use arrow::compute::take;
 use arrow::datatypes::{Field, FieldRef};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use super::csv::{Dialect, read_all};
 use super::glob::Objects;
@@ -53,6 +54,7 @@ pub(super) struct Labels {
     columns: Vec<ArrayRef>,
     missing: Missing,
     path: String,
+    digest: String,
 }
 
 impl Labels {
@@ -102,7 +104,14 @@ impl Labels {
             columns.push(kind.column(values()));
         }
         let (missing, path) = (options.missing, options.path.clone());
-        Ok(Self { rows: by_name, fields, columns, missing, path })
+        let digest = digest(&names, &rows);
+        Ok(Self { rows: by_name, fields, columns, missing, path, digest })
+    }
+
+    /// Of all that they say, wherever they stand: with other labels, rows are others, and a run that was
+    /// interrupted must not go on with them.
+    pub(super) fn digest(&self) -> &str {
+        &self.digest
     }
 
     /// The columns that are added.
@@ -129,5 +138,80 @@ impl Labels {
         let file = name.rsplit('/').next().unwrap_or(name);
         let stem = file.rsplit_once('.').map_or(file, |(stem, _)| stem);
         [name, file, stem].iter().find_map(|name| self.rows.get(*name).copied())
+    }
+}
+
+fn digest(names: &[String], rows: &[StringRecord]) -> String {
+    let mut hash = Sha256::new();
+    let values = rows.iter().flat_map(StringRecord::iter);
+    for text in names.iter().map(String::as_str).chain(values) {
+        hash.update((text.len() as u64).to_le_bytes());
+        hash.update(text);
+    }
+    hex(hash)
+}
+
+/// The digits of a digest.
+pub(super) fn hex(hash: Sha256) -> String {
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anabranch_pipelines::source::Source;
+
+    use crate::source::testing::{block_on, folder, path};
+    use crate::source::{FilesOptions, IdxOptions, TarOptions};
+
+    fn options(source: Result<Arc<dyn Source>, SourceError>) -> serde_json::Value {
+        let source = source.unwrap();
+        block_on(source.schema()).unwrap();
+        source.options()
+    }
+
+    #[test]
+    fn other_labels_make_another_source_wherever_they_stand() {
+        let images = [[0x0803, 2, 1, 1].map(u32::to_be_bytes).concat(), vec![0, 0]].concat();
+        let digits = |n| [[0x0801, 2].map(u32::to_be_bytes).concat(), vec![0, n]].concat();
+        let [one, same, other] = [["1", "one"], ["1", "same"], ["2", "other"]].map(|[value, name]| {
+            let labels = format!("file\tlabel\na\t{value}\n");
+            let digits = digits(value.parse().unwrap());
+            let name = format!("{name}.tsv");
+            let folder = folder(&[
+                ("a.png", b"image"),
+                ("a.tar", &[0; 1024]),
+                (&name, labels.as_bytes()),
+                ("images", &images),
+                ("digits", &digits),
+            ]);
+            let labels = serde_json::json!({ "path": path(&folder, &name), "key": "file" });
+            let of = |name| {
+                serde_json::json!({ "path": path(&folder, name), "labels": labels, "modality": "image" })
+            };
+            let (files, tar) = (of("a.png"), of("a.tar"));
+            let idx = serde_json::json!({ "path": path(&folder, "images"), "labels": path(&folder, "digits") });
+            let files: FilesOptions = serde_json::from_value(files).unwrap();
+            let tar: TarOptions = serde_json::from_value(tar).unwrap();
+            let idx: IdxOptions = serde_json::from_value(idx).unwrap();
+            [options(files.build()), options(tar.build()), options(idx.build())]
+        });
+        assert_eq!(one, same);
+        for (one, other) in one.iter().zip(&other) {
+            assert_ne!(one, other);
+        }
+    }
+
+    #[test]
+    fn labels_whose_last_quote_is_open_are_an_error() {
+        let folder = folder(&[("labels.csv", b"file,label\na,1\nb,\"2\nc,3\n")]);
+        let labels = path(&folder, "labels.csv");
+        let options = serde_json::json!({ "path": labels, "key": "file" });
+        let options: LabelsOptions = serde_json::from_value(options).unwrap();
+        let read = block_on(async move {
+            tokio::task::spawn_blocking(move || Labels::read(&options, |_| false)).await.unwrap()
+        });
+        let error = read.unwrap_err().to_string();
+        assert!(error.ends_with("line 3: a quote is never closed"), "{error}");
     }
 }

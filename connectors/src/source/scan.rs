@@ -79,6 +79,12 @@ pub(super) trait Format: Send + Sync + 'static {
 
     fn kind(&self) -> &'static str;
     fn options(&self) -> serde_json::Value;
+    /// The digest of what is read beside the objects, e.g. of labels: it is part of what is read, like the
+    /// options, and stands in no listing.
+    fn beside<'a>(&self, _: &'a Self::Columns) -> Option<&'a str> {
+        None
+    }
+
     /// Of the source, were no object gzipped.
     fn abilities(&self) -> Abilities;
     fn unpacked(&self) -> Unpacked {
@@ -155,7 +161,14 @@ impl<F: Format> Source for Scanned<F> {
     }
 
     fn options(&self) -> serde_json::Value {
-        self.inner.format.options()
+        let mut options = self.inner.format.options();
+        // Known once the schema was asked for, which a plan does first.
+        let columns = self.inner.columns.get();
+        let beside = columns.and_then(|columns| self.inner.format.beside(columns));
+        if let (Some(beside), Some(options)) = (beside, options.as_object_mut()) {
+            options.insert("beside".to_owned(), beside.into());
+        }
+        options
     }
 
     fn abilities(&self) -> Abilities {

@@ -4,6 +4,7 @@
 //! plainly, so the image column is decoded already (`image_encoding` is `raw`). Offsets are numbers of
 //! records. A gzipped file is unpacked from its start, once per worker.
 
+use std::io::BufRead;
 use std::sync::Arc;
 
 use anabranch_pipelines::quantity::ByteSize;
@@ -13,9 +14,11 @@ use anabranch_pipelines::store::Location;
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use super::fixed::{Fixed, Layout, Numbered};
 use super::glob::Objects;
+use super::labels::hex;
 use super::object::{Failure, Object, Unpacked};
 use super::pixels::{self, Shape};
 use super::scan::{Format, Located, Open, Scanned, Scanner};
@@ -72,8 +75,16 @@ struct Columns {
     shape: Option<Shape>,
     /// Whether keys begin with the file's name.
     several: bool,
-    labels: Option<(Location, Split, Layout)>,
+    labels: Option<Labels>,
     schema: SchemaRef,
+}
+
+/// The file of labels.
+struct Labels {
+    location: Location,
+    split: Split,
+    layout: Layout,
+    digest: String,
 }
 
 impl Format for Idx {
@@ -89,6 +100,10 @@ impl Format for Idx {
             "labels": self.options.labels.is_some(), "column": self.options.column,
             "max_unpacked": self.options.max_unpacked,
         })
+    }
+
+    fn beside<'a>(&self, columns: &'a Columns) -> Option<&'a str> {
+        columns.labels.as_ref().map(|labels| labels.digest.as_str())
     }
 
     fn abilities(&self) -> Abilities {
@@ -159,7 +174,7 @@ impl Format for Idx {
         }
         let labels = match &columns.labels {
             None => None,
-            Some((location, split, layout)) => {
+            Some(Labels { location, split, layout, .. }) => {
                 Some((Object::open(location.clone(), split, self.unpacked())?, *layout))
             }
         };
@@ -202,7 +217,7 @@ impl Idx {
         labels: &Objects,
         images: &Split,
         count: Option<u64>,
-    ) -> Result<(Location, Split, Layout), SourceError> {
+    ) -> Result<Labels, SourceError> {
         let listed = tokio::runtime::Handle::current().block_on(labels.list())?;
         let error = |message: String| SourceError::Format {
             location: self.options.labels.clone().unwrap_or_default(),
@@ -213,8 +228,11 @@ impl Idx {
         };
         let location = labels.location(split);
         let opened = Object::open(location.clone(), split, self.unpacked());
-        let header = opened.and_then(|mut object| Header::read(&mut object));
-        let header = header.map_err(|failure| match failure {
+        let read = opened.and_then(|mut object| {
+            let header = Header::read(&mut object)?;
+            Ok((header, digest(&mut object).map_err(|e| object.failure(e))?))
+        });
+        let (header, digest) = read.map_err(|failure| match failure {
             Failure::Store(failed) => failed,
             Failure::Damaged(message) => error(message),
         })?;
@@ -227,6 +245,20 @@ impl Idx {
                 count.unwrap_or_default()
             )));
         }
-        Ok((location, split.clone(), header.layout))
+        Ok(Labels { location, split: split.clone(), layout: header.layout, digest })
+    }
+}
+
+/// Of a whole object.
+fn digest(object: &mut Object) -> std::io::Result<String> {
+    let mut hash = Sha256::new();
+    object.seek(0)?;
+    loop {
+        let bytes = object.fill_buf()?;
+        hash.update(bytes);
+        match bytes.len() {
+            0 => return Ok(hex(hash)),
+            count => object.consume(count),
+        }
     }
 }

@@ -120,6 +120,10 @@ impl Format for Tar {
         })
     }
 
+    fn beside<'a>(&self, columns: &'a Columns) -> Option<&'a str> {
+        columns.labels.as_ref().map(Labels::digest)
+    }
+
     fn abilities(&self) -> Abilities {
         Abilities { random_access: true, references: true, grows: true }
     }
