@@ -8,7 +8,7 @@ use ::parquet::arrow::ParquetRecordBatchStreamBuilder;
 use ::parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, RowSelection};
 use ::parquet::arrow::async_reader::AsyncFileReader;
 use ::parquet::errors::ParquetError;
-use ::parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
+use ::parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData, ParquetMetaDataReader};
 use anabranch_pipelines::source::{
     BatchSize, Mark, Marks, SourceBatch, SourceBatches, SourceError, Split, SplitRange, Unreadable,
 };
@@ -28,6 +28,10 @@ use crate::source::scan::{Output, key, on_a_thread};
 const END: u64 = i64::MAX as u64;
 /// Footers that are kept.
 const FOOTERS: usize = 16;
+/// Rows that one byte of a file may stand for: a column of one value takes hardly any.
+const DENSEST: u64 = 1 << 16;
+/// So many rows are believed of any file.
+const FEW: u64 = 1 << 20;
 /// Marks that travel together.
 const MARKS: usize = 256;
 
@@ -81,7 +85,8 @@ impl Footers {
         let options = ArrowReaderOptions::new();
         let load = ArrowReaderMetadata::load_async(&mut reader, options);
         let footer = Handle::current().block_on(load).map_err(|e| failure(&location, e))?;
-        if let Some(fault) = source.fault(&footer) {
+        if let Some(fault) = implausible(footer.metadata(), size).or_else(|| source.fault(&footer))
+        {
             return Err(Failure::Damaged(fault));
         }
         let mut kept = lock();
@@ -91,6 +96,28 @@ impl Footers {
         kept.push_back((split.clone(), footer.clone()));
         Ok(footer)
     }
+}
+
+/// Why what a footer says of its rows cannot be, if so: nothing else is known of how many there are, and every
+/// one of them is measured.
+fn implausible(footer: &ParquetMetaData, size: u64) -> Option<String> {
+    let mut all = 0_u64;
+    for (at, group) in footer.row_groups().iter().enumerate() {
+        let rows = group.num_rows();
+        let fits = |column: &ColumnChunkMetaData| match column.column_descr().max_rep_level() {
+            0 => column.num_values() == rows,
+            _ => column.num_values() >= rows,
+        };
+        if let Some(column) = group.columns().iter().find(|column| !fits(column)) {
+            let (path, values) = (column.column_path().string(), column.num_values());
+            return Some(format!(
+                "its footer is wrong: row group {at} has {rows} rows, and {values} values of `{path}`"
+            ));
+        }
+        all = u64::try_from(rows).map_or(u64::MAX, |rows| all.saturating_add(rows));
+    }
+    let most = size.saturating_mul(DENSEST).max(FEW);
+    (all > most).then(|| format!("its footer is wrong: {size} bytes hold no {all} rows"))
 }
 
 /// A file in a store, as the Parquet reader asks for it.

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use ::parquet::arrow::ArrowWriter;
-use ::parquet::file::metadata::KeyValue;
+use ::parquet::file::metadata::{KeyValue, ParquetMetaDataReader, ParquetMetaDataWriter};
 use ::parquet::file::properties::WriterProperties;
 use anabranch_pipelines::record::{Modality, media};
 use anabranch_pipelines::source::Source;
@@ -87,4 +87,44 @@ fn a_damaged_page_costs_rows_and_not_the_run() {
     let rows: usize = batches.iter().map(|batch| batch.records.num_rows()).sum();
     let refused: usize = batches.iter().map(|batch| batch.refused.len()).sum();
     assert_eq!(rows + refused, 100);
+}
+
+/// The file with another number of rows in its footer, in so many row groups, in columns as well or not.
+fn lying(file: &[u8], rows: i64, groups: usize, columns: bool) -> Vec<u8> {
+    let bytes = bytes::Bytes::copy_from_slice(file);
+    let footer = ParquetMetaDataReader::new().parse_and_finish(&bytes).unwrap();
+    let mut lying = footer.clone().into_builder().set_row_groups(Vec::new());
+    for _ in 0..groups {
+        let group = footer.row_group(0).clone();
+        let chunks = group.columns().iter().map(|chunk| {
+            let values = if columns { rows } else { chunk.num_values() };
+            chunk.clone().into_builder().set_num_values(values).build().unwrap()
+        });
+        let chunks = chunks.collect();
+        let group = group.into_builder().set_num_rows(rows).set_column_metadata(chunks);
+        lying = lying.add_row_group(group.build().unwrap());
+    }
+    let mut file = file.to_vec();
+    let length = file.len() - 8;
+    file.truncate(length);
+    ParquetMetaDataWriter::new(&mut file, &lying.build()).finish().unwrap();
+    file
+}
+
+#[test]
+fn row_counts_of_a_footer_are_not_believed_beyond_reason() {
+    let good = file(&rows(0, 30));
+    let folder = folder(&[
+        ("a.parquet", &good),
+        ("b.parquet", &lying(&good, 1 << 62, 1, false)),
+        ("c.parquet", &lying(&good, 1 << 62, 1, true)),
+        ("d.parquet", &lying(&good, 1 << 60, 5, true)),
+        ("e.parquet", &lying(&good, -1, 1, true)),
+        ("f.parquet", &lying(&good, 30, 1, true)),
+    ]);
+    let seen = conforming(&parquet(path(&folder, "*.parquet"), None));
+    assert_eq!((seen.rows, seen.refused.len()), (60, 4));
+    let error = |at: usize| seen.refused[at].error.as_str();
+    assert!(error(0).ends_with("row group 0 has 4611686018427387904 rows, and 30 values of `id`"));
+    assert!((1..4).all(|at| error(at).starts_with("its footer is wrong: ")), "{}", error(1));
 }
