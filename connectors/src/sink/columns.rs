@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anabranch_pipelines::graph::SchemaError;
 use anabranch_pipelines::record::{Modality, media};
 use arrow::array::{Array, ArrayRef, RecordBatch};
-use arrow::compute::cast;
+use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit};
 use arrow::error::ArrowError;
 
@@ -38,7 +38,10 @@ pub(super) fn stored(schema: &Schema) -> Result<SchemaRef, SchemaError> {
     Ok(Arc::new(Schema::new(fields?)))
 }
 
-/// Delta's nearest type that loses nothing.
+/// Delta's nearest type from which every value can be had again.
+///
+/// Delta knows instants in microseconds: other readers see a time without a zone as one in UTC, and nanoseconds,
+/// which are finer, as whole numbers since 1970. This program reads all of them as they were.
 fn stored_type(data_type: &DataType) -> Option<DataType> {
     Some(match data_type {
         DataType::Boolean
@@ -60,6 +63,7 @@ fn stored_type(data_type: &DataType) -> Option<DataType> {
         DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => {
             DataType::Binary
         }
+        DataType::Timestamp(TimeUnit::Nanosecond, _) => DataType::Int64,
         DataType::Timestamp(_, _) => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
         DataType::Dictionary(_, values) => stored_type(values)?,
         DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => {
@@ -84,7 +88,9 @@ pub(super) fn convert(batch: &RecordBatch, stored: &SchemaRef) -> Result<RecordB
         if column.data_type() == field.data_type() {
             Ok(Arc::clone(column))
         } else {
-            cast(column, field.data_type())
+            // A value that does not fit, a time in seconds that is too far away, is an error and no null.
+            let strict = CastOptions { safe: false, ..CastOptions::default() };
+            cast_with_options(column, field.data_type(), &strict)
         }
     });
     let columns: Vec<ArrayRef> = columns.collect::<Result<_, _>>()?;
@@ -148,4 +154,27 @@ fn plain_feature(data_type: &DataType) -> Option<serde_json::Value> {
         }
         _ => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::array::{Int64Array, TimestampNanosecondArray, TimestampSecondArray};
+
+    fn stored_column(column: ArrayRef) -> Result<ArrayRef, ArrowError> {
+        let batch = RecordBatch::try_from_iter([("at", column)]).unwrap();
+        let stored = stored(&batch.schema()).unwrap();
+        convert(&batch, &stored).map(|batch| Arc::clone(batch.column(0)))
+    }
+
+    #[test]
+    fn times_are_stored_whole_or_not_at_all() {
+        let exact = TimestampNanosecondArray::from(vec![Some(1_700_000_000_123_456_789), None]);
+        let numbers = Int64Array::from(vec![Some(1_700_000_000_123_456_789), None]);
+        assert_eq!(stored_column(Arc::new(exact)).unwrap().as_ref(), &numbers as &dyn Array);
+        // In microseconds it is no 64-bit number: it once became null.
+        let far = TimestampSecondArray::from(vec![i64::MAX / 1000]);
+        let error = stored_column(Arc::new(far)).unwrap_err().to_string();
+        assert!(error.to_lowercase().contains("overflow"), "{error}");
+    }
 }

@@ -34,6 +34,10 @@ const SLICE: usize = 64;
 const SLICE_BYTES: usize = 1 << 20;
 
 /// Options of `kind = "table"`: Parquet files that Delta Lake readers open as one table.
+///
+/// Delta has fewer types. Unsigned numbers become wider signed ones; times are instants in microseconds (one
+/// without a zone counts as UTC), and nanoseconds are whole numbers. The source `table` reads all of them as
+/// they were.
 #[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TableOptions {

@@ -230,7 +230,10 @@ mod tests {
     use anabranch_pipelines::log::Commit;
     use anabranch_pipelines::record::{Modality, media, with_ids};
     use anabranch_pipelines::sink::{Compute, PartName, RunStart};
-    use arrow::array::{Float32Array, UInt16Array};
+    use arrow::array::{
+        Float32Array, ListBuilder, TimestampNanosecondArray, TimestampNanosecondBuilder,
+        TimestampSecondArray, UInt16Array,
+    };
 
     use super::*;
     use crate::sink;
@@ -241,18 +244,42 @@ mod tests {
         let bytes: Vec<Vec<u8>> = (0..30).map(|row| vec![row; 20]).collect();
         let bytes = bytes.iter().enumerate().map(|(row, b)| (row != 3).then_some(b.as_slice()));
         let image = media::column(bytes.collect(), vec![None; 30]);
-        let fields = vec![
+        let mut fields = vec![
             Field::new(KEY, DataType::Utf8, false),
             media::field("image", Modality::Image, media::State::Decoded),
             Field::new("small", DataType::UInt16, true),
             Field::new("share", DataType::Float32, true),
         ];
-        let columns: Vec<ArrayRef> = vec![
+        let nanoseconds = || (0..30).map(|row| 1_700_000_000_123_456_789 + row);
+        let mut lists = ListBuilder::new(TimestampNanosecondBuilder::new());
+        nanoseconds().for_each(|at| lists.append_value([Some(at), None]));
+        let seconds = || (0..30).map(|row| 1_700_000_000 + row);
+        let times: Vec<(&str, ArrayRef)> = vec![
+            ("exact", Arc::new(TimestampNanosecondArray::from_iter_values(nanoseconds()))),
+            (
+                "there",
+                Arc::new(
+                    TimestampNanosecondArray::from_iter_values(nanoseconds())
+                        .with_timezone("Europe/Berlin"),
+                ),
+            ),
+            ("wall", Arc::new(TimestampSecondArray::from_iter_values(seconds()))),
+            (
+                "instant",
+                Arc::new(TimestampSecondArray::from_iter_values(seconds()).with_timezone("+02:00")),
+            ),
+            ("several", Arc::new(lists.finish())),
+        ];
+        let mut columns: Vec<ArrayRef> = vec![
             Arc::new(StringArray::from(keys)),
             Arc::new(image),
             Arc::new(UInt16Array::from_iter_values((0..30).map(|row| 65_000 + row))),
             Arc::new(Float32Array::from_iter_values((0..30).map(|row| row as f32 / 2.0))),
         ];
+        for (name, column) in times {
+            fields.push(Field::new(name, column.data_type().clone(), true));
+            columns.push(column);
+        }
         let rows = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).unwrap();
         with_ids("somewhere", &rows).unwrap()
     }
