@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anabranch_pipelines::log::Commit;
 use anabranch_pipelines::sink::{Compute, PartName, RunStart, Shard, Sink};
 use anabranch_pipelines::store::{Location, Patience, mount};
-use arrow::array::{ArrayRef, Int64Array, RecordBatch};
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use futures::TryStreamExt;
 use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt};
@@ -157,4 +157,63 @@ async fn recovery_leaves_the_shards_of_sinks_whose_names_begin_alike() {
     let left = objects(&table.join("data")).await;
     assert_eq!(left.len(), 3, "{left:?}");
     assert!(!left.contains(&"r1-a-out-c000000-p00000000-0.parquet".to_owned()));
+}
+
+#[tokio::test]
+async fn an_overwrite_replaces_columns_with_the_rows() {
+    let folder = tempfile::tempdir().unwrap();
+    for place in ["memory://recovery-columns/table", folder.path().to_str().unwrap()] {
+        let table = Location::parse(place).unwrap();
+        let old = start("r1-a", false);
+        let sink = TableOptions::at(place).build().unwrap();
+        sink.start(&old, &rows(0).schema()).await.unwrap();
+        let shard = write(sink.as_ref(), &old, 0).await;
+        let spare = shard.clone();
+        sink.commit(&old, &commit(&old, 0, shard)).await.unwrap();
+
+        let texts: ArrayRef = Arc::new(StringArray::from(vec!["a", "b"]));
+        let other = RecordBatch::try_from_iter([("text", texts)]).unwrap().schema();
+        // Only an overwrite may, and only until it did: behind its first commit the columns are its own.
+        let error = sink.start(&start("r2-b", false), &other).await.unwrap_err().to_string();
+        assert!(error.contains("--if-exists overwrite"), "{error}");
+        let new = start("r2-b", true);
+        sink.start(&new, &other).await.unwrap();
+        let empty = Commit { shards: BTreeMap::new(), ..commit(&new, 0, spare) };
+        sink.commit(&new, &empty).await.unwrap();
+        sink.commit(&new, &Commit { number: 1, last: true, ..empty.clone() }).await.unwrap();
+        let look = |version: Option<u64>| {
+            let table = table.clone();
+            tokio::task::spawn_blocking(move || {
+                let log = crate::table::DeltaLog::new(&table).unwrap();
+                let (schema, at, files) = log.files(version).unwrap().unwrap();
+                (schema.field(0).name().clone(), at, files.len())
+            })
+        };
+        assert_eq!(look(None).await.unwrap(), ("text".to_owned(), 2, 0));
+        assert_eq!(look(Some(0)).await.unwrap(), ("number".to_owned(), 0, 1));
+        sink.start(&new, &other).await.unwrap();
+        assert!(sink.start(&new, &rows(0).schema()).await.is_err());
+        // Whoever opens it anew goes on with it, and its name and age stay.
+        let again = TableOptions::at(place).build().unwrap();
+        again.start(&start("r3-c", false), &other).await.unwrap();
+        let log = table.join("_delta_log");
+        let read = |version: u64| {
+            let entry = log.join(&format!("{version:020}.json"));
+            async move {
+                let text = entry.store.get(&entry.path).await.unwrap().bytes().await.unwrap();
+                let lines = std::str::from_utf8(&text).unwrap().lines();
+                let actions = lines.map(|line| serde_json::from_str(line).unwrap());
+                actions
+                    .filter_map(|action: serde_json::Value| {
+                        let metadata = &action["metaData"];
+                        metadata
+                            .is_object()
+                            .then(|| (metadata["id"].clone(), metadata["createdTime"].clone()))
+                    })
+                    .collect::<Vec<_>>()
+            }
+        };
+        assert_eq!(read(0).await, read(1).await);
+        assert_eq!(read(1).await.len(), 1);
+    }
 }

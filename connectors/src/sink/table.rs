@@ -193,12 +193,17 @@ impl Sink for Table {
         Ok(entries.try_next().await.map_err(|e| self.error(explain(&e)))?.is_some())
     }
 
-    async fn start(&self, _: &RunStart, schema: &SchemaRef) -> Result<(), SinkError> {
+    async fn start(&self, run: &RunStart, schema: &SchemaRef) -> Result<(), SinkError> {
         let stored = columns::stored(schema).map_err(|e| self.error(e))?;
         let there = self.delta(DeltaLog::schema).await?;
         *self.schema.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&stored));
         // The first commit creates the table with its first rows: one write less before they are seen.
         let Some(there) = there else { return Ok(()) };
+        // The first commit of an overwrite replaces columns as well.
+        let transaction = transaction(run);
+        if run.overwrite && self.delta(move |log| log.committed(&transaction)).await?.is_none() {
+            return Ok(());
+        }
         let columns = |schema: &arrow::datatypes::Schema| -> Vec<String> {
             schema.fields().iter().map(|f| format!("{} {}", f.name(), f.data_type())).collect()
         };
@@ -210,8 +215,8 @@ impl Sink for Table {
             columns => Err(SinkError::Destination {
                 location: self.location.url.clone(),
                 message: format!(
-                    "the table there has other columns ({}); write to another path, or make them equal with \
-                     a `select`",
+                    "the table there has other columns ({}); write to another path, make them equal with a \
+                     `select`, or replace it with `--if-exists overwrite`",
                     columns.join(", ")
                 ),
             }),
@@ -245,7 +250,7 @@ impl Sink for Table {
             return Ok(());
         }
         let schema = self.schema.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let transaction = format!("anabranch/{}/{}", run.run, run.sink);
+        let transaction = transaction(run);
         self.delta(move |log| log.commit(&transaction, number, schema.as_deref(), &files, replace))
             .await
     }
@@ -260,6 +265,11 @@ impl Sink for Table {
     async fn clean(&self, run: &RunStart, committed: &[Commit]) -> Result<(), SinkError> {
         shard::remove_unnamed(&self.location, run, committed).await
     }
+}
+
+/// The name under which a run's commits stand in the Delta log.
+fn transaction(run: &RunStart) -> String {
+    format!("anabranch/{}/{}", run.run, run.sink)
 }
 
 /// Rows to Parquet.

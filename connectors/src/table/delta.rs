@@ -1,4 +1,4 @@
-//! The Delta log of a table, through `delta_kernel`. The only module that names it.
+//! The Delta log of a table, through `delta_kernel`. The only module, with those below it, that names it.
 //!
 //! The log is derived from the run log: a commit carries the transaction id `anabranch/RUN/SINK` with the
 //! commit's number as version, so repeating it changes nothing, whoever else writes beside us.
@@ -12,17 +12,21 @@ use arrow::array::{
     ArrayRef, Int64Array, MapBuilder, RecordBatch, StringArray, StringBuilder, StructArray,
 };
 use arrow::datatypes::{DataType, Field, Fields, Schema};
-use delta_kernel::committer::FileSystemCommitter;
+use delta_kernel::committer::{Committer, FileSystemCommitter};
 use delta_kernel::engine::arrow_conversion::{TryFromArrow, TryFromKernel};
 use delta_kernel::engine::arrow_data::ArrowEngineData;
 use delta_kernel::scan::state::ScanFile;
 use delta_kernel::schema::StructType;
 use delta_kernel::transaction::{CommitResult, UpdateTableOperation, create_table::create_table};
-use delta_kernel::{Engine, Snapshot, SnapshotRef};
+use delta_kernel::{Engine, KernelError, Snapshot, SnapshotRef};
 use delta_kernel_default_engine::DefaultEngineBuilder;
 use delta_kernel_default_engine::executor::tokio::TokioMultiThreadExecutor;
 use thiserror::Error;
 use url::Url;
+
+mod replaced;
+
+use replaced::WithColumns;
 
 /// Commits between two checkpoints.
 const CHECKPOINT: u64 = 100;
@@ -108,6 +112,15 @@ impl DeltaLog {
         known.snapshot.as_ref().map(|snapshot| self.schema_of(snapshot)).transpose()
     }
 
+    /// The newest version of a transaction that the log has, if any.
+    pub(crate) fn committed(&self, transaction: &str) -> Result<Option<i64>, DeltaError> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        self.refresh(&mut known)?;
+        let Some(snapshot) = &known.snapshot else { return Ok(None) };
+        let seen = snapshot.get_app_id_version(transaction, self.engine.as_ref());
+        seen.map_err(|e| self.failed(&e))
+    }
+
     /// Schema, version and files of the table at a version, or the newest.
     pub(crate) fn files(
         &self,
@@ -116,10 +129,10 @@ impl DeltaLog {
         let Some(snapshot) = self.load(version)? else { return Ok(None) };
         let schema = self.schema_of(&snapshot)?;
         let at = snapshot.version();
-        let scan = snapshot.scan_builder().build().map_err(|e| self.error(e))?;
+        let scan = snapshot.scan_builder().build().map_err(|e| self.failed(&e))?;
         let mut files = Vec::new();
-        for found in scan.scan_metadata(self.engine.as_ref()).map_err(|e| self.error(e))? {
-            let found = found.map_err(|e| self.error(e))?;
+        for found in scan.scan_metadata(self.engine.as_ref()).map_err(|e| self.failed(&e))? {
+            let found = found.map_err(|e| self.failed(&e))?;
             let visit = |files: &mut Vec<Visible>, file: ScanFile| {
                 files.push(Visible {
                     deletions: file.dv_info.has_vector(),
@@ -128,7 +141,7 @@ impl DeltaLog {
                     bytes: u64::try_from(file.size).unwrap_or_default(),
                 });
             };
-            files = found.visit_scan_files(files, visit).map_err(|e| self.error(e))?;
+            files = found.visit_scan_files(files, visit).map_err(|e| self.failed(&e))?;
         }
         // Names carry commit, epoch and lane: sorted they are in the order in which they were written.
         files.sort_by(|a, b| a.path.cmp(&b.path));
@@ -138,7 +151,7 @@ impl DeltaLog {
     /// Makes files visible under a transaction, unless the log has it already. Creates a table that is not
     /// there with the same commit.
     ///
-    /// With `replace`, everything that was visible before goes, in the same version.
+    /// With `replace`, everything that was visible before goes, in the same version, and its columns with it.
     pub(crate) fn commit(
         &self,
         transaction: &str,
@@ -163,13 +176,14 @@ impl DeltaLog {
                         Some(seen) => Some(*seen),
                         None => snapshot
                             .get_app_id_version(transaction, self.engine.as_ref())
-                            .map_err(|e| self.error(e))?,
+                            .map_err(|e| self.failed(&e))?,
                     };
                     if seen.is_some_and(|seen| seen >= version) {
                         known.transactions.extend(seen.map(|seen| (transaction.to_owned(), seen)));
                         return Ok(());
                     }
-                    self.append(snapshot, transaction, version, files, replace)?
+                    let columns = schema.filter(|_| replace);
+                    self.append(snapshot, transaction, version, files, replace, columns)?
                 }
             };
             match done {
@@ -222,7 +236,7 @@ impl DeltaLog {
             }
             Ok(CommitResult::Conflicted(_) | CommitResult::Retryable(_)) => Ok(None),
             Err(_) if self.load(None)?.is_some() => Ok(None),
-            Err(e) => Err(self.error(explain(&e))),
+            Err(e) => Err(self.failed(&e)),
         }
     }
 
@@ -234,26 +248,37 @@ impl DeltaLog {
         version: i64,
         files: &[Added],
         replace: bool,
+        columns: Option<&Schema>,
     ) -> Result<Option<Done>, DeltaError> {
         let engine = self.engine.as_ref();
+        let columns = columns.map(StructType::try_from_arrow).transpose();
+        let columns = columns.map_err(|e| self.error(e))?.map(Arc::new);
+        let columns = columns.filter(|columns| *columns != snapshot.schema());
+        let other_columns = columns.is_some();
+        let committer: Box<dyn Committer> = match columns {
+            Some(columns) => Box::new(WithColumns { columns }),
+            None => Box::new(FileSystemCommitter::new()),
+        };
         let mut update = Arc::clone(&snapshot)
             .update_table(UpdateTableOperation::StreamingUpdate, WRITER, true)
             .with_transaction_id(transaction, version)
-            .build(engine, Box::new(FileSystemCommitter::new()))
-            .map_err(|e| self.error(e))?;
+            .build(engine, committer)
+            .map_err(|e| self.failed(&e))?;
         if replace {
-            let scan = snapshot.scan_builder().build().map_err(|e| self.error(e))?;
-            for old in scan.scan_metadata(engine).map_err(|e| self.error(e))? {
-                update.remove_files(old.map_err(|e| self.error(e))?.scan_files);
+            let scan = snapshot.scan_builder().build().map_err(|e| self.failed(&e))?;
+            for old in scan.scan_metadata(engine).map_err(|e| self.failed(&e))? {
+                update.remove_files(old.map_err(|e| self.failed(&e))?.scan_files);
             }
         }
         if !files.is_empty() {
             let batch = added(files).map_err(|e| self.error(e))?;
             update.add_files(Box::new(ArrowEngineData::new(batch)));
         }
-        match update.commit(engine).map_err(|e| self.error(explain(&e)))? {
+        match update.commit(engine).map_err(|e| self.failed(&e))? {
             CommitResult::Committed(done) => {
-                Ok(Some((done.commit_version(), done.post_commit_snapshot().cloned())))
+                // The library's own snapshot knows nothing of other columns.
+                let snapshot = done.post_commit_snapshot().filter(|_| !other_columns).cloned();
+                Ok(Some((done.commit_version(), snapshot)))
             }
             CommitResult::Conflicted(_) | CommitResult::Retryable(_) => Ok(None),
         }
@@ -266,7 +291,7 @@ impl DeltaLog {
         known.snapshot = match known.snapshot.take() {
             Some(old) => {
                 let newer = Snapshot::builder_from(old).build(self.engine.as_ref());
-                Some(newer.map_err(|e| self.error(e))?)
+                Some(newer.map_err(|e| self.failed(&e))?)
             }
             None => self.load(None)?,
         };
@@ -283,21 +308,9 @@ impl DeltaLog {
         }
         match builder.build(self.engine.as_ref()) {
             Ok(snapshot) => Ok(Some(snapshot)),
-            Err(e) => {
-                let text = e.to_string();
-                let none = [
-                    "No files in log segment",
-                    "not found",
-                    "NotFound",
-                    "No such file",
-                    "No table",
-                ];
-                if version.is_none() && none.iter().any(|part| text.contains(part)) {
-                    Ok(None)
-                } else {
-                    Err(self.error(text))
-                }
-            }
+            // Only an empty log is no table: a file that is missing is damage, and nothing is written over it.
+            Err(e) if version.is_none() && matches!(plain(&e), KernelError::EmptyLog) => Ok(None),
+            Err(e) => Err(self.failed(&e)),
         }
     }
 
@@ -305,11 +318,28 @@ impl DeltaLog {
         Schema::try_from_kernel(snapshot.schema().as_ref()).map_err(|e| self.error(e))
     }
 
+    /// An error of the library, with what to do about it where the store's error behind it tells.
+    fn failed(&self, error: &KernelError) -> DeltaError {
+        self.error(match plain(error) {
+            KernelError::ObjectStore(error) => explain(error),
+            KernelError::IOError(error) => explain(error),
+            other => explain(other),
+        })
+    }
+
     fn error(&self, message: impl ToString) -> DeltaError {
         let message = message.to_string();
         // Kernel errors may carry a backtrace behind the first line.
         let first = message.lines().next().unwrap_or_default().to_owned();
         DeltaError { url: self.url.to_string(), message: first }
+    }
+}
+
+/// The error without its backtrace.
+fn plain(error: &KernelError) -> &KernelError {
+    match error {
+        KernelError::Backtraced { source, .. } => plain(source),
+        other => other,
     }
 }
 
@@ -389,5 +419,38 @@ mod tests {
         (0..7).for_each(|number| commit(&other, number));
         assert_eq!(one.files(None).unwrap().unwrap().2.len(), 7);
         assert_eq!(other.load(None).unwrap().unwrap().version(), 6);
+    }
+
+    #[test]
+    fn a_damaged_log_is_an_error_and_no_new_table() {
+        let folder = tempfile::tempdir().unwrap();
+        let location = Location::parse(folder.path().to_str().unwrap()).unwrap();
+        let schema = Schema::new(vec![Field::new("n", DataType::Int64, true)]);
+        let file = Added { path: "data/a.parquet".to_owned(), bytes: 1, rows: 1 };
+        let log = DeltaLog::new(&location).unwrap();
+        for number in 0..3 {
+            let files = std::slice::from_ref(&file);
+            log.commit("test", number, Some(&schema), files, false).unwrap();
+        }
+        let entry = |number| folder.path().join(format!("_delta_log/{number:020}.json"));
+        std::fs::remove_file(entry(0)).unwrap();
+        let opened = DeltaLog::new(&location).unwrap();
+        assert!(opened.schema().is_err());
+        assert!(opened.commit("other", 0, Some(&schema), &[file], false).is_err());
+        assert!(!entry(0).exists() && !entry(3).exists());
+    }
+
+    #[test]
+    fn a_full_disk_says_what_to_do() {
+        let location = Location::parse("memory://full/table").unwrap();
+        let log = DeltaLog::new(&location).unwrap();
+        let full = || std::io::Error::from(std::io::ErrorKind::StorageFull);
+        let store = object_store::Error::Generic { store: "local", source: Box::new(full()) };
+        for error in [KernelError::ObjectStore(store), KernelError::IOError(full())] {
+            let backtrace = Box::new(std::backtrace::Backtrace::capture());
+            let traced = KernelError::Backtraced { source: Box::new(error), backtrace };
+            let message = log.failed(&traced).to_string();
+            assert!(message.contains("free some space"), "{message}");
+        }
     }
 }
