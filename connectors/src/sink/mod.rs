@@ -6,6 +6,7 @@ mod piece;
 #[cfg(test)]
 mod recovery;
 mod shard;
+pub(crate) mod statistics;
 mod table;
 
 pub use jsonl::{JsonlCompression, JsonlOptions};

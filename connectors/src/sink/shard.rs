@@ -31,8 +31,8 @@ pub(super) trait Encode: Send + 'static {
     /// they become. The error is a sentence.
     fn encode(&mut self, batch: &RecordBatch, from: usize) -> Result<(usize, Vec<u8>), String>;
 
-    /// The rest of the bytes.
-    fn finish(self) -> Result<Vec<u8>, String>;
+    /// The rest of the bytes, and what the log of the sink wants to know of all of them.
+    fn finish(self) -> Result<(Vec<u8>, serde_json::Value), String>;
 }
 
 /// The path of a part's shard, relative to the sink's location.
@@ -127,15 +127,15 @@ impl<E: Encode> PartWriter for ShardWriter<E> {
             return Ok(None);
         }
         let rest = self.compute.run(move || {
-            let rest = encoder.finish()?;
+            let (rest, statistics) = encoder.finish()?;
             hash.update(&rest);
             let hash = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-            Ok::<(Vec<u8>, String), String>((rest, hash))
+            Ok((rest, statistics, hash))
         });
-        let (rest, hash) = rest.await.map_err(|e| self.unfit(e))?;
+        let (rest, statistics, hash) = rest.await.map_err(|e| self.unfit(e))?;
         self.send(rest).await?;
         self.upload.finish().await?;
-        self.shard.sha256 = hash;
+        (self.shard.sha256, self.shard.statistics) = (hash, statistics);
         Ok(Some(self.shard))
     }
 }

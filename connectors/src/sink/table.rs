@@ -25,6 +25,7 @@ use serde::{Deserialize, Serialize};
 use super::columns;
 use super::piece::Piece;
 use super::shard::{self, Encode, ShardWriter};
+use super::statistics::{self, NotNumbers};
 use crate::table::{Added, DeltaError, DeltaLog};
 
 /// Rows are handed to the Parquet writer in slices of this many, or fewer large ones, however they were
@@ -137,6 +138,7 @@ impl Table {
             waiting: Vec::new(),
             piece: Piece::new(SLICE, self.slice()),
             row_group: self.options.row_group.as_usize(),
+            not_numbers: NotNumbers::default(),
         })
     }
 
@@ -240,7 +242,12 @@ impl Sink for Table {
         let shards = commit.shards.get(&run.sink).map_or(&[] as &[Shard], Vec::as_slice);
         let files: Vec<Added> = shards
             .iter()
-            .map(|shard| Added { path: shard.path.clone(), bytes: shard.bytes, rows: shard.rows })
+            .map(|shard| Added {
+                path: shard.path.clone(),
+                bytes: shard.bytes,
+                rows: shard.rows,
+                statistics: shard.statistics.clone(),
+            })
             .collect();
         let (number, replace) = (commit.number, run.overwrite && commit.number == 0);
         // Without rows there is nothing to show, but a complete run leaves a table, if only an empty one;
@@ -280,6 +287,7 @@ struct Encoder {
     waiting: Vec<RecordBatch>,
     piece: Piece,
     row_group: usize,
+    not_numbers: NotNumbers,
 }
 
 impl Encode for Encoder {
@@ -303,10 +311,11 @@ impl Encode for Encoder {
         Ok((at, std::mem::take(self.writer.inner_mut())))
     }
 
-    fn finish(mut self) -> Result<Vec<u8>, String> {
+    fn finish(mut self) -> Result<(Vec<u8>, serde_json::Value), String> {
         self.slice()?;
-        self.writer.finish().map_err(|e| e.to_string())?;
-        Ok(std::mem::take(self.writer.inner_mut()))
+        let footer = self.writer.finish().map_err(|e| e.to_string())?;
+        let statistics = statistics::of(&footer, &self.stored, &self.not_numbers);
+        Ok((std::mem::take(self.writer.inner_mut()), statistics))
     }
 }
 
@@ -321,6 +330,7 @@ impl Encoder {
             several => concat_batches(&self.stored, several).map_err(|e| e.to_string())?,
         };
         drop(waiting);
+        self.not_numbers.look(&slice);
         self.writer.write(&slice).map_err(|e| e.to_string())?;
         let size = self.writer.in_progress_size();
         if size < self.row_group {
@@ -400,7 +410,7 @@ mod tests {
                 assert!(encoder.writer.in_progress_size() < row_group + slice);
                 assert!(bytes.len() < 3 * row_group);
             }
-            assert!(given + encoder.finish().unwrap().len() >= sizes.iter().sum());
+            assert!(given + encoder.finish().unwrap().0.len() >= sizes.iter().sum());
         }
     }
 
@@ -419,7 +429,7 @@ mod tests {
                     (at, shard) = (end, [shard, bytes].concat());
                 }
             }
-            [shard, encoder.finish().unwrap()].concat()
+            [shard, encoder.finish().unwrap().0].concat()
         };
         let whole = shard(300);
         assert!(whole.len() > 4 << 20);
@@ -450,7 +460,8 @@ mod tests {
                 )]);
                 for version in 0..5 {
                     let path = format!("data/{writer}-{version}.parquet");
-                    let added = [Added { path, bytes: 1, rows: 1 }];
+                    let added =
+                        [Added { path, bytes: 1, rows: 1, statistics: serde_json::Value::Null }];
                     for _ in 0..2 {
                         log.commit(&format!("run{writer}"), version, Some(&schema), &added, false)
                             .unwrap();

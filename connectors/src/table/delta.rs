@@ -12,6 +12,8 @@ use arrow::array::{
     ArrayRef, Int64Array, MapBuilder, RecordBatch, StringArray, StringBuilder, StructArray,
 };
 use arrow::datatypes::{DataType, Field, Fields, Schema};
+use arrow::error::ArrowError;
+use arrow::json::ReaderBuilder;
 use delta_kernel::committer::{Committer, FileSystemCommitter};
 use delta_kernel::engine::arrow_conversion::{TryFromArrow, TryFromKernel};
 use delta_kernel::engine::arrow_data::ArrowEngineData;
@@ -21,8 +23,11 @@ use delta_kernel::transaction::{CommitResult, UpdateTableOperation, create_table
 use delta_kernel::{Engine, KernelError, Snapshot, SnapshotRef};
 use delta_kernel_default_engine::DefaultEngineBuilder;
 use delta_kernel_default_engine::executor::tokio::TokioMultiThreadExecutor;
+use serde_json::Value;
 use thiserror::Error;
 use url::Url;
+
+use crate::sink::statistics;
 
 mod replaced;
 
@@ -51,6 +56,8 @@ pub(crate) struct Added {
     pub(crate) path: String,
     pub(crate) bytes: u64,
     pub(crate) rows: u64,
+    /// [Statistics](crate::sink::statistics) of its columns, or null.
+    pub(crate) statistics: Value,
 }
 
 /// A file that readers see.
@@ -182,8 +189,7 @@ impl DeltaLog {
                         known.transactions.extend(seen.map(|seen| (transaction.to_owned(), seen)));
                         return Ok(());
                     }
-                    let columns = schema.filter(|_| replace);
-                    self.append(snapshot, transaction, version, files, replace, columns)?
+                    self.append(snapshot, transaction, version, schema, files, replace)?
                 }
             };
             match done {
@@ -220,13 +226,14 @@ impl DeltaLog {
             made.map_err(|e| self.error(format!("cannot create the folder: {}", explain(&e))))?;
         }
         let engine = self.engine.as_ref();
+        let columns = schema;
         let schema = StructType::try_from_arrow(schema).map_err(|e| self.error(e))?;
         let begun = create_table(self.url.as_str(), Arc::new(schema), WRITER, true)
             .with_transaction_id(transaction, version)
             .build(engine, Box::new(FileSystemCommitter::new()));
         let created = begun.and_then(|mut creation| {
             if !files.is_empty() {
-                creation.add_files(Box::new(ArrowEngineData::new(added(files)?)));
+                creation.add_files(Box::new(ArrowEngineData::new(added(files, Some(columns))?)));
             }
             creation.commit(engine)
         });
@@ -246,12 +253,12 @@ impl DeltaLog {
         snapshot: SnapshotRef,
         transaction: &str,
         version: i64,
+        schema: Option<&Schema>,
         files: &[Added],
         replace: bool,
-        columns: Option<&Schema>,
     ) -> Result<Option<Done>, DeltaError> {
         let engine = self.engine.as_ref();
-        let columns = columns.map(StructType::try_from_arrow).transpose();
+        let columns = schema.filter(|_| replace).map(StructType::try_from_arrow).transpose();
         let columns = columns.map_err(|e| self.error(e))?.map(Arc::new);
         let columns = columns.filter(|columns| *columns != snapshot.schema());
         let other_columns = columns.is_some();
@@ -271,7 +278,7 @@ impl DeltaLog {
             }
         }
         if !files.is_empty() {
-            let batch = added(files).map_err(|e| self.error(e))?;
+            let batch = added(files, schema).map_err(|e| self.error(e))?;
             update.add_files(Box::new(ArrowEngineData::new(batch)));
         }
         match update.commit(engine).map_err(|e| self.failed(&e))? {
@@ -343,7 +350,8 @@ fn plain(error: &KernelError) -> &KernelError {
     }
 }
 
-fn added(files: &[Added]) -> Result<RecordBatch, arrow::error::ArrowError> {
+/// The `add` actions of these files of a table with these columns.
+fn added(files: &[Added], columns: Option<&Schema>) -> Result<RecordBatch, ArrowError> {
     let mut partitions = MapBuilder::new(
         Some(arrow::array::MapFieldNames {
             entry: "key_value".to_owned(),
@@ -358,10 +366,7 @@ fn added(files: &[Added]) -> Result<RecordBatch, arrow::error::ArrowError> {
     }
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     let now = now.map_or(0, |since| since.as_millis() as i64);
-    let rows: ArrayRef =
-        Arc::new(files.iter().map(|file| Some(file.rows as i64)).collect::<Int64Array>());
-    let stats = Fields::from(vec![Field::new("numRecords", DataType::Int64, true)]);
-    let columns: HashMap<&str, ArrayRef> = HashMap::from([
+    let arrays: HashMap<&str, ArrayRef> = HashMap::from([
         (
             "path",
             Arc::new(files.iter().map(|f| Some(f.path.as_str())).collect::<StringArray>())
@@ -370,12 +375,41 @@ fn added(files: &[Added]) -> Result<RecordBatch, arrow::error::ArrowError> {
         ("partitionValues", Arc::new(partitions.finish())),
         ("size", Arc::new(files.iter().map(|f| Some(f.bytes as i64)).collect::<Int64Array>())),
         ("modificationTime", Arc::new(Int64Array::from(vec![now; files.len()]))),
-        ("stats", Arc::new(StructArray::new(stats, vec![rows], None))),
+        ("stats", Arc::new(stats(files, columns)?)),
     ]);
     let names = ["path", "partitionValues", "size", "modificationTime", "stats"];
     RecordBatch::try_from_iter(
-        names.iter().filter_map(|name| Some((*name, Arc::clone(columns.get(name)?)))),
+        names.iter().filter_map(|name| Some((*name, Arc::clone(arrays.get(name)?)))),
     )
+}
+
+/// What the log says of the files' values, as far as it is known and of these columns.
+fn stats(files: &[Added], columns: Option<&Schema>) -> Result<StructArray, ArrowError> {
+    let of = |wanted: fn(&Field) -> bool, data_type: Option<DataType>| -> Fields {
+        let fields = columns.iter().flat_map(|columns| columns.fields().iter());
+        let fields = fields.filter(|field| wanted(field)).map(|field| {
+            let data_type = data_type.clone().unwrap_or_else(|| field.data_type().clone());
+            Field::new(field.name(), data_type, true)
+        });
+        fields.collect()
+    };
+    let bounds = of(statistics::has_bounds, None);
+    let nulls = of(statistics::has_statistics, Some(DataType::Int64));
+    let mut fields = vec![Field::new("numRecords", DataType::Int64, true)];
+    for (name, of) in [("nullCount", nulls), ("minValues", bounds.clone()), ("maxValues", bounds)] {
+        if !of.is_empty() {
+            fields.push(Field::new_struct(name, of, true));
+        }
+    }
+    let rows = files.iter().map(|file| {
+        let mut row = file.statistics.as_object().cloned().unwrap_or_default();
+        row.insert("numRecords".to_owned(), file.rows.into());
+        Value::Object(row)
+    });
+    let mut decoder = ReaderBuilder::new(Arc::new(Schema::new(fields))).build_decoder()?;
+    decoder.serialize(&rows.collect::<Vec<_>>())?;
+    let rows = decoder.flush()?;
+    rows.map(StructArray::from).ok_or_else(|| ArrowError::JsonError("no row".to_owned()))
 }
 
 #[cfg(test)]
@@ -389,7 +423,12 @@ mod tests {
         let log = DeltaLog::new(&location).unwrap();
         let schema = Schema::new(vec![Field::new("n", DataType::Int64, true)]);
         for number in 0..=CHECKPOINT {
-            let file = Added { path: format!("data/{number}.parquet"), bytes: 1, rows: 1 };
+            let file = Added {
+                path: format!("data/{number}.parquet"),
+                bytes: 1,
+                rows: 1,
+                statistics: Value::Null,
+            };
             log.commit("test", number, Some(&schema), &[file], false).unwrap();
         }
         let names = std::fs::read_dir(folder.path().join("_delta_log")).unwrap();
@@ -404,7 +443,12 @@ mod tests {
         let location = Location::parse(folder.path().to_str().unwrap()).unwrap();
         let schema = Schema::new(vec![Field::new("n", DataType::Int64, true)]);
         let commit = |log: &DeltaLog, number: u64| {
-            let file = Added { path: format!("data/{number}.parquet"), bytes: 1, rows: 1 };
+            let file = Added {
+                path: format!("data/{number}.parquet"),
+                bytes: 1,
+                rows: 1,
+                statistics: Value::Null,
+            };
             log.commit("test", number, Some(&schema), &[file], false).unwrap();
         };
         let (one, other) = (DeltaLog::new(&location).unwrap(), DeltaLog::new(&location).unwrap());
@@ -426,7 +470,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let location = Location::parse(folder.path().to_str().unwrap()).unwrap();
         let schema = Schema::new(vec![Field::new("n", DataType::Int64, true)]);
-        let file = Added { path: "data/a.parquet".to_owned(), bytes: 1, rows: 1 };
+        let file =
+            Added { path: "data/a.parquet".to_owned(), bytes: 1, rows: 1, statistics: Value::Null };
         let log = DeltaLog::new(&location).unwrap();
         for number in 0..3 {
             let files = std::slice::from_ref(&file);

@@ -199,8 +199,14 @@ impl Encode for Encoder {
         Ok((at, std::mem::take(packer.get_mut())))
     }
 
-    fn finish(self) -> Result<Vec<u8>, String> {
-        let Some(mut packer) = self.packer else { return Ok(self.lines) };
-        packer.write_all(&self.lines).and_then(|()| packer.finish()).map_err(|e| e.to_string())
+    fn finish(self) -> Result<(Vec<u8>, serde_json::Value), String> {
+        let lines = match self.packer {
+            None => self.lines,
+            Some(mut packer) => packer
+                .write_all(&self.lines)
+                .and_then(|()| packer.finish())
+                .map_err(|e| e.to_string())?,
+        };
+        Ok((lines, serde_json::Value::Null))
     }
 }
