@@ -1,6 +1,6 @@
 //! Checks of sources.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use anabranch_pipelines::operator::Fetcher;
@@ -261,5 +261,17 @@ async fn backwards(
             (in_order.records.slice(row, 1), reversed.records.slice(rows - 1 - row, 1));
         ensure(one == other, || format!("read backwards, row {row} is another"))?;
     }
-    ensure(seen.rows >= rows, || "more rows than there are".to_owned())
+    // And they are the rows that one read of everything gives.
+    let ids = |records: &RecordBatch| -> Result<Vec<Option<RecordId>>, Violation> {
+        let records = with_ids("conformance", records).map_err(failed("making ids"))?;
+        Ok((0..records.num_rows()).map(|row| RecordId::of_row(&records, row)).collect())
+    };
+    let all: HashMap<_, _> = ids(&seen.records)?.into_iter().zip(0..).collect();
+    for (row, id) in ids(&in_order.records)?.into_iter().enumerate() {
+        let same = all
+            .get(&id)
+            .is_some_and(|at| in_order.records.slice(row, 1) == seen.records.slice(*at, 1));
+        ensure(same, || format!("opened alone, row {row} is none that reading everything gives"))?;
+    }
+    Ok(())
 }
