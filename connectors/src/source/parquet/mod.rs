@@ -12,7 +12,9 @@ use anabranch_pipelines::source::{
     Abilities, BatchSize, Marks, Source, SourceBatches, SourceError, Split, SplitRange,
 };
 use anabranch_pipelines::store::Location;
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray, new_null_array};
+use arrow::array::{
+    Array, ArrayRef, AsArray, RecordBatch, StringArray, StructArray, new_null_array,
+};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
 use async_trait::async_trait;
@@ -20,7 +22,9 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
 use tokio::sync::OnceCell;
 
+use super::facts;
 use super::glob::Objects;
+use super::media as named;
 use super::object::Failure;
 use super::scan::key;
 use super::values::free_name;
@@ -34,7 +38,7 @@ use rows::{Footers, Rows};
 /// Options of `kind = "parquet"`: every row of every file that matches is a record.
 ///
 /// Columns keep their names, but `id` becomes `id_`, because every record has an id of its own. Media
-/// columns get their facts beside them, unknown (null) until something decodes them.
+/// columns get their facts beside them, as far as paths and first bytes tell (null where they do not).
 #[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ParquetOptions {
@@ -79,10 +83,18 @@ struct Files {
     objects: Arc<Objects>,
     /// As the files have them.
     stored: Option<Fields>,
-    /// For each column of the rows behind the key: the stored column, or a fact that is unknown.
-    columns: Vec<Option<usize>>,
+    /// The columns of the rows behind the key.
+    columns: Vec<Column>,
     key: Option<usize>,
     schema: SchemaRef,
+}
+
+/// Where a column comes from.
+enum Column {
+    /// A stored one.
+    Stored(usize),
+    /// A fact of the media column before it: which one.
+    Fact(usize),
 }
 
 #[async_trait]
@@ -190,7 +202,7 @@ impl Files {
             }
             let taken = |name: &str| name == ID || fields.iter().any(|field| field.name() == name);
             let name = free_name(field.name(), taken);
-            columns.push(Some(at));
+            columns.push(Column::Stored(at));
             let declared = options.media.get(field.name()).and_then(|name| Modality::named(name));
             let modality = declared
                 .or_else(|| Modality::of(field))
@@ -204,10 +216,10 @@ impl Files {
             };
             let state = media::State::of(field).unwrap_or(media::State::Encoded);
             fields.push(media::field(&name, modality, state));
-            for fact in media::fact_fields(&name, modality) {
+            for (at, fact) in media::fact_fields(&name, modality).into_iter().enumerate() {
                 if stored.find(fact.name()).is_none() {
                     fields.push(fact);
-                    columns.push(None);
+                    columns.push(Column::Fact(at));
                 }
             }
         }
@@ -257,18 +269,36 @@ impl Rows for Files {
             named.map_or_else(|| key(split, *row), str::to_owned)
         });
         let mut columns: Vec<ArrayRef> = vec![Arc::new(StringArray::from_iter_values(keys))];
-        for (stored, field) in self.columns.iter().zip(self.schema.fields().iter().skip(1)) {
-            let column = stored.and_then(|at| batch.columns().get(at));
-            columns.push(match column {
-                Some(column) if column.data_type() != field.data_type() => {
-                    cast(column, field.data_type()).map_err(error)?
-                }
-                Some(column) => Arc::clone(column),
-                None => new_null_array(field.data_type(), rows.len()),
-            });
+        let mut known: Vec<ArrayRef> = Vec::new();
+        for (column, field) in self.columns.iter().zip(self.schema.fields().iter().skip(1)) {
+            let column = match column {
+                Column::Fact(at) => known.get(*at).cloned(),
+                Column::Stored(at) => match batch.columns().get(*at) {
+                    Some(column) if column.data_type() != field.data_type() => {
+                        Some(cast(column, field.data_type()).map_err(error)?)
+                    }
+                    column => column.cloned(),
+                },
+            };
+            let column = column.unwrap_or_else(|| new_null_array(field.data_type(), rows.len()));
+            if let Some(media) = column.as_struct_opt() {
+                known = facts_of(field, media);
+            }
+            columns.push(column);
         }
         RecordBatch::try_new(Arc::clone(&self.schema), columns).map_err(error)
     }
+}
+
+/// The facts of a media column that paths and first bytes tell, in the order of [`media::fact_fields`].
+fn facts_of(field: &Field, media: &StructArray) -> Vec<ArrayRef> {
+    let encoded = media::State::of(field) == Some(media::State::Encoded);
+    let Some(modality) = Modality::of(field).filter(|_| encoded) else { return Vec::new() };
+    let paths = (0..media.len()).map(|row| media::path(media, row));
+    let encodings: StringArray = paths.map(|path| named::encoding(path?)).collect();
+    let mut known: Vec<ArrayRef> = vec![Arc::new(encodings)];
+    known.extend(facts::columns(modality, media));
+    known
 }
 
 /// What Hugging Face `datasets` wrote into a footer about media columns.

@@ -5,8 +5,8 @@ use ::parquet::file::metadata::{KeyValue, ParquetMetaDataReader, ParquetMetaData
 use ::parquet::file::properties::WriterProperties;
 use anabranch_pipelines::record::{Modality, media};
 use anabranch_pipelines::source::Source;
-use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
-use arrow::datatypes::DataType;
+use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, StringArray};
+use arrow::datatypes::{DataType, Int32Type, Int64Type};
 
 use super::ParquetOptions;
 use crate::source::testing::{conforming, folder, path};
@@ -127,4 +127,32 @@ fn row_counts_of_a_footer_are_not_believed_beyond_reason() {
     let error = |at: usize| seen.refused[at].error.as_str();
     assert!(error(0).ends_with("row group 0 has 4611686018427387904 rows, and 30 values of `id`"));
     assert!((1..4).all(|at| error(at).starts_with("its footer is wrong: ")), "{}", error(1));
+}
+
+#[test]
+fn media_have_the_facts_that_their_bytes_tell() {
+    // 3 x 2 pixels with colour; the rest of the file is not looked at.
+    let png = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x03\0\0\0\x02\x08\x02\0\0\0\0\0\0\0";
+    let column = media::column(
+        vec![Some(png.as_slice()), Some(b"no image"), None],
+        vec![Some("a.png"), None, None],
+    );
+    let columns: [(&str, ArrayRef); 2] = [
+        ("picture", Arc::new(column)),
+        // What is stored is believed.
+        ("picture_height", Arc::new(Int64Array::from(vec![7, 8, 9]))),
+    ];
+    let file = file(&RecordBatch::try_from_iter(columns).unwrap());
+    let folder = folder(&[("a.parquet", &file)]);
+    let seen = conforming(&parquet(path(&folder, "a.parquet"), None));
+    let number = |name: &str| {
+        let column = seen.records.column_by_name(name).unwrap();
+        column.as_primitive::<Int32Type>().iter().collect::<Vec<_>>()
+    };
+    assert_eq!(number("picture_width"), [Some(3), None, None]);
+    assert_eq!(number("picture_channels"), [Some(3), None, None]);
+    let encodings = seen.records.column_by_name("picture_encoding").unwrap();
+    assert_eq!(encodings.as_string::<i32>().iter().collect::<Vec<_>>(), [Some("png"), None, None]);
+    let heights = seen.records.column_by_name("picture_height").unwrap();
+    assert_eq!(heights.as_primitive::<Int64Type>().values().to_vec(), [7, 8, 9]);
 }
