@@ -35,7 +35,7 @@ pub struct CifarOptions {
     /// Name of the image column. Default `image`.
     #[serde(default = "image")]
     pub column: String,
-    /// Size to which a gzipped file may unpack. Default: 200 times its size, and 64 MiB in any case.
+    /// Size to which a packed file may unpack. Default: 200 times its size, and 64 MiB in any case.
     #[schemars(with = "Option<String>")]
     pub max_unpacked: Option<ByteSize>,
 }

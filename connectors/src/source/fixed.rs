@@ -108,7 +108,7 @@ impl Scanner for Fixed {
         }
         let (from, to) = (self.place(index), self.place(index + 1));
         let row = if measured {
-            // Of a plain object the size tells, of a gzipped one only reading it.
+            // Of a plain object the size tells, of a packed one only reading it.
             let end = match self.object.size() {
                 Some(size) => size.min(to),
                 None => {

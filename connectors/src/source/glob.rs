@@ -144,9 +144,9 @@ impl Objects {
         }
     }
 
-    /// Whether the pattern names gzipped objects.
-    pub(super) fn may_be_gzipped(&self) -> bool {
-        super::object::gzipped(&self.written)
+    /// Whether the pattern names packed objects.
+    pub(super) fn may_be_packed(&self) -> bool {
+        super::object::packed(&self.written)
     }
 
     /// Where listed objects are on this machine's disk, if they are there.

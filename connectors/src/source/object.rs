@@ -1,8 +1,8 @@
 //! The bytes of one object, read from front to back on a thread that may block.
 //!
-//! Offsets are positions in the *unpacked* bytes, so a format need not care whether its object was gzipped.
-//! Plain objects seek at no cost; a gzipped one that must go back is read again from its start. What is
-//! read never follows what the object claims: gzip may unpack to [`Unpacked::limit`] bytes, no more.
+//! Offsets are positions in the *unpacked* bytes, so a format need not care whether its object was packed, by
+//! gzip or zstd. Plain objects seek at no cost; a packed one that must go back is read again from its start.
+//! What is read never follows what the object claims: it may unpack to [`Unpacked::limit`] bytes, no more.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
@@ -22,7 +22,7 @@ const BUFFER: usize = 128 << 10;
 const FIRST: u64 = 64 << 10;
 /// Bytes of one request to a store, at most.
 const MOST: u64 = 4 << 20;
-/// A gzipped object may always unpack to so many bytes.
+/// A packed object may always unpack to so many bytes.
 const UNPACKED: u64 = 64 << 20;
 /// And else to so many times its size. (Deflate reaches 1032; text and archives stay below 30.)
 const RATIO: u64 = 200;
@@ -41,7 +41,10 @@ pub(super) enum Failure {
 #[error(transparent)]
 struct StoreFailed(object_store::Error);
 
-/// How far a gzipped object may unpack.
+/// Bytes of history that a zstd frame may ask for, as a power of two: what every decoder must have.
+const WINDOW: u32 = 23;
+
+/// How far a packed object may unpack.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Unpacked {
     /// Bytes, or `None` for a limit that follows from the object's size.
@@ -59,7 +62,7 @@ pub(super) struct Object {
 
 enum Bytes {
     Plain(Box<Raw>),
-    Gzip(Box<BufReader<MultiGzDecoder<Raw>>>),
+    Packed(Box<dyn BufRead + Send>),
 }
 
 impl Object {
@@ -80,20 +83,14 @@ impl Object {
         }
         let raw = Raw::open(&location, found.bytes).map_err(|e| failure(&location.url, e))?;
         let limit = unpacked.limit.unwrap_or(UNPACKED.max(split.bytes.saturating_mul(RATIO)));
-        let bytes = match gzipped(&split.name) {
-            true => Bytes::gzip(raw),
-            false => Bytes::Plain(Box::new(raw)),
-        };
+        let bytes = Bytes::of(&split.name, raw).map_err(|e| failure(&location.url, e))?;
         Ok(Self { location, split: split.clone(), limit, bytes, position: 0 })
     }
 
     /// The same object from its start, for a look at what was passed.
     pub(super) fn again(&self) -> Result<Self, Failure> {
         let raw = Raw::open(&self.location, self.split.bytes).map_err(|e| self.failure(e))?;
-        let bytes = match self.bytes {
-            Bytes::Plain(_) => Bytes::Plain(Box::new(raw)),
-            Bytes::Gzip(_) => Bytes::gzip(raw),
-        };
+        let bytes = Bytes::of(&self.split.name, raw).map_err(|e| self.failure(e))?;
         let (location, split) = (self.location.clone(), self.split.clone());
         Ok(Self { location, split, limit: self.limit, bytes, position: 0 })
     }
@@ -137,10 +134,10 @@ impl Object {
                 raw.seek(to)?;
                 self.position = to;
             }
-            Bytes::Gzip(_) => {
+            Bytes::Packed(_) => {
                 if to < self.position {
                     let raw = Raw::open(&self.location, self.split.bytes)?;
-                    self.bytes = Bytes::gzip(raw);
+                    self.bytes = Bytes::of(&self.split.name, raw)?;
                     self.position = 0;
                 }
                 while self.position < to {
@@ -162,8 +159,18 @@ impl Object {
 }
 
 impl Bytes {
-    fn gzip(raw: Raw) -> Self {
-        Self::Gzip(Box::new(BufReader::with_capacity(BUFFER, MultiGzDecoder::new(raw))))
+    fn of(name: &str, raw: Raw) -> io::Result<Self> {
+        Ok(match Packing::of(name) {
+            None => Self::Plain(Box::new(raw)),
+            Some(Packing::Gzip) => {
+                Self::Packed(Box::new(BufReader::with_capacity(BUFFER, MultiGzDecoder::new(raw))))
+            }
+            Some(Packing::Zstd) => {
+                let mut decoder = zstd::Decoder::with_buffer(raw)?;
+                decoder.window_log_max(WINDOW)?;
+                Self::Packed(Box::new(BufReader::with_capacity(BUFFER, decoder)))
+            }
+        })
     }
 }
 
@@ -183,14 +190,14 @@ impl BufRead for Object {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         match &mut self.bytes {
             Bytes::Plain(raw) => raw.fill_buf(),
-            Bytes::Gzip(_) if self.position >= self.limit => Err(io::Error::new(
+            Bytes::Packed(_) if self.position >= self.limit => Err(io::Error::new(
                 io::ErrorKind::InvalidData,
                 format!(
                     "it unpacks to more than {} bytes; if that is right, raise `max_unpacked`",
                     self.limit
                 ),
             )),
-            Bytes::Gzip(unpacked) => unpacked.fill_buf(),
+            Bytes::Packed(unpacked) => unpacked.fill_buf(),
         }
     }
 
@@ -198,15 +205,35 @@ impl BufRead for Object {
         self.position += count as u64;
         match &mut self.bytes {
             Bytes::Plain(raw) => raw.consume(count),
-            Bytes::Gzip(unpacked) => unpacked.consume(count),
+            Bytes::Packed(unpacked) => unpacked.consume(count),
         }
     }
 }
 
-/// Whether a name says that its object is gzipped.
-pub(super) fn gzipped(name: &str) -> bool {
-    let name = name.to_ascii_lowercase();
-    name.ends_with(".gz") || name.ends_with(".tgz")
+/// How an object is packed.
+enum Packing {
+    Gzip,
+    Zstd,
+}
+
+impl Packing {
+    /// What a name says.
+    fn of(name: &str) -> Option<Self> {
+        let name = name.to_ascii_lowercase();
+        let ends = |ends: [&str; 2]| ends.iter().any(|end| name.ends_with(end));
+        if ends([".gz", ".tgz"]) {
+            Some(Self::Gzip)
+        } else if ends([".zst", ".tzst"]) {
+            Some(Self::Zstd)
+        } else {
+            None
+        }
+    }
+}
+
+/// Whether a name says that its object is packed.
+pub(super) fn packed(name: &str) -> bool {
+    Packing::of(name).is_some()
 }
 
 /// The bytes as stored.
@@ -307,13 +334,17 @@ impl BufRead for Raw {
 }
 
 fn failure(url: &str, error: io::Error) -> Failure {
-    use io::ErrorKind::{InvalidData, InvalidInput, NotFound, UnexpectedEof};
+    use io::ErrorKind::{InvalidData, InvalidInput, NotFound, Other, UnexpectedEof};
     match error.kind() {
         NotFound => Failure::Damaged("it is not there any more".to_owned()),
         // What a decompressor and a parser say of bytes that make no sense.
         InvalidData | InvalidInput | UnexpectedEof => Failure::Damaged(error.to_string()),
         _ => match error.downcast::<StoreFailed>() {
             Ok(StoreFailed(error)) => store_failure(url, error),
+            // A zstd decoder says so too, but has no kind for it; what the system says has a number.
+            Err(error) if error.kind() == Other && error.raw_os_error().is_none() => {
+                Failure::Damaged(error.to_string())
+            }
             Err(error) => {
                 let source = object_store::Error::Generic { store: "local", source: error.into() };
                 Failure::Store(SourceError::Store { location: url.to_owned(), source })
@@ -328,5 +359,68 @@ fn store_failure(url: &str, error: object_store::Error) -> Failure {
             Failure::Damaged("it is not there any more".to_owned())
         }
         source => Failure::Store(SourceError::Store { location: url.to_owned(), source }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::testing::{block_on, folder, gzip, path};
+
+    fn zstd(bytes: &[u8]) -> Vec<u8> {
+        zstd::encode_all(bytes, 3).unwrap()
+    }
+
+    /// What a file of this name gives from an offset on, or what is wrong with it.
+    fn read(name: &str, bytes: &[u8], from: u64, limit: Option<u64>) -> Result<Vec<u8>, String> {
+        let folder = folder(&[(name, bytes)]);
+        let location = Location::parse(&path(&folder, name)).unwrap();
+        block_on(async move {
+            let split = look(&location).await.unwrap();
+            let split = Split { name: name.to_owned(), ..split };
+            let work = move || {
+                let mut object = Object::open(location, &split, Unpacked { limit })?;
+                let mut bytes = Vec::new();
+                // To the end, and back.
+                object.read_to_end(&mut bytes).map_err(|e| object.failure(e))?;
+                bytes.clear();
+                object.seek(from).map_err(|e| object.failure(e))?;
+                object.read_to_end(&mut bytes).map_err(|e| object.failure(e))?;
+                assert_eq!(object.position(), from + bytes.len() as u64);
+                Ok(bytes)
+            };
+            tokio::task::spawn_blocking(work).await.unwrap().map_err(|failure| match failure {
+                Failure::Damaged(message) => message,
+                Failure::Store(error) => format!("STORE {error}"),
+            })
+        })
+    }
+
+    #[test]
+    fn packed_objects_are_read_up_to_their_limit() {
+        let text: Vec<u8> = (0..200_000_u32).flat_map(u32::to_le_bytes).collect();
+        let (head, tail) = text.split_at(300_000);
+        for (name, pack) in [("a.gz", gzip as fn(&[u8]) -> Vec<u8>), ("a.zst", zstd)] {
+            // Two members, or frames, behind one another are one object.
+            let packed = [pack(head), pack(tail)].concat();
+            assert_eq!(read(name, &packed, 0, None).unwrap(), text);
+            assert_eq!(read(name, &packed, 299_999, None).unwrap(), text[299_999..]);
+            let bomb = read(name, &packed, 0, Some(700_000)).unwrap_err();
+            assert!(bomb.contains("raise `max_unpacked`"), "{name}: {bomb}");
+            for damaged in [&packed[..packed.len() - 9], b"no such thing".as_slice()] {
+                let error = read(name, damaged, 0, None).unwrap_err();
+                assert!(!error.starts_with("STORE"), "{name}: {error}");
+            }
+        }
+        assert_eq!(read("a.bin", head, 7, None).unwrap(), head[7..]);
+    }
+
+    #[test]
+    fn a_zstd_frame_that_asks_for_much_memory_is_damage() {
+        let mut packer = zstd::Encoder::new(Vec::new(), 3).unwrap();
+        packer.window_log(27).unwrap();
+        io::Write::write_all(&mut packer, &[0; 1000]).unwrap();
+        let error = read("a.zst", &packer.finish().unwrap(), 0, None).unwrap_err();
+        assert!(error.contains("memory"), "{error}");
     }
 }

@@ -14,18 +14,20 @@ use anabranch_pipelines::source::{
 };
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
-use futures::stream::{self, BoxStream, StreamExt};
+use futures::stream::{self, BoxStream, Stream, StreamExt, TryStreamExt};
 use tokio::sync::{OnceCell, mpsc};
 
 use super::glob::Objects;
-use super::object::{Failure, Object, Unpacked, gzipped};
+use super::object::{Failure, Object, Unpacked, packed};
 
 /// Where the remainder of a damaged object ends: behind everything.
 const END: u64 = i64::MAX as u64;
+/// Bytes of a refused record that are kept in its dead letter, at most.
+pub(super) const KEPT: usize = 64 << 10;
 /// Marks that travel together from the thread that measures.
 const MARKS: usize = 256;
 /// Scanners kept between two reads. A worker's next part begins where one of them stopped, or behind it, so
-/// that a gzipped object is unpacked once and not once per part.
+/// that a packed object is unpacked once and not once per part.
 const PARKED: usize = 8;
 
 /// A record as a scanner found it.
@@ -85,7 +87,7 @@ pub(super) trait Format: Send + Sync + 'static {
         None
     }
 
-    /// Of the source, were no object gzipped.
+    /// Of the source, were no object packed.
     fn abilities(&self) -> Abilities;
     fn unpacked(&self) -> Unpacked {
         Unpacked { limit: None }
@@ -119,8 +121,8 @@ struct Inner<F: Format> {
     format: F,
     objects: Objects,
     columns: OnceCell<F::Columns>,
-    /// Whether any of the objects was gzipped when they were looked into.
-    gzipped: OnceLock<bool>,
+    /// Whether any of the objects was packed when they were looked into.
+    packed: OnceLock<bool>,
     parked: Mutex<Vec<Parked<F>>>,
 }
 
@@ -131,8 +133,8 @@ struct Parked<F: Format> {
 
 impl<F: Format> Scanned<F> {
     pub(super) fn new(objects: Objects, format: F) -> Self {
-        let (columns, gzipped, parked) = (OnceCell::new(), OnceLock::new(), Mutex::default());
-        Self { inner: Arc::new(Inner { format, objects, columns, gzipped, parked }) }
+        let (columns, packed, parked) = (OnceCell::new(), OnceLock::new(), Mutex::default());
+        Self { inner: Arc::new(Inner { format, objects, columns, packed, parked }) }
     }
 
     /// What `work` gives from its thread, one item ahead of whoever takes it.
@@ -173,10 +175,10 @@ impl<F: Format> Source for Scanned<F> {
 
     fn abilities(&self) -> Abilities {
         let abilities = self.inner.format.abilities();
-        // Inside a gzipped object nothing can be opened alone. Before anything was listed, the pattern says
+        // Inside a packed object nothing can be opened alone. Before anything was listed, the pattern says
         // what it can.
-        let gzipped = self.inner.gzipped.get().copied();
-        match gzipped.unwrap_or_else(|| self.inner.objects.may_be_gzipped()) {
+        let packed = self.inner.packed.get().copied();
+        match packed.unwrap_or_else(|| self.inner.objects.may_be_packed()) {
             true => Abilities { random_access: false, references: false, ..abilities },
             false => abilities,
         }
@@ -204,13 +206,7 @@ impl<F: Format> Source for Scanned<F> {
             output.give(Ok(marks));
             Ok(())
         };
-        let flat = self.stream(work).flat_map(|marks| {
-            stream::iter(match marks {
-                Ok(marks) => marks.into_iter().map(Ok).collect(),
-                Err(error) => vec![Err(error)],
-            })
-        });
-        flat.boxed()
+        one_by_one(self.stream(work))
     }
 
     fn open(&self, ranges: Vec<SplitRange>, size: BatchSize) -> SourceBatches {
@@ -224,7 +220,7 @@ async fn columns<F: Format>(inner: &Arc<Inner<F>>) -> Result<&F::Columns, Source
         .columns
         .get_or_try_init(|| async {
             let splits = inner.objects.list().await?;
-            inner.gzipped.get_or_init(|| splits.iter().any(|split| gzipped(&split.name)));
+            inner.packed.get_or_init(|| splits.iter().any(|split| packed(&split.name)));
             let looking = Arc::clone(inner);
             let look = move || looking.format.columns(&splits, &|split| looking.object(split));
             tokio::task::spawn_blocking(look).await.map_err(lost)?
@@ -450,6 +446,13 @@ pub(super) fn on_a_thread<T: Send + 'static>(
         })
     };
     stream::once(started).flatten().boxed()
+}
+
+/// Marks that travelled together.
+pub(super) fn one_by_one(
+    marks: impl Stream<Item = Result<Vec<Mark>, SourceError>> + Send + 'static,
+) -> Marks {
+    marks.map_ok(|marks| stream::iter(marks.into_iter().map(Ok))).try_flatten().boxed()
 }
 
 fn lost(error: tokio::task::JoinError) -> SourceError {

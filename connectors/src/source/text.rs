@@ -15,10 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::glob::Objects;
 use super::lines::Lines;
 use super::object::{Failure, Object, Unpacked};
-use super::scan::{Bad, Format, Found, Located, Open, Scanned, Scanner, key};
-
-/// Bytes of a refused text that are kept in its dead letter, at most.
-const KEPT: usize = 64 << 10;
+use super::scan::{Bad, Format, Found, KEPT, Located, Open, Scanned, Scanner, key};
 
 /// Options of `kind = "text"`: every file, line, paragraph or piece is a record.
 ///
@@ -26,7 +23,7 @@ const KEPT: usize = 64 << 10;
 #[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TextOptions {
-    /// A file, a folder or a glob, as a path or URL: `"books/*.txt"`. `.gz` is unpacked.
+    /// A file, a folder or a glob, as a path or URL: `"books/*.txt"`. `.gz` and `.zst` are unpacked.
     pub path: String,
     /// What a record is. Default `"lines"`.
     #[serde(default)]
@@ -37,7 +34,7 @@ pub struct TextOptions {
     /// Name of the text column. Default `text`.
     #[serde(default = "text")]
     pub column: String,
-    /// Size to which a gzipped file may unpack. Default: 200 times its size, and 64 MiB in any case.
+    /// Size to which a packed file may unpack. Default: 200 times its size, and 64 MiB in any case.
     #[schemars(with = "Option<String>")]
     pub max_unpacked: Option<ByteSize>,
 }

@@ -28,7 +28,7 @@ impl Dialect {
     /// A reader of records as they stand, header included.
     pub(super) fn reader<R: Read>(&self, name: &str, from: R) -> ::csv::Reader<R> {
         let name = name.to_ascii_lowercase();
-        let tabs = name.ends_with(".tsv") || name.ends_with(".tsv.gz");
+        let tabs = [".tsv", ".tsv.gz", ".tsv.zst"].iter().any(|end| name.ends_with(end));
         ReaderBuilder::new()
             .delimiter(self.delimiter.unwrap_or(if tabs { b'\t' } else { b',' }))
             .quoting(self.quotes)

@@ -1,4 +1,4 @@
-//! Rows of delimited text: `kind = "csv"`, for CSV and TSV, gzipped or not.
+//! Rows of delimited text: `kind = "csv"`, for CSV and TSV, packed (gzip, zstd) or not.
 //!
 //! Offsets are byte positions of rows. A row of another length, or with a value that is not of its column's
 //! type, is refused with its line; a file whose header names other columns is refused as a whole.
@@ -34,7 +34,7 @@ use scanner::Rows;
 #[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CsvOptions {
-    /// A file, a folder or a glob, as a path or URL: `"labels/*.tsv"`. `.gz` is unpacked.
+    /// A file, a folder or a glob, as a path or URL: `"labels/*.tsv"`. `.gz` and `.zst` are unpacked.
     pub path: String,
     /// What separates values, one character. Default: a tab in `.tsv` files, else a comma.
     pub delimiter: Option<String>,
@@ -52,7 +52,7 @@ pub struct CsvOptions {
     #[serde(default = "max_row")]
     #[schemars(with = "String")]
     pub max_row: ByteSize,
-    /// Size to which a gzipped file may unpack. Default: 200 times its size, and 64 MiB in any case.
+    /// Size to which a packed file may unpack. Default: 200 times its size, and 64 MiB in any case.
     #[schemars(with = "Option<String>")]
     pub max_unpacked: Option<ByteSize>,
 }

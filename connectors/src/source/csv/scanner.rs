@@ -11,10 +11,7 @@ use super::header::{self, Dialect};
 use super::{Row, ValueType};
 use crate::source::lines::Lines;
 use crate::source::object::{Failure, Object};
-use crate::source::scan::{Bad, Found, Scanner, key};
-
-/// Bytes of a refused row that are kept in its dead letter, at most.
-const KEPT: u64 = 64 << 10;
+use crate::source::scan::{Bad, Found, KEPT, Scanner, key};
 
 /// The rows of one file.
 pub(super) struct Rows {
@@ -97,7 +94,7 @@ impl Rows {
     fn refuse(&mut self, range: Range<u64>, fault: &str) -> Result<Bad, Failure> {
         let object = &self.reader.get_ref().object;
         let line = self.lines.at(range.start, object)?;
-        let kept = range.end.min(range.start + KEPT);
+        let kept = range.end.min(range.start + KEPT as u64);
         let bytes = match kept == range.end || fault == header::UNCLOSED {
             true => Some(object.again()?.range(range.start..kept)?),
             false => None,

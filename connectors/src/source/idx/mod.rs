@@ -43,7 +43,7 @@ pub struct IdxOptions {
     /// Name of the image column. Default `image`.
     #[serde(default = "image")]
     pub column: String,
-    /// Size to which a gzipped file may unpack. Default: 200 times its size, and 64 MiB in any case.
+    /// Size to which a packed file may unpack. Default: 200 times its size, and 64 MiB in any case.
     #[schemars(with = "Option<String>")]
     pub max_unpacked: Option<ByteSize>,
 }
@@ -108,7 +108,7 @@ impl Format for Idx {
 
     fn abilities(&self) -> Abilities {
         // Both files must allow to open a record alone.
-        let random_access = !self.labels.as_ref().is_some_and(Objects::may_be_gzipped);
+        let random_access = !self.labels.as_ref().is_some_and(Objects::may_be_packed);
         Abilities { random_access, references: false, grows: self.labels.is_none() }
     }
 

@@ -1,4 +1,4 @@
-//! Lines of JSON: `kind = "jsonl"`, for `.jsonl` and `.ndjson`, gzipped or not.
+//! Lines of JSON: `kind = "jsonl"`, for `.jsonl` and `.ndjson`, packed (gzip, zstd) or not.
 //!
 //! Offsets are byte positions of lines. Nested objects become structs and arrays become lists. A line that
 //! is no JSON object, or that has a value of another type or a name that the first lines do not have, is
@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use super::glob::Objects;
 use super::object::{Failure, Object, Unpacked};
-use super::scan::{Format, Located, Open, Scanned, Scanner, key};
+use super::scan::{Format, KEPT, Located, Open, Scanned, Scanner, key};
 use super::values::free_name;
 
 mod check;
@@ -40,7 +40,7 @@ const SAMPLED: (usize, usize) = (1000, 4 << 20);
 #[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct JsonlOptions {
-    /// A file, a folder or a glob, as a path or URL: `"captions/*.jsonl"`. `.gz` is unpacked.
+    /// A file, a folder or a glob, as a path or URL: `"captions/*.jsonl"`. `.gz` and `.zst` are unpacked.
     pub path: String,
     /// Types by column: `"int64"`, `"float64"`, `"bool"`, `"string"`, or `"ignore"` to leave it out; a value
     /// inside objects is named with dots (`"box.width"`), the items of a list like the list. Default: what
@@ -57,7 +57,7 @@ pub struct JsonlOptions {
     #[serde(default = "max_line")]
     #[schemars(with = "String")]
     pub max_line: ByteSize,
-    /// Size to which a gzipped file may unpack. Default: 200 times its size, and 64 MiB in any case.
+    /// Size to which a packed file may unpack. Default: 200 times its size, and 64 MiB in any case.
     #[schemars(with = "Option<String>")]
     pub max_unpacked: Option<ByteSize>,
 }
@@ -321,7 +321,7 @@ fn refuse(
                 split: line.split.name.clone(),
                 range: line.range,
                 error: error.to_string(),
-                bytes: (line.row.len() <= scanner::KEPT).then_some(line.row),
+                bytes: (line.row.len() <= KEPT).then_some(line.row),
             }),
         }
     }

@@ -10,10 +10,8 @@ use super::shape::Shape;
 use super::{Unknown, check};
 use crate::source::lines;
 use crate::source::object::{Failure, Object};
-use crate::source::scan::{Bad, Found, Scanner, key};
+use crate::source::scan::{Bad, Found, KEPT, Scanner, key};
 
-/// Bytes of a refused line that are kept in its dead letter, at most.
-pub(super) const KEPT: usize = 64 << 10;
 /// What some programs write before all text.
 const MARK: &[u8] = b"\xef\xbb\xbf";
 

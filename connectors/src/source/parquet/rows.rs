@@ -16,13 +16,13 @@ use anabranch_pipelines::store::Location;
 use arrow::array::RecordBatch;
 use bytes::Bytes;
 use futures::future::{BoxFuture, FutureExt};
-use futures::stream::{StreamExt, TryStreamExt};
+use futures::stream::TryStreamExt;
 use object_store::ObjectStoreExt;
 use tokio::runtime::Handle;
 
 use crate::source::glob::look;
 use crate::source::object::Failure;
-use crate::source::scan::{Output, key, on_a_thread};
+use crate::source::scan::{Output, key, on_a_thread, one_by_one};
 
 /// Where a file that cannot be read ends.
 const END: u64 = i64::MAX as u64;
@@ -183,13 +183,7 @@ pub(in crate::source) fn measure<R: Rows>(
         }
         Ok(())
     };
-    let flat = on_a_thread(1, work).flat_map(|marks| {
-        futures::stream::iter(match marks {
-            Ok(marks) => marks.into_iter().map(Ok).collect(),
-            Err(error) => vec![Err(error)],
-        })
-    });
-    flat.boxed()
+    one_by_one(on_a_thread(1, work))
 }
 
 /// Rows of each row group, and how large one is on average.

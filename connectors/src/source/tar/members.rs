@@ -87,7 +87,7 @@ impl Members {
         self.object.seek(to).map_err(|e| self.object.failure(e))
     }
 
-    /// Whether the bytes up to here are there, which in a gzipped archive only reading them tells.
+    /// Whether the bytes up to here are there, which in a packed archive only reading them tells.
     fn pass_body(&mut self, body: &Range<u64>, name: &str) -> Result<(), Failure> {
         if self.object.size().is_none() {
             self.pass_to(body.end)?;

@@ -1,7 +1,7 @@
-//! Members of archives as records: `kind = "tar"`, for `.tar`, `.tar.gz` and `.tgz`.
+//! Members of archives as records: `kind = "tar"`, for `.tar`, `.tar.gz` and `.tar.zst`.
 //!
 //! Archives are splits; offsets are positions in the unpacked archive, where a member's headers begin.
-//! Regular files are records; folders, links and devices hold no bytes and are none. A gzipped archive is
+//! Regular files are records; folders, links and devices hold no bytes and are none. A packed archive is
 //! unpacked from its start, once per worker, and can neither be shuffled nor referred to.
 
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::glob::Objects;
 use super::labels::{Labels, LabelsOptions};
 use super::media::{self as named, MediaColumn};
-use super::object::{Failure, Object, Unpacked, gzipped};
+use super::object::{Failure, Object, Unpacked, packed};
 use super::scan::{Format, Located, Open, Scanned, Scanner};
 
 mod header;
@@ -28,7 +28,7 @@ mod tests;
 use members::{Body, Member, Members, Scan};
 
 /// A range of the unpacked bytes is no range of the object.
-const NO_REFERENCES: &str = "members of a gzipped archive cannot be read alone; unpack it to `.tar`, or leave `references` out";
+const NO_REFERENCES: &str = "members of a packed archive cannot be read alone; unpack it to `.tar`, or leave `references` out";
 /// Members whose names are looked at for the modality.
 const SAMPLED: usize = 1000;
 
@@ -56,7 +56,7 @@ pub struct TarOptions {
     #[serde(default = "max_member")]
     #[schemars(with = "String")]
     pub max_member: ByteSize,
-    /// Size to which a gzipped archive may unpack. Default: 200 times its size, and 64 MiB in any case.
+    /// Size to which a packed archive may unpack. Default: 200 times its size, and 64 MiB in any case.
     #[schemars(with = "Option<String>")]
     pub max_unpacked: Option<ByteSize>,
 }
@@ -73,7 +73,7 @@ impl TarOptions {
     pub fn build(self) -> Result<Arc<dyn Source>, SourceError> {
         let objects = Objects::parse(&self.path)?;
         let media = MediaColumn::parse(self.modality.as_deref(), self.column.as_deref())?;
-        if self.references && objects.may_be_gzipped() {
+        if self.references && objects.may_be_packed() {
             return Err(SourceError::Options(format!("`references = true`: {NO_REFERENCES}")));
         }
         let pattern = |glob: &String| {
@@ -84,7 +84,9 @@ impl TarOptions {
         let members = members.map_err(|e| SourceError::Options(format!("`members`: {e}")))?;
         // Without a wildcard in a name that ends like an archive's, there is one, and names suffice.
         let one = !self.path.contains(['*', '?', '[', '{'])
-            && [".tar", ".tar.gz", ".tgz"].iter().any(|end| self.path.ends_with(end));
+            && [".tar", ".tar.gz", ".tgz", ".tar.zst", ".tzst"]
+                .iter()
+                .any(|end| self.path.ends_with(end));
         Ok(Arc::new(Scanned::new(objects, Tar { media, members, one, options: self })))
     }
 }
@@ -134,7 +136,7 @@ impl Format for Tar {
 
     fn columns(&self, splits: &[Split], open: &Open<'_>) -> Result<Columns, SourceError> {
         if self.options.references
-            && let Some(split) = splits.iter().find(|split| gzipped(&split.name))
+            && let Some(split) = splits.iter().find(|split| packed(&split.name))
         {
             let message =
                 format!("`references = true`, but `{}` is there: {NO_REFERENCES}", split.name);
