@@ -209,6 +209,10 @@ impl Sink for Memory {
     async fn recover(&self, _: &RunStart, _: &[Commit]) -> Result<(), SinkError> {
         Ok(())
     }
+
+    async fn clean(&self, _: &RunStart, _: &[Commit]) -> Result<(), SinkError> {
+        Ok(())
+    }
 }
 
 struct Writer {

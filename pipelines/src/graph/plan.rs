@@ -384,7 +384,7 @@ mod tests {
     fn a_source_that_finds_another_schema_makes_another_plan() {
         let hash = |mode, of: DataType| {
             let mut graph = Graph::new("typed");
-            let lines = Retyped::new(Lines::of("memory://plan-typed/in"), of);
+            let lines = Retyped::of(Lines::of("memory://plan-typed/in"), of);
             let lines = graph.source("lines", lines);
             graph.sink("out", LinesSink::at("memory://plan-typed/out"), &[lines]);
             let plan = wait(Plan::new(graph, Settings { mode, ..settings() })).unwrap();

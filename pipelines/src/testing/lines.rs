@@ -58,7 +58,7 @@ pub(crate) struct Retyped {
 }
 
 impl Retyped {
-    pub(crate) fn new(lines: Arc<dyn Source>, text: DataType) -> Arc<dyn Source> {
+    pub(crate) fn of(lines: Arc<dyn Source>, text: DataType) -> Arc<dyn Source> {
         Arc::new(Self { lines, text })
     }
 }
