@@ -36,17 +36,19 @@ pub struct StreamPart {
 }
 
 impl RunLog {
-    /// Writes an epoch before anything of it is read.
+    /// Writes an epoch before anything of it is read. When an older generation cut it since this one began,
+    /// that is how it is cut, and is given back.
     ///
     /// # Errors
-    /// [`LogError::Fenced`] when another generation cut this epoch.
-    pub async fn record(&self, epoch: &Epoch) -> Result<(), LogError> {
+    /// [`LogError::Fenced`] when a newer generation cut this epoch.
+    pub async fn record(&self, epoch: &Epoch) -> Result<Option<Epoch>, LogError> {
         let path = self.epoch_path(epoch.epoch);
         if self.create(&path, json(&path, epoch)?).await? {
-            return Ok(());
+            return Ok(None);
         }
         match self.read_if_there::<Epoch>(&path).await? {
-            Some(there) if there == *epoch => Ok(()),
+            Some(there) if there == *epoch => Ok(None),
+            Some(there) if there.generation < epoch.generation => Ok(Some(there)),
             there => Err(LogError::Fenced {
                 number: epoch.commit,
                 generation: there.map_or(0, |there| there.generation),

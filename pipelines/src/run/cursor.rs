@@ -26,6 +26,9 @@ pub(crate) struct Cursor {
     next: Option<(usize, Mark)>,
     /// In a stream, what is known of a listing that grows.
     growth: Option<Growth>,
+    /// In a stream, the last epoch that was cut, and where the cursor stood before it: its place, and the
+    /// number of splits that the run log knew.
+    before: Option<(u64, Place, usize)>,
     /// Counts the marks that the source gave.
     counted: Arc<AtomicU64>,
 }
@@ -53,6 +56,7 @@ impl Cursor {
             marks: None,
             next: None,
             growth: None,
+            before: None,
             counted: Arc::default(),
         }
     }
@@ -72,6 +76,7 @@ impl Cursor {
             return Ok(None);
         }
         let from = self.place.clone();
+        self.before = self.growth.as_ref().map(|known| (epoch, from.clone(), known.recorded()));
         let (mut records, mut bytes) = (0, 0);
         let mut ranges: Vec<SplitRange> = Vec::new();
         while records < size.records && bytes < size.bytes && self.has_more().await? {
@@ -164,6 +169,24 @@ impl Cursor {
     fn unlisted(&self, split: &str) -> RunError {
         let message = "a part reads from it, and it is not in the listing".to_owned();
         failed(&self.name, SourceError::Format { location: split.to_owned(), message })
+    }
+
+    /// Goes back to before the cut of an epoch that somebody else has cut. What was found since is found again.
+    pub(crate) fn rewind(&mut self, epoch: u64) {
+        let Some(growth) = &self.growth else { return };
+        let (place, recorded) = match self.before.take() {
+            Some((at, place, recorded)) if at == epoch => (place, recorded),
+            _ => (self.place.clone(), growth.recorded()),
+        };
+        self.splits.truncate(recorded);
+        // Empty splits that only this start has seen may have been passed.
+        self.place = if place.split > recorded as u64 {
+            Place { split: recorded as u64, offset: 0, name: String::new(), ..place }
+        } else {
+            place
+        };
+        (self.marks, self.next) = (None, None);
+        self.grow();
     }
 
     /// Moves past a part that the run log names, and gives what it reads. The data is not looked at: it may

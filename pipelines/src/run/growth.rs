@@ -69,6 +69,11 @@ impl Growth {
         new.iter().map(|split| Split::clone(split)).collect()
     }
 
+    /// How many splits the run log knows.
+    pub(crate) fn recorded(&self) -> usize {
+        self.recorded
+    }
+
     /// The place of a split in the listing.
     pub(crate) fn ordinal(&self, name: &str) -> Option<u64> {
         self.known.get(name).map(|at| *at as u64)

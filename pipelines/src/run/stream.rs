@@ -78,11 +78,6 @@ impl Stream {
         self.forget(epoch).await;
         for entry in self.log.epochs(epoch).await? {
             self.begin(&mut cutter, &open).await;
-            if entry.commit != open.number {
-                let path = self.log.root().to_string();
-                let message = format!("epoch {} is not of commit {}", entry.epoch, open.number);
-                return Err(LogError::Damaged { path, message }.into());
-            }
             self.replay(&mut cutter, &mut open, entry)?;
         }
         let mut poll = Instant::now();
@@ -91,7 +86,7 @@ impl Stream {
                 return Ok(());
             }
             if cutter.cancelled.load(Ordering::Relaxed) {
-                if !open.is_empty() {
+                while !open.is_empty() {
                     self.cut(&mut cutter, &mut open, Vec::new(), true).await?;
                 }
                 return Ok(());
@@ -152,7 +147,8 @@ impl Stream {
         self.cut(cutter, open, parts, closes).await
     }
 
-    /// Writes an epoch to the run log and emits it.
+    /// Writes an epoch to the run log and emits it. If an older start that still lived has cut it, its cut is
+    /// emitted instead.
     #[expect(
         clippy::needless_pass_by_ref_mut,
         reason = "cursors are not Sync, so only an exclusive reference may be held over an await"
@@ -175,7 +171,10 @@ impl Stream {
             parts: recorded,
             closes,
         };
-        self.log.record(&entry).await?;
+        if let Some(older) = self.log.record(&entry).await? {
+            cutter.cursors.iter_mut().for_each(|cursor| cursor.rewind(open.epoch));
+            return self.replay(cutter, open, older);
+        }
         for (source, cut, ranges) in parts {
             emit(cutter, open, source, cut, ranges);
         }
@@ -185,6 +184,11 @@ impl Stream {
 
     /// Emits an epoch as the run log has it.
     fn replay(&self, cutter: &mut Cutter, open: &mut Open, entry: Epoch) -> Result<(), RunError> {
+        if entry.commit != open.number {
+            let path = self.log.root().to_string();
+            let message = format!("epoch {} is not of commit {}", entry.epoch, open.number);
+            return Err(LogError::Damaged { path, message }.into());
+        }
         for part in entry.parts {
             let named = |cursor: &super::cursor::Cursor| cursor.name() == part.cut.source;
             let Some(source) = cutter.cursors.iter().position(named) else { continue };

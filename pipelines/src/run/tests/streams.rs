@@ -4,7 +4,8 @@ use object_store::memory::InMemory;
 
 use super::*;
 use crate::graph::{Graph, Mode, Settings};
-use crate::log::{Commit, Epoch};
+use crate::log::{Commit, Cut, Epoch, StreamPart};
+use crate::source::Split;
 use crate::store::{Patience, mount};
 use crate::testing::{
     Fault, Faulty, Lines, LinesSink, copy, delete, lines_of, objects, put, put_lines, settings,
@@ -162,4 +163,43 @@ fn an_idle_stream_does_nothing_and_is_no_stall() {
     assert!(!stream.is_finished());
     stop(stream);
     assert_eq!(commits(root).len(), 1);
+}
+
+#[test]
+fn an_epoch_that_an_older_start_cut_meanwhile_is_taken_as_it_cut_it() {
+    let root = "memory://stream-older";
+    let (input, out) = (format!("{root}/in"), format!("{root}/out"));
+    put_lines(&input, "a", 4);
+    let stream = Run::start(copy(root, streaming()), IfExists::Resume).unwrap();
+    until("the first commit", || visible(&out).len() == 4);
+    // An older start, which does not know yet that it is fenced, cuts the next epoch before its data is
+    // found here: two of three lines.
+    let last = commits(root).pop().unwrap();
+    let epoch = last.epochs.end;
+    let to = crate::log::Place { pass: 0, split: 1, name: "b".to_owned(), offset: 2 };
+    let added = Split { name: "b".to_owned(), bytes: 12, version: String::new() };
+    let cut = Cut {
+        source: "lines".to_owned(),
+        epoch,
+        from: last.cuts.last().unwrap().to.clone(),
+        to,
+        records: 2,
+        bytes: 6,
+        added: vec![added],
+    };
+    let part = StreamPart { cut, ranges: vec![(1, 0, 2)] };
+    let commit = last.number + 1;
+    let older = Epoch { epoch, generation: 0, commit, parts: vec![part.clone()], closes: false };
+    let log = objects(&out, "run.json").into_keys().next().unwrap();
+    let log = log.strip_prefix("out/").unwrap().strip_suffix("run.json").unwrap();
+    let path = format!("{log}cuts/{epoch:012}.json");
+    put(&out, &path, &serde_json::to_string(&older).unwrap());
+    put_lines(&input, "b", 3);
+    put_lines(&input, "c", 2);
+    let all = lines_of(&[("a", 4), ("b", 3), ("c", 2)]);
+    until("all lines", || visible(&out) == all || stream.is_finished());
+    stop(stream);
+    assert_eq!(visible(&out), all);
+    let cuts: Vec<_> = commits(root).into_iter().flat_map(|commit| commit.cuts).collect();
+    assert!(cuts.contains(&part.cut), "{cuts:?}");
 }
