@@ -6,7 +6,10 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray, BinaryArray, Int64Array, RecordBatch, StringArray};
+use arrow::array::{
+    Array, ArrayRef, AsArray, BinaryArray, FixedSizeBinaryArray, Int64Array, RecordBatch,
+    StringArray,
+};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use arrow::error::ArrowError;
@@ -47,6 +50,69 @@ pub fn schema() -> SchemaRef {
         Field::new("to", DataType::Int64, true),
         Field::new("bytes", DataType::Binary, true),
     ]))
+}
+
+/// Bytes at which a batch of dead letters ends: far below what the offsets of a column can count.
+const BATCH_BYTES: usize = 64 << 20;
+
+/// Dead letters as rows of [`schema`], in batches of a bounded size unless one letter is larger.
+///
+/// # Errors
+/// When one letter is larger than a column can hold.
+pub(crate) fn to_batches(letters: &[DeadLetter]) -> Result<Vec<RecordBatch>, ArrowError> {
+    in_batches(letters, BATCH_BYTES)
+}
+
+fn in_batches(letters: &[DeadLetter], most: usize) -> Result<Vec<RecordBatch>, ArrowError> {
+    let size = |letter: &DeadLetter| {
+        let bytes = |bytes: &Option<Vec<u8>>| bytes.as_ref().map_or(0, Vec::len);
+        bytes(&letter.record) + bytes(&letter.bytes) + letter.error.len() + letter.key.len()
+    };
+    let (mut batches, mut from, mut held) = (Vec::new(), 0, 0);
+    for (at, letter) in letters.iter().enumerate() {
+        let own = size(letter);
+        if at > from && held + own > most {
+            batches.push(to_batch(letters.get(from..at).unwrap_or_default())?);
+            (from, held) = (at, 0);
+        }
+        held += own;
+    }
+    if from < letters.len() {
+        batches.push(to_batch(letters.get(from..).unwrap_or_default())?);
+    }
+    Ok(batches)
+}
+
+fn to_batch(letters: &[DeadLetter]) -> Result<RecordBatch, ArrowError> {
+    let number = |value: Option<u64>| value.and_then(|value| i64::try_from(value).ok());
+    let ids = FixedSizeBinaryArray::try_from_iter(letters.iter().map(|letter| letter.id.0))?;
+    let text = |of: fn(&DeadLetter) -> Option<&str>| -> ArrayRef {
+        Arc::new(letters.iter().map(of).collect::<StringArray>())
+    };
+    let bytes = |of: fn(&DeadLetter) -> Option<&[u8]>| -> Result<ArrayRef, ArrowError> {
+        let total: usize = letters.iter().filter_map(of).map(<[u8]>::len).sum();
+        if i32::try_from(total).is_err() {
+            let message = format!("{total} bytes of a dead letter are more than a column holds");
+            return Err(ArrowError::InvalidArgumentError(message));
+        }
+        Ok(Arc::new(letters.iter().map(of).collect::<BinaryArray>()))
+    };
+    let range = |of: fn(&std::ops::Range<u64>) -> u64| -> ArrayRef {
+        let ends = letters.iter().map(|letter| number(letter.range.as_ref().map(of)));
+        Arc::new(ends.collect::<Int64Array>())
+    };
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(ids),
+        text(|letter| Some(&letter.key)),
+        text(|letter| Some(&letter.operator)),
+        text(|letter| Some(&letter.error)),
+        bytes(|letter| letter.record.as_deref())?,
+        text(|letter| letter.split.as_deref()),
+        range(|range| range.start),
+        range(|range| range.end),
+        bytes(|letter| letter.bytes.as_deref())?,
+    ];
+    RecordBatch::try_new(schema(), columns)
 }
 
 /// Rows of [`schema`] as dead letters. Ids may be plain binary, as tables hold them.
@@ -94,4 +160,31 @@ pub fn from_batch(batch: &RecordBatch) -> Result<Vec<DeadLetter>, ArrowError> {
         })
     };
     (0..batch.num_rows()).map(letter).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn letters_come_in_batches_of_a_bounded_size_and_are_read_as_they_were() {
+        let letter = |number: u8| DeadLetter {
+            id: RecordId([number; 16]),
+            key: format!("k{number}"),
+            operator: "decode".to_owned(),
+            error: "broken".to_owned(),
+            record: number.is_multiple_of(2).then(|| vec![number; 30]),
+            split: Some("a".to_owned()),
+            range: Some(0..u64::from(number)),
+            bytes: None,
+        };
+        let letters: Vec<_> = (0..10).map(letter).collect();
+        let batches = in_batches(&letters, 100).unwrap();
+        assert!(batches.len() > 2 && batches.iter().all(|batch| batch.num_rows() > 0));
+        let back = batches.iter().flat_map(|batch| from_batch(batch).unwrap());
+        assert_eq!(back.collect::<Vec<_>>(), letters);
+        // A letter that is larger than a batch is one of its own.
+        assert_eq!(in_batches(&letters, 1).unwrap().len(), 10);
+        assert!(in_batches(&[], 1).unwrap().is_empty());
+    }
 }

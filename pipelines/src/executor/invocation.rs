@@ -13,7 +13,7 @@ use rayon::prelude::*;
 
 use crate::operator::{Allocation, Context, Operator, OperatorError, Outcome};
 use crate::panics;
-use crate::record::{bytes_of, name_of_row};
+use crate::record::{bytes_of, compact, name_of_row};
 use crate::run::{Count, Meter};
 
 /// Records in a slice at most: enough to spread the cost of columns.
@@ -106,6 +106,11 @@ impl Invocation {
         Verdict { records, refused: Vec::new(), counts: Vec::new() }
     }
 
+    /// What happened after the last member.
+    pub(crate) fn failure_of(&self, error: OperatorError) -> Failure {
+        self.failure(self.members.len(), None, error)
+    }
+
     fn join(&self, mut verdicts: Vec<Verdict>) -> Result<Verdict, Failure> {
         if verdicts.len() == 1
             && let Some(verdict) = verdicts.pop()
@@ -113,7 +118,7 @@ impl Invocation {
             return Ok(verdict);
         }
         let records = concat_batches(&self.schema, verdicts.iter().map(|verdict| &verdict.records))
-            .map_err(|error| self.failure(self.members.len(), None, error.into()))?;
+            .map_err(|error| self.failure_of(error.into()))?;
         let mut joined = Verdict { records, refused: Vec::new(), counts: Vec::new() };
         joined.counts.resize_with(self.members.len(), Count::default);
         for Verdict { refused, counts, .. } in verdicts {
@@ -180,7 +185,7 @@ impl Invocation {
         for row in 0..records.num_rows() {
             passage.refused.push(Refusal {
                 operator: self.name(member),
-                row: records.slice(row, 1),
+                row: alone(&records, row),
                 error: format!("the operator panicked: {panic}"),
             });
         }
@@ -212,7 +217,7 @@ impl Invocation {
                 .map_err(|error| failure(&passage.records, error))?;
             let refused = refused.into_iter().map(|refusal| Refusal {
                 operator: Arc::clone(&member.name),
-                row: passage.records.slice(refusal.row.min(rows - 1), 1),
+                row: alone(&passage.records, refusal.row.min(rows - 1)),
                 error: refusal.error,
             });
             let before = passage.refused.len();
@@ -238,6 +243,12 @@ impl Invocation {
     fn failure(&self, member: usize, record: Option<String>, error: OperatorError) -> Failure {
         Failure { operator: self.name(member), record, error }
     }
+}
+
+/// A row that keeps nothing of the rows beside it alive: a decoded slice is large.
+fn alone(records: &RecordBatch, row: usize) -> RecordBatch {
+    let row = records.slice(row, 1);
+    compact(&row).unwrap_or(row)
 }
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ mod invocation;
 pub mod isolated;
 mod pools;
 
-pub(crate) use invocation::{Failure, Invocation, Member, Refusal, Verdict};
+pub(crate) use invocation::{Failure, Invocation, Member, Refusal};
 
 use pools::Pools;
 

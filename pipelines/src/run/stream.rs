@@ -149,10 +149,6 @@ impl Stream {
 
     /// Writes an epoch to the run log and emits it. If an older start that still lived has cut it, its cut is
     /// emitted instead.
-    #[expect(
-        clippy::needless_pass_by_ref_mut,
-        reason = "cursors are not Sync, so only an exclusive reference may be held over an await"
-    )]
     async fn cut(
         &self,
         cutter: &mut Cutter,

@@ -4,9 +4,6 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arrow::array::{
-    ArrayRef, BinaryArray, FixedSizeBinaryArray, Int64Array, RecordBatch, StringArray,
-};
 use arrow::datatypes::SchemaRef;
 use timely::dataflow::operators::Concatenate;
 use timely::dataflow::operators::Inspect;
@@ -25,7 +22,7 @@ use super::sink::{Writing, sink};
 use super::stage::{Stage, stage};
 use super::{Batches, Waker};
 use crate::credit::Credit;
-use crate::dead_letter::{self, DeadLetter};
+use crate::dead_letter;
 use crate::executor::{Executor, Invocation, Member};
 use crate::graph::{Plan, Work};
 use crate::log::{DEAD_LETTERS, RunLog};
@@ -146,59 +143,6 @@ impl Shared {
 
     pub(crate) fn example(&self) -> Option<String> {
         self.examples.lock().unwrap_or_else(PoisonError::into_inner).back().cloned()
-    }
-
-    /// Dead letters as rows. Without a sink for them, the first one fails the run.
-    pub(super) fn letters(&self, letters: &[DeadLetter]) -> Result<RecordBatch, RunError> {
-        {
-            let mut examples = self.examples.lock().unwrap_or_else(PoisonError::into_inner);
-            for letter in letters {
-                let name =
-                    if letter.key.is_empty() { letter.id.to_string() } else { letter.key.clone() };
-                examples.push_back(format!("{}: {name}: {}", letter.operator, letter.error));
-                if examples.len() > 5 {
-                    examples.pop_front();
-                }
-            }
-        }
-        if let Some(letter) = letters.first().filter(|_| self.plan.dead_letters().is_none()) {
-            return Err(RunError::Operator {
-                node: letter.operator.clone(),
-                record: Some(letter.key.clone()),
-                error: format!("{} (this graph has no sink for dead letters)", letter.error),
-            });
-        }
-        let number = |value: Option<u64>| value.and_then(|value| i64::try_from(value).ok());
-        let ids: ArrayRef = if letters.is_empty() {
-            arrow::array::new_empty_array(&arrow::datatypes::DataType::FixedSizeBinary(16))
-        } else {
-            let ids = FixedSizeBinaryArray::try_from_iter(letters.iter().map(|letter| letter.id.0));
-            Arc::new(ids.map_err(|e| RunError::Worker(e.to_string()))?)
-        };
-        let text = |of: fn(&DeadLetter) -> Option<&str>| -> ArrayRef {
-            Arc::new(letters.iter().map(of).collect::<StringArray>())
-        };
-        let bytes = |of: fn(&DeadLetter) -> Option<&[u8]>| -> ArrayRef {
-            Arc::new(letters.iter().map(of).collect::<BinaryArray>())
-        };
-        let range = |of: fn(&std::ops::Range<u64>) -> u64| -> ArrayRef {
-            Arc::new(
-                letters.iter().map(|l| number(l.range.as_ref().map(of))).collect::<Int64Array>(),
-            )
-        };
-        let columns = vec![
-            ids,
-            text(|letter| Some(&letter.key)),
-            text(|letter| Some(&letter.operator)),
-            text(|letter| Some(&letter.error)),
-            bytes(|letter| letter.record.as_deref()),
-            text(|letter| letter.split.as_deref()),
-            range(|range| range.start),
-            range(|range| range.end),
-            bytes(|letter| letter.bytes.as_deref()),
-        ];
-        RecordBatch::try_new(dead_letter::schema(), columns)
-            .map_err(|e| RunError::Worker(e.to_string()))
     }
 }
 

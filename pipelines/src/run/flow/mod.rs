@@ -21,6 +21,7 @@ mod build;
 mod committer;
 mod cuts;
 mod gather;
+mod letters;
 mod parcel;
 mod reader;
 mod route;

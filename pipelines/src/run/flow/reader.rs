@@ -10,6 +10,7 @@ use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use tokio::sync::mpsc;
 
+use super::letters::Letters;
 use super::{Batches, Output, Shared, Waker};
 use crate::dead_letter::{self, DeadLetter};
 use crate::record::{Batch, Position, RecordId, bytes_of, with_ids};
@@ -179,8 +180,11 @@ impl Task {
                 bytes: record.bytes,
             })
             .collect();
-        let records = self.shared.letters(&letters)?;
-        self.send(Read::Letters(number, Batch { records, position, charge: None })).await;
+        let letters = Letters::new(&letters).map_err(|e| RunError::Worker(e.to_string()))?;
+        self.shared.tell(&letters)?;
+        for records in letters.rows {
+            self.send(Read::Letters(number, Batch { records, position, charge: None })).await;
+        }
         Ok(())
     }
 

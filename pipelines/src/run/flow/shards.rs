@@ -11,10 +11,11 @@ use arrow::datatypes::SchemaRef;
 use futures::{StreamExt, TryStreamExt};
 use tokio::sync::mpsc;
 
+use super::letters::Letters;
 use super::parcel::{Harvest, Parcel, Sheaf, Snapped};
 use super::route::keyed;
-use super::stage::refusals;
 use super::{Shared, Waker};
+use crate::dead_letter;
 use crate::executor::Refusal;
 use crate::graph::passage;
 use crate::operator::{Operator, OperatorError, Shard, Yield};
@@ -183,7 +184,13 @@ impl Shards {
             None
         } else {
             let refusal = |(_, row, error)| Refusal { operator: Arc::clone(&name), row, error };
-            Some(refusals(refused.into_iter().map(refusal).collect(), &self.shared)?)
+            let refused = refused.into_iter().map(refusal).collect();
+            let failed = |e: arrow::error::ArrowError| RunError::Worker(e.to_string());
+            let letters = self.shared.compute(&name, move || Letters::of(refused));
+            let letters = letters.await?.map_err(failed)?;
+            self.shared.tell(&letters)?;
+            let rows = concat_batches(&dead_letter::schema(), &letters.rows);
+            Some(rows.map_err(failed)?)
         };
         Ok(Harvest {
             worker: self.worker,

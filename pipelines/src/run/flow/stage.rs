@@ -8,14 +8,15 @@ use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 
+use super::letters::Letters;
 use super::{Batches, Output, Shared, Waker};
-use crate::dead_letter::DeadLetter;
-use crate::executor::{Failure, Invocation, Refusal, Verdict};
+use crate::dead_letter;
+use crate::executor::{Failure, Invocation};
 use crate::operator::{Sizing, Usage};
 use crate::panics;
-use crate::record::{Batch, Position, RecordId, bytes_of, name_of_row, to_ipc};
+use crate::record::{Batch, Position, bytes_of, name_of_row};
 use crate::run::RunError;
-use arrow::array::Array;
+use arrow::array::RecordBatch;
 
 /// A stage as the dataflow runs it.
 pub(super) struct Stage {
@@ -32,7 +33,8 @@ struct Waiting {
     position: Position,
 }
 
-type Done = (u64, Batch, Result<Verdict, Failure>);
+type Made = Result<(RecordBatch, Letters), Failure>;
+type Done = (u64, Batch, Made);
 
 /// Runs a stage on every batch: a stream of its output, and one of dead letters.
 pub(super) fn stage<'scope>(
@@ -55,7 +57,7 @@ pub(super) fn stage<'scope>(
 
     builder.build(move |_| {
         let mut waiting: VecDeque<(u64, Waiting)> = VecDeque::new();
-        let mut done: BTreeMap<u64, (Batch, Result<Verdict, Failure>)> = BTreeMap::new();
+        let mut done: BTreeMap<u64, (Batch, Made)> = BTreeMap::new();
         let mut next = 0;
         move |_| {
             waker.rest();
@@ -77,8 +79,8 @@ pub(super) fn stage<'scope>(
                 && let Some((_, Waiting { output: held, letters: dead, position })) =
                     waiting.pop_front()
             {
-                let verdict = match result {
-                    Ok(verdict) => verdict,
+                let (records, refused) = match result {
+                    Ok(done) => done,
                     Err(Failure { operator, record, error }) => {
                         shared.failures.report(RunError::Operator {
                             node: operator.to_string(),
@@ -88,22 +90,28 @@ pub(super) fn stage<'scope>(
                         continue;
                     }
                 };
-                if !verdict.refused.is_empty() || position.last {
-                    match refusals(verdict.refused, &shared) {
-                        Ok(records) => {
-                            let charge = batch.charge.clone();
-                            let batch = Batch { records, position, charge };
-                            letters.activate().session(&dead).give(batch);
-                        }
-                        Err(error) => shared.failures.report(error),
-                    }
+                if !shared.is_replay(position.commit)
+                    && let Err(error) = shared.tell(&refused)
+                {
+                    shared.failures.report(error);
+                    continue;
+                }
+                let mut rows = refused.rows;
+                if rows.is_empty() && position.last {
+                    rows.push(RecordBatch::new_empty(dead_letter::schema()));
+                }
+                let count = rows.len();
+                for (at, records) in rows.into_iter().enumerate() {
+                    let position = Position { last: position.last && at + 1 == count, ..position };
+                    let charge = batch.charge.clone();
+                    letters.activate().session(&dead).give(Batch { records, position, charge });
                 }
                 if stage.last
                     && let Some(charge) = &batch.charge
                 {
-                    charge.shrink_to(bytes_of(&verdict.records));
+                    charge.shrink_to(bytes_of(&records));
                 }
-                output.activate().session(&held).give(batch.with_records(verdict.records));
+                output.activate().session(&held).give(batch.with_records(records));
             }
         }
     });
@@ -163,6 +171,12 @@ fn submit(
                 Usage { seconds: begun.elapsed().as_secs_f64(), bytes: bytes_of(&verdict.records) };
             stage.sizing.observe(&features, &granted.allocation, &used);
         }
+        // Letters are built here, so that no timely thread encodes rows and none of them keeps its slice.
+        let result = result.and_then(|verdict| {
+            let letters = Letters::of(verdict.refused);
+            let letters = letters.map_err(|error| stage.invocation.failure_of(error.into()))?;
+            Ok((verdict.records, letters))
+        });
         for member in members {
             member.meter.returned();
             member.meter.handled();
@@ -172,31 +186,4 @@ fn submit(
         }
         waker.wake();
     });
-}
-
-/// Refused rows as rows of the dead-letter table.
-pub(super) fn refusals(
-    refused: Vec<Refusal>,
-    shared: &Shared,
-) -> Result<arrow::array::RecordBatch, RunError> {
-    let letters: Vec<DeadLetter> = refused
-        .into_iter()
-        .map(|refusal| {
-            let key = refusal.row.column_by_name(crate::record::KEY).and_then(|column| {
-                let keys = column.as_any().downcast_ref::<arrow::array::StringArray>()?;
-                (!keys.is_empty()).then(|| keys.value(0).to_owned())
-            });
-            DeadLetter {
-                id: RecordId::of_row(&refusal.row, 0).unwrap_or(RecordId([0; 16])),
-                key: key.unwrap_or_default(),
-                operator: refusal.operator.to_string(),
-                error: refusal.error,
-                record: to_ipc(&refusal.row).ok(),
-                split: None,
-                range: None,
-                bytes: None,
-            }
-        })
-        .collect();
-    shared.letters(&letters)
 }
