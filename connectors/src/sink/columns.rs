@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use anabranch_pipelines::graph::SchemaError;
 use anabranch_pipelines::record::{Modality, media};
+use anabranch_pipelines::sink::SinkError;
+use anabranch_pipelines::store::Location;
 use arrow::array::{Array, ArrayRef, RecordBatch};
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit};
@@ -80,6 +82,33 @@ fn stored_type(data_type: &DataType) -> Option<DataType> {
         }
         _ => return None,
     })
+}
+
+/// Names and types, for a destination to compare with what it has.
+pub(super) fn names(schema: &Schema) -> Vec<String> {
+    schema.fields().iter().map(|f| format!("{} {}", f.name(), f.data_type())).collect()
+}
+
+/// Whether rows of these columns may stand beside those that are at the destination, if any are.
+pub(super) fn same(at: &Location, there: &[String], new: &[String]) -> Result<(), SinkError> {
+    if there.is_empty() {
+        return Ok(());
+    }
+    let (gone, added) = (
+        there.iter().filter(|column| !new.contains(column)),
+        new.iter().filter(|column| !there.contains(column)),
+    );
+    match gone.chain(added).map(String::as_str).collect::<Vec<_>>().as_slice() {
+        [] => Ok(()),
+        columns => Err(SinkError::Destination {
+            location: at.url.clone(),
+            message: format!(
+                "what is there has other columns ({}); write to another path, make them equal with a `select`, \
+                 or replace it with `--if-exists overwrite`",
+                columns.join(", ")
+            ),
+        }),
+    }
 }
 
 /// Rows as the table stores them.

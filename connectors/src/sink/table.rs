@@ -206,23 +206,7 @@ impl Sink for Table {
         if run.overwrite && self.delta(move |log| log.committed(&transaction)).await?.is_none() {
             return Ok(());
         }
-        let columns = |schema: &arrow::datatypes::Schema| -> Vec<String> {
-            schema.fields().iter().map(|f| format!("{} {}", f.name(), f.data_type())).collect()
-        };
-        let (old, new) = (columns(&there), columns(&stored));
-        let differs =
-            old.iter().filter(|c| !new.contains(c)).chain(new.iter().filter(|c| !old.contains(c)));
-        match differs.map(String::as_str).collect::<Vec<_>>().as_slice() {
-            [] => Ok(()),
-            columns => Err(SinkError::Destination {
-                location: self.location.url.clone(),
-                message: format!(
-                    "the table there has other columns ({}); write to another path, make them equal with a \
-                     `select`, or replace it with `--if-exists overwrite`",
-                    columns.join(", ")
-                ),
-            }),
-        }
+        columns::same(&self.location, &columns::names(&there), &columns::names(&stored))
     }
 
     fn writer(

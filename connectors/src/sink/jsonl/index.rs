@@ -3,7 +3,7 @@
 //! One object per commit, `_index/00000000000000000000.json` and so on, each written once and never changed:
 //!
 //! ```json
-//! {"run": "r1-5f0c9a12", "sink": "lines", "commit": 0, "replaces": false,
+//! {"run": "r1-5f0c9a12", "sink": "lines", "commit": 0, "replaces": false, "columns": ["key Utf8"],
 //!  "shards": [{"path": "data/r1-5f0c9a12-lines-c000000-p00000000-0.jsonl", "rows": 3, "bytes": 120, "sha256": "..."}]}
 //! ```
 //!
@@ -28,6 +28,9 @@ pub(super) struct Entry {
     commit: u64,
     /// Whether entries before this one count no more.
     pub(super) replaces: bool,
+    /// Names and types of what the lines hold.
+    #[serde(default)]
+    columns: Vec<String>,
     pub(super) shards: Vec<Listed>,
 }
 
@@ -44,7 +47,13 @@ pub(super) struct Listed {
 type Transaction = (String, String, u64);
 
 impl Entry {
-    pub(super) fn new(run: &RunStart, commit: u64, replaces: bool, shards: &[Shard]) -> Self {
+    pub(super) fn new(
+        run: &RunStart,
+        commit: u64,
+        replaces: bool,
+        columns: Vec<String>,
+        shards: &[Shard],
+    ) -> Self {
         let listed = |shard: &Shard| Listed {
             path: shard.path.clone(),
             rows: shard.rows,
@@ -52,7 +61,7 @@ impl Entry {
             sha256: shard.sha256.clone(),
         };
         let shards = shards.iter().map(listed).collect();
-        Self { run: run.run.clone(), sink: run.sink.clone(), commit, replaces, shards }
+        Self { run: run.run.clone(), sink: run.sink.clone(), commit, replaces, columns, shards }
     }
 
     fn transaction(&self) -> Transaction {
@@ -74,6 +83,18 @@ struct Known {
     looked: bool,
     next: u64,
     transactions: HashSet<Transaction>,
+    /// Of the newest entry that names any.
+    columns: Vec<String>,
+}
+
+impl Known {
+    fn take(&mut self, entry: &Entry) {
+        self.transactions.insert(entry.transaction());
+        self.next += 1;
+        if !entry.columns.is_empty() {
+            self.columns.clone_from(&entry.columns);
+        }
+    }
 }
 
 impl Index {
@@ -92,26 +113,37 @@ impl Index {
         let transaction = entry.transaction();
         let body = serde_json::to_vec(&entry).map_err(|e| self.error(e.to_string()))?;
         let mut known = self.known.lock().await;
-        if !known.looked {
-            for entry in self.entries().await? {
-                known.transactions.insert(entry.transaction());
-                known.next += 1;
-            }
-            known.looked = true;
-        }
+        self.look(&mut known).await?;
         while !known.transactions.contains(&transaction) {
             let place = self.folder.join(&name(known.next));
             let put =
                 place.store.put_opts(&place.path, body.clone().into(), PutMode::Create.into());
             match put.await {
-                Ok(_) => known.transactions.insert(transaction.clone()),
+                Ok(_) => known.take(&entry),
                 // Somebody else was faster, or an answer was lost and it was ourselves.
-                Err(Error::AlreadyExists { .. }) => {
-                    known.transactions.insert(self.entry(place).await?.transaction())
-                }
+                Err(Error::AlreadyExists { .. }) => known.take(&self.entry(place).await?),
                 Err(error) => return Err(self.failed(&error)),
-            };
-            known.next += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// Names and types of what the lines hold that a run finds there, unless it replaces them and did not yet.
+    pub(super) async fn columns(&self, run: &RunStart) -> Result<Vec<String>, SinkError> {
+        let mut known = self.known.lock().await;
+        self.look(&mut known).await?;
+        let replaced = (run.run.clone(), run.sink.clone(), 0);
+        match run.overwrite && !known.transactions.contains(&replaced) {
+            true => Ok(Vec::new()),
+            false => Ok(known.columns.clone()),
+        }
+    }
+
+    /// Learns what is there, once.
+    async fn look(&self, known: &mut Known) -> Result<(), SinkError> {
+        if !known.looked {
+            self.entries().await?.iter().for_each(|entry| known.take(entry));
+            known.looked = true;
         }
         Ok(())
     }

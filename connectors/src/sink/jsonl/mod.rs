@@ -7,7 +7,7 @@
 //! What readers may read is what the [`index`] lists.
 
 use std::io::Write;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anabranch_pipelines::graph::SchemaError;
 use anabranch_pipelines::log::{Commit, DEAD_LETTERS};
@@ -19,6 +19,7 @@ use arrow::json::writer::{EncoderOptions, LineDelimited, WriterBuilder, make_enc
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
+use super::columns;
 use super::piece::Piece;
 use super::shard::{self, Encode, ShardWriter};
 
@@ -71,14 +72,16 @@ impl JsonlOptions {
             location: self.path.clone(),
             message: e.to_string(),
         })?;
-        let index = Index::of(&location);
-        Ok(Arc::new(Jsonl { location, index, compression: self.compression }))
+        let (index, columns) = (Index::of(&location), Mutex::default());
+        Ok(Arc::new(Jsonl { location, index, columns, compression: self.compression }))
     }
 }
 
 struct Jsonl {
     location: Location,
     index: Index,
+    /// Names and types of the run that was started.
+    columns: Mutex<Vec<String>>,
     compression: JsonlCompression,
 }
 
@@ -120,8 +123,12 @@ impl Sink for Jsonl {
         self.index.exists().await
     }
 
-    async fn start(&self, _: &RunStart, _: &SchemaRef) -> Result<(), SinkError> {
-        // Lines of different columns may follow one another, and the first write makes the folders.
+    async fn start(&self, run: &RunStart, schema: &SchemaRef) -> Result<(), SinkError> {
+        // The first write makes the folders.
+        let columns = columns::names(schema);
+        let there = self.index.columns(run).await?;
+        columns::same(&self.location, &there, &columns)?;
+        *self.columns.lock().unwrap_or_else(PoisonError::into_inner) = columns;
         Ok(())
     }
 
@@ -154,7 +161,8 @@ impl Sink for Jsonl {
         if shards.is_empty() && !replace && !leaves_index {
             return Ok(());
         }
-        self.index.add(Entry::new(run, commit.number, replace, shards)).await
+        let columns = self.columns.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        self.index.add(Entry::new(run, commit.number, replace, columns, shards)).await
     }
 
     async fn recover(&self, run: &RunStart, committed: &[Commit]) -> Result<(), SinkError> {

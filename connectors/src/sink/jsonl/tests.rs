@@ -1,6 +1,8 @@
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::sync::Arc;
 
+use anabranch_pipelines::log::Commit;
 use anabranch_pipelines::record::{Modality, media};
 use anabranch_pipelines::sink::{Compute, PartName, RunStart, Shard};
 use anabranch_pipelines::store::Location;
@@ -131,7 +133,13 @@ async fn two_writers_of_one_index_lose_nothing() {
                 };
                 for _ in 0..2 {
                     index
-                        .add(Entry::new(&run, commit, false, std::slice::from_ref(&shard)))
+                        .add(Entry::new(
+                            &run,
+                            commit,
+                            false,
+                            Vec::new(),
+                            std::slice::from_ref(&shard),
+                        ))
                         .await
                         .unwrap();
                 }
@@ -143,4 +151,39 @@ async fn two_writers_of_one_index_lose_nothing() {
     }
     let entries = Index::of(&location).entries().await.unwrap();
     assert_eq!(entries.iter().flat_map(|entry| &entry.shards).count(), 15);
+}
+
+#[tokio::test]
+async fn other_columns_are_refused_unless_they_replace() {
+    let path = "memory://jsonl-columns/lines";
+    let open = || JsonlOptions { path: path.into(), compression: JsonlCompression::None }.build();
+    let run = |run: &str, overwrite| RunStart { run: run.into(), sink: "out".into(), overwrite };
+    let schema = |name: &str| Arc::new(Schema::new(vec![Field::new(name, DataType::Int64, true)]));
+    let commit = |run: &RunStart, number| Commit {
+        run: run.run.clone(),
+        number,
+        generation: 1,
+        epochs: number..number + 1,
+        cuts: Vec::new(),
+        decisions: BTreeMap::new(),
+        snapshots: BTreeMap::new(),
+        shards: BTreeMap::new(),
+        last: true,
+        written: 0,
+    };
+    let first = run("r1", false);
+    let sink = open().unwrap();
+    sink.start(&first, &schema("a")).await.unwrap();
+    sink.commit(&first, &commit(&first, 0)).await.unwrap();
+
+    let sink = open().unwrap();
+    sink.start(&run("r2", false), &schema("a")).await.unwrap();
+    let error = sink.start(&run("r2", false), &schema("b")).await.unwrap_err().to_string();
+    assert!(error.contains("other columns (a Int64, b Int64)"), "{error}");
+    let replacing = run("r3", true);
+    sink.start(&replacing, &schema("b")).await.unwrap();
+    sink.commit(&replacing, &commit(&replacing, 0)).await.unwrap();
+    // Once it did, the columns are its own.
+    sink.start(&replacing, &schema("b")).await.unwrap();
+    assert!(open().unwrap().start(&replacing, &schema("a")).await.is_err());
 }
