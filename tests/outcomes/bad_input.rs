@@ -9,6 +9,15 @@ use anabranch_tests::program::{Ended, Job, data};
 
 use crate::{PROGRAM, folder, table};
 
+/// Compares with a snapshot, whatever the run's id.
+macro_rules! seen {
+    ($($what:tt)*) => {
+        insta::with_settings!({ filters => [(r"\br\d+-[0-9a-f]{8}", "RUN"), (r"runs/r\d+\b", "runs/RUN")] }, {
+            insta::assert_snapshot!($($what)*);
+        })
+    };
+}
+
 /// A job from one source, through these operators, to a table.
 fn job(folder: &Path, source: &str, operators: &[&str]) -> Job {
     let mut text = format!(
@@ -30,10 +39,7 @@ fn outcome(folder: &Path, ended: &Ended) -> String {
     let table = table(folder);
     let mut text = format!("exit code {:?}\n", ended.code);
     let here = folder.to_string_lossy().into_owned();
-    let run = table.runs().pop().map_or_else(|| "RUN".to_owned(), |run| run.id);
-    let clean = |line: &str| {
-        line.replace(&here, "FOLDER").replace(&here[1..], "FOLDER").replace(&run, "RUN")
-    };
+    let clean = |line: &str| line.replace(&here, "FOLDER").replace(&here[1..], "FOLDER");
     for line in ended.err.lines() {
         let _ = writeln!(text, "{}", clean(line));
     }
@@ -106,7 +112,7 @@ fn bad_input_images() {
     write(folder.path(), "h-cut.jpg", &jpeg[..jpeg.len() / 2]);
     write(folder.path(), "i-good.jpg", &jpeg);
     let ended = job(folder.path(), "kind = 'files'\npath = 'input/*'", &[DECODE, JPEG]).run();
-    insta::assert_snapshot!(outcome(folder.path(), &ended));
+    seen!(outcome(folder.path(), &ended));
 }
 
 /// The first product image of the fashion set, which is a JPEG.
@@ -134,7 +140,7 @@ fn bad_input_sound() {
     let decode = "kind = 'decode'\ncolumn = 'audio'";
     let flac = "kind = 'encode'\ncolumn = 'audio'\ncodec = 'flac'";
     let ended = job(folder.path(), "kind = 'files'\npath = 'input/*'", &[decode, flac]).run();
-    insta::assert_snapshot!(outcome(folder.path(), &ended));
+    seen!(outcome(folder.path(), &ended));
 }
 
 #[test]
@@ -159,7 +165,7 @@ fn bad_input_archives() {
         std::fs::create_dir(&place).unwrap();
         let source = format!("kind = 'tar'\nmodality = 'image'\npath = '../{path}'");
         let ended = job(&place, &source, &[DECODE, JPEG]).run();
-        insta::assert_snapshot!(format!("archive {name}"), outcome(&place, &ended));
+        seen!(format!("archive {name}"), outcome(&place, &ended));
     }
 }
 
@@ -188,7 +194,7 @@ fn bad_input_rows() {
         b"key,size,name\na,1,one\nb,2\nc,3,three,more\nd,four,4\ne,5,five\n",
     );
     let ended = job(folder.path(), "kind = 'csv'\npath = 'input/ragged.csv'", &[]).run();
-    insta::assert_snapshot!(outcome(folder.path(), &ended));
+    seen!(outcome(folder.path(), &ended));
 }
 
 #[test]
@@ -204,7 +210,7 @@ fn bad_input_parquet_of_another_schema() {
     }
     write(folder.path(), "c.parquet", b"PAR1 and nothing that follows from it PAR1");
     let ended = job(folder.path(), "kind = 'parquet'\npath = 'input/*.parquet'", &[]).run();
-    insta::assert_snapshot!(outcome(folder.path(), &ended));
+    seen!(outcome(folder.path(), &ended));
 }
 
 /// The quickstart, or one without its sound.
@@ -245,14 +251,14 @@ inputs = ["files"]
     }
     std::fs::remove_file(folder.path().join("input/z.png")).unwrap();
     let ended = running.wait();
-    insta::assert_snapshot!(outcome(folder.path(), &ended));
+    seen!(outcome(folder.path(), &ended));
 }
 
 #[test]
 fn bad_input_no_files_at_all() {
     let folder = folder();
     let ended = job(folder.path(), "kind = 'files'\npath = 'input/*.png'", &[DECODE, JPEG]).run();
-    insta::assert_snapshot!(outcome(folder.path(), &ended));
+    seen!(outcome(folder.path(), &ended));
 }
 
 #[test]
@@ -262,12 +268,10 @@ fn bad_input_a_destination_that_is_read_only() {
     let job = job(folder.path(), "kind = 'files'\npath = 'input/*.png'", &[DECODE, JPEG]);
     // Permissions do not bind root; nobody makes a folder there.
     let ended = job.clone().set("out", "/sys/anabranch-table").run();
-    insta::with_settings!({ filters => [(r"r\d+-[0-9a-f]{8}", "RUN")] }, {
-        insta::assert_snapshot!("read only", outcome(folder.path(), &ended));
-    });
+    seen!("read only", outcome(folder.path(), &ended));
     std::fs::write(folder.path().join("file"), "a file").unwrap();
     let ended = job.set("out", folder.path().join("file/table").display()).run();
-    insta::assert_snapshot!("below a file", outcome(folder.path(), &ended));
+    seen!("below a file", outcome(folder.path(), &ended));
 }
 
 /// A disk that fills up: the run fails with a clear error and goes on once there is room.
