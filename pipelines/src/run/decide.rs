@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 
 use super::RunError;
 use super::cursor::Cursor;
-use super::flow::Shared;
+use super::shared::Shared;
 use super::ticket::Ticket;
 use crate::executor::{Invocation, Member};
 use crate::graph::{Mode, Plan, Work};

@@ -23,6 +23,7 @@ mod process;
 mod report;
 mod restore;
 mod running;
+mod shared;
 mod stream;
 #[cfg(test)]
 mod tests;

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::RunError;
 use super::cutter::{Cutter, Cutting, Part, PlannedCommit};
-use super::flow::Shared;
+use super::shared::Shared;
 use crate::graph::Mode;
 use crate::log::{Cut, Epoch, LogError, RunLog};
 use crate::source::SplitRange;

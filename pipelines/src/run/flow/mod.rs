@@ -14,6 +14,7 @@ use timely::dataflow::StreamVec;
 use timely::dataflow::operators::generic::OutputBuilder;
 use timely::scheduling::SyncActivator;
 
+use super::shared::Shared;
 use crate::record::Batch;
 
 mod absorb;
@@ -29,7 +30,7 @@ mod shards;
 mod sink;
 mod stage;
 
-pub(crate) use build::{Shared, build};
+pub(crate) use build::build;
 pub(crate) use committer::{CommitTask, Target};
 pub(crate) use parcel::Tick;
 
