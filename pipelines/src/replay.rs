@@ -20,9 +20,9 @@ use thiserror::Error;
 use crate::dead_letter::{self, DeadLetter};
 use crate::graph::{Graph, Mode, Node, Plan, PlanError, Settings, Work};
 use crate::log::{DEAD_LETTERS, Existing, Registry, Replays};
-use crate::run::{RunError, state};
+use crate::run::{RunError, listed, state};
 use crate::sink::Shard;
-use crate::source::{Order, SourceError};
+use crate::source::{Order, Source, SourceError};
 
 mod refused;
 mod stored;
@@ -156,6 +156,11 @@ impl Replay {
         let shards: Vec<Shard> = named.flatten().cloned().collect();
         let found = look(&location, &shards, reader.as_ref()).await?;
         let of = target.record.run.clone();
+        // Listed only when it matters, since it may take a while.
+        let places = found.iter().any(|(name, found)| {
+            !found.ranges.is_empty() && source_of(&graph, name).is_some_and(|s| !mendable(s))
+        });
+        let changed = places && listed(whole).await.ok().as_ref() != Some(&target.record.listing);
         let mut replay = Self { of, plan: None, letters: BTreeMap::new(), left: Vec::new() };
         let mut nodes: BTreeMap<String, Node> = BTreeMap::new();
         for (name, found) in found {
@@ -165,6 +170,15 @@ impl Replay {
                 continue;
             }
             let Some(node) = node else { continue };
+            if changed && source_of(&graph, &name).is_some_and(|source| !mendable(source)) {
+                let why = format!(
+                    "the input changed since run {of} read it, so the places that the letters name hold other \
+                     bytes now; run a job over the mended records alone, with `--if-exists append`",
+                    of = replay.of
+                );
+                replay.left.push(Left { node: name, records: found.records, why });
+                continue;
+            }
             if found.bare > 0 {
                 let why = "the letters say neither where the records stand nor what they held";
                 let (node, records) = (name.clone(), found.bare);
@@ -209,6 +223,19 @@ impl Replay {
     pub fn records(&self) -> u64 {
         self.letters.values().sum()
     }
+}
+
+fn source_of<'a>(graph: &'a Graph, name: &str) -> Option<&'a dyn Source> {
+    let node = graph.nodes().iter().find(|node| node.name == name)?;
+    match &node.work {
+        Work::Source { source, .. } => Some(source.as_ref()),
+        _ => None,
+    }
+}
+
+/// Whether a split that changed is the record that was refused, mended.
+fn mendable(source: &dyn Source) -> bool {
+    source.abilities().stable_offsets
 }
 
 /// Reads all letters once, keeping places and counts only.

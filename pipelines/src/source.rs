@@ -93,6 +93,9 @@ pub struct Abilities {
     pub random_access: bool,
     /// May emit references instead of bytes.
     pub references: bool,
+    /// An offset names the same record in a split that was changed, as the number of a row does, or the one
+    /// record of a file; so a refused record can be mended and read again. Positions in bytes move.
+    pub stable_offsets: bool,
     /// Listing it again may find new splits, so `mode = "stream"` is possible.
     pub grows: bool,
 }

@@ -93,7 +93,7 @@ impl Format for Cifar {
     }
 
     fn abilities(&self) -> Abilities {
-        Abilities { random_access: true, references: false, grows: true }
+        Abilities { random_access: true, references: false, stable_offsets: true, grows: true }
     }
 
     fn unpacked(&self) -> Unpacked {

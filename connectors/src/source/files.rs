@@ -127,7 +127,7 @@ impl Source for Files {
     }
 
     fn abilities(&self) -> Abilities {
-        Abilities { random_access: true, references: true, grows: true }
+        Abilities { random_access: true, references: true, stable_offsets: true, grows: true }
     }
 
     fn whole(&self) -> bool {

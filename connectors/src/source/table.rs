@@ -84,7 +84,7 @@ impl Source for Table {
     }
 
     fn abilities(&self) -> Abilities {
-        Abilities { random_access: true, references: false, grows: false }
+        Abilities { random_access: true, references: false, stable_offsets: true, grows: false }
     }
 
     async fn schema(&self) -> Result<SchemaRef, SourceError> {

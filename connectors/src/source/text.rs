@@ -101,7 +101,7 @@ impl Format for Text {
     }
 
     fn abilities(&self) -> Abilities {
-        Abilities { random_access: true, references: false, grows: true }
+        Abilities { random_access: true, references: false, stable_offsets: false, grows: true }
     }
 
     fn unpacked(&self) -> Unpacked {

@@ -39,7 +39,7 @@ use cluster::{Launch, Supervisor};
 use process::{Place, Process, Pulse};
 use report::Last;
 use ticket::Ticket;
-pub(crate) use ticket::state;
+pub(crate) use ticket::{listed, state};
 use watchdog::Watchdog;
 
 /// Time between two looks at a run.

@@ -176,7 +176,11 @@ fn choose<'a>(
     // Only the newest run can go on: what an older one wrote may have been replaced since. Replays add to
     // runs and replace nothing.
     let newest = runs.iter().rfind(|run| run.record.replays.is_none());
+    // A run that has no commit has replaced nothing yet either: it failed, or is about to. It keeps others from
+    // beginning, and not this very job from going on.
+    let committed = |run: &&Existing| run.record.replays.is_none() && !run.commits.is_empty();
     let same = newest.filter(|run| is_same(run));
+    let same = same.or_else(|| runs.iter().rfind(committed).filter(|run| is_same(run)));
     let unfinished =
         |overwrite: bool| same.filter(|run| !run.complete() && run.record.overwrite == overwrite);
     match (if_exists, newest) {
@@ -231,7 +235,9 @@ fn begin(plan: &Plan, number: u64, identity: &Identity, chosen: Chosen) -> RunRe
 
 /// What a run is that stands in the way.
 fn found(plan: &Plan, run: &Existing, identity: &Identity) -> String {
-    let differs = if run.record.plan != plan.hash() {
+    let differs = if run.record.job != plan.name() {
+        format!("of the job `{}`", run.record.job)
+    } else if run.record.plan != plan.hash() {
         "of another plan (the job file or its settings changed)".to_owned()
     } else if run.record.listing != identity.listing {
         "of other input files (the source's listing changed)".to_owned()
@@ -332,6 +338,11 @@ async fn refuse_foreign(plan: &Plan) -> Result<(), RunError> {
         }
     }
     Ok(())
+}
+
+/// What the hash of a batch job's listing is now, as [`RunRecord::listing`] keeps it.
+pub(crate) async fn listed(plan: &Plan) -> Result<String, RunError> {
+    Ok(fingerprint(&list(plan).await?))
 }
 
 async fn list(plan: &Plan) -> Result<Vec<Option<Vec<Arc<Split>>>>, RunError> {

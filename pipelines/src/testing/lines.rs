@@ -106,7 +106,7 @@ impl Source for Lines {
     }
 
     fn abilities(&self) -> Abilities {
-        Abilities { random_access: true, references: false, grows: true }
+        Abilities { random_access: true, references: false, stable_offsets: true, grows: true }
     }
 
     fn whole(&self) -> bool {

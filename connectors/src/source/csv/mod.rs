@@ -115,7 +115,7 @@ impl Format for Csv {
     }
 
     fn abilities(&self) -> Abilities {
-        Abilities { random_access: true, references: false, grows: true }
+        Abilities { random_access: true, references: false, stable_offsets: false, grows: true }
     }
 
     fn unpacked(&self) -> Unpacked {

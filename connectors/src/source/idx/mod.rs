@@ -109,7 +109,12 @@ impl Format for Idx {
     fn abilities(&self) -> Abilities {
         // Both files must allow to open a record alone.
         let random_access = !self.labels.as_ref().is_some_and(Objects::may_be_packed);
-        Abilities { random_access, references: false, grows: self.labels.is_none() }
+        Abilities {
+            random_access,
+            references: false,
+            stable_offsets: true,
+            grows: self.labels.is_none(),
+        }
     }
 
     fn unpacked(&self) -> Unpacked {

@@ -138,7 +138,7 @@ impl Format for Jsonl {
     }
 
     fn abilities(&self) -> Abilities {
-        Abilities { random_access: true, references: false, grows: true }
+        Abilities { random_access: true, references: false, stable_offsets: false, grows: true }
     }
 
     fn unpacked(&self) -> Unpacked {

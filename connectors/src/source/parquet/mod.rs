@@ -108,7 +108,7 @@ impl Source for Parquet {
     }
 
     fn abilities(&self) -> Abilities {
-        Abilities { random_access: true, references: false, grows: true }
+        Abilities { random_access: true, references: false, stable_offsets: true, grows: true }
     }
 
     async fn schema(&self) -> Result<SchemaRef, SourceError> {

@@ -127,7 +127,7 @@ impl Format for Tar {
     }
 
     fn abilities(&self) -> Abilities {
-        Abilities { random_access: true, references: true, grows: true }
+        Abilities { random_access: true, references: true, stable_offsets: false, grows: true }
     }
 
     fn unpacked(&self) -> Unpacked {

@@ -299,3 +299,18 @@ fn two_different_jobs_that_start_at_the_same_moment_do_not_both_begin() {
     assert_eq!(starts.iter().filter(|end| end.is_ok()).count(), 1, "{starts:?}");
     assert_eq!(rows(&root), 12);
 }
+
+#[test]
+fn a_run_that_failed_before_its_first_commit_stands_in_nobodys_way() {
+    let (root, plan) = fresh("failed");
+    run(&plan, IfExists::Resume).unwrap();
+    // Another job appends, and fails before it has written anything.
+    put(&format!("{root}/other"), "b", "never read\n");
+    let mut graph = Graph::new("other");
+    let lines = graph.source("lines", Lines::of(&format!("{root}/other")));
+    graph.sink("out", LinesSink::at(&format!("{root}/out")), &[lines]);
+    let other = wait(Plan::new(graph, settings())).unwrap();
+    kill(Run::start(Arc::clone(&other), IfExists::Append).unwrap());
+    let again = run(&plan, IfExists::Resume).unwrap();
+    assert_eq!((again.ending, rows(&root)), (Ending::AlreadyComplete, 12));
+}
