@@ -172,6 +172,9 @@ pub struct Report {
     /// How often it started again after a process was lost.
     #[serde(default)]
     pub restarts: u64,
+    /// The credit of the job: reserves, and what is left for batches in flight.
+    #[serde(default)]
+    pub credit: u64,
     /// User and system CPU seconds over all processes of the run.
     pub cpu_seconds: f64,
     /// Peak resident memory in bytes: the sum of each process's own peak.

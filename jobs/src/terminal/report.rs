@@ -41,6 +41,9 @@ fn nodes<'a>(report: &'a Report, role: &'static str) -> impl Iterator<Item = &'a
 fn heading(out: &mut String, report: &Report) {
     let Report { job, run, .. } = report;
     let _ = match report.ending {
+        Ending::Complete if refused_all(report) => {
+            writeln!(out, "{job} is complete (run {run}), but every record was refused")
+        }
         Ending::Complete => writeln!(out, "{job} is complete (run {run})"),
         Ending::AlreadyComplete => {
             writeln!(out, "{job} is already complete (run {run}); nothing was done")
@@ -55,6 +58,10 @@ fn heading(out: &mut String, report: &Report) {
     }
 }
 
+fn refused_all(report: &Report) -> bool {
+    report.refused > 0 && report.outputs.values().all(|output| output.rows == 0)
+}
+
 fn row(out: &mut String, name: &str, text: &str) {
     let _ = writeln!(out, "  {name:<13}{text}");
 }
@@ -62,31 +69,46 @@ fn row(out: &mut String, name: &str, text: &str) {
 fn figures(out: &mut String, report: &Report) {
     out.push('\n');
     for node in nodes(report, "source") {
-        let text =
-            format!("{}, {} from {}", records(node.records_out), bytes(node.bytes_out), node.name);
-        row(out, "read", &text);
+        row(out, "read", &format!("{} from {}", records(node.records_out), node.name));
     }
     for node in nodes(report, "sink") {
         let text =
             format!("{}, {} to {}", records(node.records_in), bytes(node.bytes_out), node.name);
         row(out, "written", &text);
     }
-    let read: u64 = nodes(report, "source").map(|node| node.bytes_out).sum();
-    let wrote: u64 = nodes(report, "sink").map(|node| node.bytes_out).sum();
-    if let Some(ratio) = ratio(read, wrote) {
-        row(out, "size", &ratio);
+    if let Some(size) = size(report) {
+        row(out, "size", &size);
     }
     let total: u64 = nodes(report, "source").map(|node| node.records_out).sum();
     let time = report.progress.seconds;
     let speed = rate(total, time).map(|rate| format!(", {rate}")).unwrap_or_default();
     row(out, "time", &format!("{}{speed}", seconds(time)));
     let memory = format!(
-        "{} of CPU, {} of memory at its peak (credit {})",
+        "{} of CPU, {} of memory at its peak{} (the job's credit is {})",
         seconds(report.cpu_seconds),
         bytes(report.peak_rss),
-        bytes(report.progress.credit)
+        match report.processes {
+            0 | 1 => String::new(),
+            processes => format!(" in {processes} processes"),
+        },
+        bytes(report.credit)
     );
     row(out, "used", &memory);
+}
+
+/// What the input took where it was stored, and what it takes now: told where every record that was read was
+/// also written, or refused, so that the two are of the same records.
+fn size(report: &Report) -> Option<String> {
+    let before = report.progress.bytes_total?;
+    let read: u64 = nodes(report, "source").map(|node| node.records_out).sum();
+    let mut sinks = nodes(report, "sink");
+    let (sink, None) = (sinks.next()?, sinks.next()) else { return None };
+    let refused: u64 = report.progress.nodes.iter().map(|node| node.dead_letters).sum();
+    if report.resumed || report.ending != Ending::Complete || sink.records_in + refused < read {
+        return None;
+    }
+    let ratio = ratio(before, sink.bytes_out)?;
+    Some(format!("{} before, {} now: {ratio}", bytes(before), bytes(sink.bytes_out)))
 }
 
 pub(super) fn operators(out: &mut String, report: &Report) {
@@ -144,7 +166,11 @@ fn dead_letters(out: &mut String, report: &Report) {
     for example in &report.dead_letter_examples {
         let _ = writeln!(out, "    - {example}");
     }
-    out.push_str("  Look at them with `anabranch inspect` and that place.\n");
+    let _ = writeln!(
+        out,
+        "  Look at them:           anabranch inspect {location}\n  \
+           Once the job takes them: anabranch replay, with the same job file"
+    );
 }
 
 fn next(out: &mut String, report: &Report) {

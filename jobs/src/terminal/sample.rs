@@ -38,7 +38,7 @@ pub(super) fn complete() -> Report {
             ],
             commits: 3,
             records_total: Some(4000),
-            bytes_total: Some(80_000_000),
+            bytes_total: Some(40_000_000),
             credit_used: 64 << 20,
             credit: 256 << 20,
             seconds: 5.5,
@@ -60,6 +60,7 @@ pub(super) fn complete() -> Report {
         ],
         processes: 1,
         restarts: 0,
+        credit: 256 << 20,
         cpu_seconds: 10.4,
         peak_rss: 210 << 20,
     }

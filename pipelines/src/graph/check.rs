@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use thiserror::Error;
 
 use super::{Graph, Node, SchemaError, Work, nearest};
+use crate::quantity::ByteSize;
 use crate::source::SourceError;
 
 /// Why a graph is no plan.
@@ -69,9 +70,29 @@ pub enum PlanErrorKind {
         /// What for.
         detail: String,
     },
+    /// Two sinks would write over each other.
+    #[error("writes to {location}, as `{other}` does; give each sink a place of its own")]
+    Destination {
+        /// Where.
+        location: String,
+        /// The other sink.
+        other: String,
+    },
     /// A setting is out of range.
     #[error("{0}")]
     Setting(String),
+}
+
+impl PlanErrorKind {
+    /// The same need, told of a job that grants this credit.
+    pub(super) fn of_credit(self, granted: usize) -> Self {
+        match self {
+            Self::Credit { needed, detail, .. } => {
+                Self::Credit { credit: ByteSize(granted as u64).to_string(), needed, detail }
+            }
+            other => other,
+        }
+    }
 }
 
 impl PlanError {
@@ -89,6 +110,7 @@ pub(super) fn order(graph: &Graph) -> Result<Vec<usize>, PlanError> {
         }
     }
     graph.nodes.iter().try_for_each(|node| inputs(graph, node, &index))?;
+    destinations(graph)?;
 
     let mut order = Vec::new();
     let mut placed = BTreeSet::new();
@@ -128,6 +150,19 @@ fn names(graph: &Graph) -> Result<BTreeMap<&str, usize>, PlanError> {
         }
     }
     Ok(index)
+}
+
+fn destinations(graph: &Graph) -> Result<(), PlanError> {
+    let mut taken: BTreeMap<String, &str> = BTreeMap::new();
+    for node in &graph.nodes {
+        let Work::Sink { sink } = &node.work else { continue };
+        let location = sink.location();
+        if let Some(other) = taken.insert(location.clone(), &node.name) {
+            let other = other.to_owned();
+            return Err(PlanError::new(&node.name, PlanErrorKind::Destination { location, other }));
+        }
+    }
+    Ok(())
 }
 
 fn inputs(graph: &Graph, node: &Node, index: &BTreeMap<&str, usize>) -> Result<(), PlanError> {

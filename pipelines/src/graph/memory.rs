@@ -101,9 +101,15 @@ pub(super) fn plan(
     let in_flight = settings.credit.saturating_sub(reserved);
     let least_in_flight = 2 * least * processes;
     if in_flight < least_in_flight {
+        // A larger credit is used for larger slices, so what is needed grows with it, to an end.
+        let needed = (reserved + least_in_flight).next_multiple_of(MIB);
+        let enough = Settings { credit: needed, ..settings.clone() };
+        if let Err(error) = plan(nodes, stages, &enough, dead_letters) {
+            return Err(error.of_credit(settings.credit));
+        }
         return Err(PlanErrorKind::Credit {
             credit: ByteSize(settings.credit as u64).to_string(),
-            needed: ByteSize((reserved + least_in_flight) as u64).to_string(),
+            needed: ByteSize(needed as u64).to_string(),
             detail: format!("{}, batches {}", detail(), ByteSize(least_in_flight as u64)),
         });
     }

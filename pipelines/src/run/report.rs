@@ -57,6 +57,7 @@ pub(super) async fn report(plan: &Plan, ticket: &Ticket, last: Last) -> Result<R
         dead_letters: plan.dead_letters().filter(|_| refused > 0).map(|sink| sink.location()),
         dead_letter_examples: last.examples,
         processes: plan.settings().processes as u64,
+        credit: plan.settings().credit as u64,
         restarts: last.restarts,
         cpu_seconds,
         peak_rss: peak_rss + last.peak_rss,
