@@ -12,7 +12,7 @@ use anabranch_pipelines::operator::{
     Allocation, Context, Features, Growth, Operator, OperatorError, Outcome,
 };
 use anabranch_pipelines::quantity::ByteSize;
-use anabranch_pipelines::record::{Modality, Reference, bytes_of, media};
+use anabranch_pipelines::record::{Modality, Reference, media, weight_of};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
@@ -117,7 +117,7 @@ impl Operator for Decode {
 
     fn features(&self, batch: &RecordBatch) -> Features {
         // The bytes that come out: known for pictures whose headers a source has read, else as declared.
-        let (records, bytes) = (batch.num_rows(), bytes_of(batch));
+        let (records, bytes) = (batch.num_rows(), weight_of(batch));
         let declared = bytes as f64 * self.options.growth / records.max(1) as f64;
         let work = match modality(&batch.schema(), &self.options.column) {
             Ok(Modality::Image) => {
@@ -273,7 +273,7 @@ mod tests {
         let options = r#"{ "column": "image", "growth": 10 }"#;
         let decode = serde_json::from_str::<DecodeOptions>(options).unwrap().build().unwrap();
         let Features { records, bytes, work } = decode.features(&batch);
-        assert_eq!((records, bytes), (2, bytes_of(&batch)));
+        assert_eq!((records, bytes), (2, weight_of(&batch)));
         assert_eq!(work, 640.0 * 480.0 * 4.0 + 10.0 * bytes as f64 / 2.0);
     }
 }

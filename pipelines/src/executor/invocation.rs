@@ -13,7 +13,7 @@ use rayon::prelude::*;
 
 use crate::operator::{Allocation, Context, Operator, OperatorError, Outcome};
 use crate::panics;
-use crate::record::{bytes_of, compact, name_of_row};
+use crate::record::{bytes_of, compact, name_of_row, weight_of};
 use crate::run::{Count, Meter};
 
 /// Records in a slice at most: enough to spread the cost of columns.
@@ -134,7 +134,7 @@ impl Invocation {
         if rows <= 1 {
             return vec![batch.clone()];
         }
-        let mut largest = bytes_of(batch);
+        let mut largest = weight_of(batch);
         let mut size = largest;
         for member in &self.members {
             size = member.operator.growth().bound(size, rows);

@@ -381,6 +381,32 @@ mod tests {
     use arrow::datatypes::DataType;
 
     #[test]
+    fn two_sinks_at_one_place_are_refused() {
+        let mut graph = Graph::new("twice");
+        let lines = graph.source("lines", Lines::of("memory://plan-twice/in"));
+        graph.sink("out", LinesSink::at("memory://plan-twice/out"), &[lines]);
+        graph.sink("again", LinesSink::at("memory://plan-twice/out"), &[lines]);
+        let error = wait(Plan::new(graph, settings())).err().unwrap();
+        assert!(error.to_string().starts_with("again: writes to memory:"), "{error}");
+        assert!(error.to_string().contains("as `out` does"), "{error}");
+    }
+
+    #[test]
+    fn the_credit_that_is_named_is_enough_and_less_is_not() {
+        let plan = |credit| {
+            let mut graph = Graph::new("small");
+            let lines = graph.source("lines", Lines::of("memory://plan-credit/in"));
+            graph.sink("out", LinesSink::at("memory://plan-credit/out"), &[lines]);
+            wait(Plan::new(graph, Settings { credit, threads: 8, ..settings() }))
+        };
+        let error = plan(1 << 20).err().unwrap();
+        let PlanErrorKind::Credit { needed, .. } = error.kind else { panic!("{error}") };
+        let needed: crate::quantity::ByteSize = needed.replace(' ', "").parse().unwrap();
+        plan(needed.as_usize()).unwrap();
+        assert!(plan(needed.as_usize() / 2).is_err());
+    }
+
+    #[test]
     fn a_source_that_finds_another_schema_makes_another_plan() {
         let hash = |mode, of: DataType| {
             let mut graph = Graph::new("typed");

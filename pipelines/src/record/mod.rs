@@ -32,7 +32,7 @@ pub use id::{RecordId, ids, with_ids};
 pub(crate) use id::{name_of_row, with_id_field};
 pub use modality::{Modality, TYPE_KEY};
 pub use reference::{Reference, ReferenceError};
-pub use rows::{bytes_of, compact, from_ipc, to_ipc};
+pub use rows::{bytes_of, compact, from_ipc, to_ipc, weight_of};
 
 /// Name of the leading column that holds each record's [`RecordId`] as 16 bytes.
 pub const ID: &str = "id";

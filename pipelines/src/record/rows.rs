@@ -1,14 +1,33 @@
 //! Sizes and bytes of rows.
 
+use std::sync::Arc;
+
 use arrow::array::{Array, AsArray, RecordBatch, UInt64Array};
 use arrow::compute::take_record_batch;
 use arrow::error::ArrowError;
 use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
 
+use super::{Reference, media};
+
 /// Bytes that the rows of a batch take, counting only what the slice covers.
 pub fn bytes_of(batch: &RecordBatch) -> usize {
     batch.columns().iter().map(|column| bytes_of_array(column)).sum()
+}
+
+/// [`bytes_of`], and what the references among the rows stand for: what they take once somebody reads them.
+pub fn weight_of(batch: &RecordBatch) -> usize {
+    let referred = |column: &Arc<dyn Array>| {
+        let media = column.as_struct_opt().filter(|_| media::is_media(column.data_type()))?;
+        let length = |row| {
+            let path = media::path(media, row).filter(|_| media::bytes(media, row).is_none())?;
+            let range = path.parse::<Reference>().ok()?.range?;
+            usize::try_from(range.end - range.start).ok()
+        };
+        Some((0..media.len()).filter_map(length).fold(0, usize::saturating_add))
+    };
+    let referred = batch.columns().iter().filter_map(referred);
+    referred.fold(bytes_of(batch), usize::saturating_add)
 }
 
 /// What `get_slice_memory_size` says, without taking the array apart for the types that media rows consist of:
@@ -73,10 +92,9 @@ pub fn from_ipc(bytes: &[u8]) -> Result<RecordBatch, ArrowError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::{Modality, media};
+    use crate::record::Modality;
     use arrow::array::{ArrayRef, BinaryArray, Int32Array, ListArray, StringArray};
     use arrow::datatypes::{Int64Type, Schema};
-    use std::sync::Arc;
 
     #[test]
     fn sizes_are_those_that_arrow_tells_of_a_slice() {
@@ -102,5 +120,22 @@ mod tests {
         let columns = vec![Arc::clone(&columns[2])];
         let batch = RecordBatch::try_new(Arc::new(Schema::new(vec![field])), columns).unwrap();
         assert_eq!(bytes_of(&batch), arrow(batch.column(0)));
+    }
+
+    #[test]
+    fn references_weigh_what_they_stand_for() {
+        let field = media::field("m", Modality::Image, media::State::Encoded);
+        let paths = vec![
+            Some("file:///a#10+1000"),
+            Some("file:///b#0+5"),
+            Some("file:///whole"),
+            Some("name.png"),
+        ];
+        let column = media::column(vec![None, Some(b"read".as_slice()), None, None], paths);
+        let schema = Arc::new(Schema::new(vec![field]));
+        let batch = RecordBatch::try_new(schema, vec![Arc::new(column)]).unwrap();
+        assert_eq!(weight_of(&batch), bytes_of(&batch) + 1000);
+        let half = batch.slice(1, 3);
+        assert_eq!(weight_of(&half), bytes_of(&half));
     }
 }

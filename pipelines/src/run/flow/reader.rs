@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use super::letters::Letters;
 use super::{Batches, Output, Shared, Waker};
 use crate::dead_letter::{self, DeadLetter};
-use crate::record::{Batch, Position, RecordId, bytes_of, with_ids};
+use crate::record::{Batch, Position, RecordId, bytes_of, weight_of, with_ids};
 use crate::run::cutter::Part;
 use crate::run::{Meter, RunError};
 use crate::source::{BatchSize, Source, SourceBatch, Unreadable};
@@ -136,7 +136,7 @@ impl Task {
             let records = with_ids(&self.name, &records)
                 .map_err(|e| failed(crate::source::SourceError::Options(e.to_string())))?;
             let (rows, bytes) = (records.num_rows(), bytes_of(&records));
-            let charge = self.shared.plan.memory().charge(self.node, bytes, rows);
+            let charge = self.shared.plan.memory().charge(self.node, weight_of(&records), rows);
             let charge = Some(self.shared.credit.acquire(charge).await);
             if !self.shared.is_replay(position.commit) {
                 self.meter.read(rows, bytes);

@@ -305,12 +305,12 @@ fn a_run_that_failed_before_its_first_commit_stands_in_nobodys_way() {
     let (root, plan) = fresh("failed");
     run(&plan, IfExists::Resume).unwrap();
     // Another job appends, and fails before it has written anything.
-    put(&format!("{root}/other"), "b", "never read\n");
+    put(&format!("{root}/other"), "b", "bad\n");
     let mut graph = Graph::new("other");
     let lines = graph.source("lines", Lines::of(&format!("{root}/other")));
     graph.sink("out", LinesSink::at(&format!("{root}/out")), &[lines]);
     let other = wait(Plan::new(graph, settings())).unwrap();
-    kill(Run::start(Arc::clone(&other), IfExists::Append).unwrap());
+    run(&other, IfExists::Append).unwrap_err();
     let again = run(&plan, IfExists::Resume).unwrap();
     assert_eq!((again.ending, rows(&root)), (Ending::AlreadyComplete, 12));
 }
