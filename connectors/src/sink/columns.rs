@@ -1,20 +1,22 @@
 //! Columns as a table stores them: what every foreign reader opens.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use anabranch_pipelines::graph::SchemaError;
-use anabranch_pipelines::record::{Modality, media};
+use anabranch_pipelines::record::{ID, KEY, Modality, media};
 use anabranch_pipelines::sink::SinkError;
 use anabranch_pipelines::store::Location;
 use arrow::array::{Array, ArrayRef, RecordBatch};
 use arrow::compute::{CastOptions, cast_with_options};
-use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit};
+use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef, TimeUnit};
 use arrow::error::ArrowError;
 
 use crate::table::ORIGINAL_TYPE;
 
 /// The table's schema for rows of this schema.
 pub(super) fn stored(schema: &Schema) -> Result<SchemaRef, SchemaError> {
+    named(schema.fields(), "")?;
     let fields: Result<Vec<Field>, SchemaError> = schema
         .fields()
         .iter()
@@ -38,6 +40,73 @@ pub(super) fn stored(schema: &Schema) -> Result<SchemaRef, SchemaError> {
         })
         .collect();
     Ok(Arc::new(Schema::new(fields?)))
+}
+
+/// Characters that no name of a Delta column has, as Parquet's schema language gives them a meaning.
+const FORBIDDEN: [char; 10] = [' ', ',', ';', '{', '}', '(', ')', '\n', '\t', '='];
+
+/// Whether these fields, of the table or of the struct at this path, have names that a Delta table takes.
+fn named(fields: &Fields, above: &str) -> Result<(), SchemaError> {
+    let mut seen: HashMap<String, &str> = HashMap::new();
+    for field in fields {
+        let (name, column) = (field.name(), format!("{above}{}", field.name()));
+        let error = |fault: String, hint: String| {
+            Err(SchemaError::Name { column: column.clone(), fault, hint })
+        };
+        let rename = |new: &str| match above {
+            "" => format!("rename it with a `select`: `rename = {{ {name:?} = {new:?} }}`"),
+            _ => "leave the column that it is in out with a `select`".to_owned(),
+        };
+        if name.is_empty() {
+            return error(
+                "is a name of no letters, which tables do not take".to_owned(),
+                rename("a"),
+            );
+        }
+        if let Some(found) = name.chars().find(|c| FORBIDDEN.contains(c)) {
+            let fault = format!("has a {} in its name, which tables do not take", spelled(found));
+            let own = |field: &&FieldRef| field.name() != ID && field.name() != KEY;
+            let alone = above.is_empty() && fields.iter().filter(own).count() == 1;
+            let delimiters = [(";", "`;`"), ("\t", "a tab")];
+            let delimiter = delimiters.into_iter().find(|(it, _)| alone && name.contains(it));
+            let hint = match delimiter {
+                Some((it, called)) => format!(
+                    "if it is all there is of a csv, is the delimiter {called}? say `delimiter = {it:?}`"
+                ),
+                None => rename(&name.trim().replace(FORBIDDEN, "_")),
+            };
+            return error(fault, hint);
+        }
+        if let Some(other) = seen.insert(name.to_lowercase(), name) {
+            let fault = format!(
+                "is called like {other:?} but for its case, and readers of tables see no case"
+            );
+            return error(fault, rename(&format!("{name}_2")));
+        }
+        below(field.data_type(), &format!("{column}."))?;
+    }
+    Ok(())
+}
+
+/// [`named`] of the structs in a type.
+fn below(data_type: &DataType, path: &str) -> Result<(), SchemaError> {
+    match data_type {
+        DataType::Struct(fields) => named(fields, path),
+        DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => {
+            below(item.data_type(), path)
+        }
+        DataType::Dictionary(_, values) => below(values, path),
+        _ => Ok(()),
+    }
+}
+
+fn spelled(found: char) -> String {
+    match found {
+        ' ' => "space".to_owned(),
+        '\t' => "tab".to_owned(),
+        '\n' => "line end".to_owned(),
+        other => format!("`{other}`"),
+    }
 }
 
 /// Delta's nearest type from which every value can be had again.
@@ -189,6 +258,38 @@ fn plain_feature(data_type: &DataType) -> Option<serde_json::Value> {
 mod tests {
     use super::*;
     use arrow::array::{Int64Array, TimestampNanosecondArray, TimestampSecondArray};
+
+    fn refused(fields: Vec<Field>) -> String {
+        stored(&Schema::new(fields)).unwrap_err().to_string()
+    }
+
+    fn text(name: &str) -> Field {
+        Field::new(name, DataType::Utf8, true)
+    }
+
+    #[test]
+    fn names_that_delta_refuses_are_refused_before_the_run() {
+        for character in FORBIDDEN {
+            let error = refused(vec![text(KEY), text("a"), text(&format!("first{character}name"))]);
+            assert!(error.contains("= \"first_name\" }"), "{error}");
+        }
+        assert_eq!(
+            refused(vec![text("a"), text("first name")]),
+            "column \"first name\" has a space in its name, which tables do not take; \
+             rename it with a `select`: `rename = { \"first name\" = \"first_name\" }`"
+        );
+        let error = refused(vec![text(KEY), text("name;age")]);
+        assert!(error.ends_with("is the delimiter `;`? say `delimiter = \";\"`"), "{error}");
+        let error = refused(vec![text(KEY), text("name\tage")]);
+        assert!(error.ends_with("is the delimiter a tab? say `delimiter = \"\\t\"`"), "{error}");
+        let error = refused(vec![text("a"), text("A")]);
+        assert!(error.starts_with("column \"A\" is called like \"a\" but for its case"), "{error}");
+        let within = Field::new_struct("element", vec![text("x"), text("x y")], true);
+        let error = refused(vec![Field::new_list("rows", within, true)]);
+        assert!(error.contains("\"rows.x y\" has a space"), "{error}");
+        assert!(error.contains("leave the column that it is in out"), "{error}");
+        assert!(stored(&Schema::new(vec![text("first_name"), text("größe.m-2")])).is_ok());
+    }
 
     fn stored_column(column: ArrayRef) -> Result<ArrayRef, ArrowError> {
         let batch = RecordBatch::try_from_iter([("at", column)]).unwrap();

@@ -32,6 +32,16 @@ pub enum SchemaError {
         /// What to do about it; may be empty.
         hint: String,
     },
+    /// The column has a name that cannot stand.
+    #[error("column {column:?} {fault}{}", then(.hint))]
+    Name {
+        /// The column, or the path of a field in it.
+        column: String,
+        /// What is wrong with its name.
+        fault: String,
+        /// What to do about it; may be empty.
+        hint: String,
+    },
     /// Two inputs that are read beside one another differ.
     #[error("{0}")]
     Mismatch(String),
