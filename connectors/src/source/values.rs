@@ -47,7 +47,12 @@ impl ValueType {
     fn accepts(self, value: &str) -> bool {
         match self {
             Self::Int64 => plain_number(value) && value.parse::<i64>().is_ok(),
-            Self::Float64 => plain_number(value) && value.parse::<f64>().is_ok(),
+            // A whole number that no `i64` holds is an identifier more often than not: text keeps its digits.
+            Self::Float64 => {
+                let whole = value.bytes().all(|byte| byte == b'-' || byte.is_ascii_digit());
+                let exact = !whole || value.parse::<i64>().is_ok();
+                plain_number(value) && value.parse::<f64>().is_ok() && exact
+            }
             Self::Bool => boolean(value).is_some(),
             Self::String => true,
         }
@@ -131,6 +136,11 @@ mod tests {
         assert_eq!(infer(&["0", "0.5", ".5"]), ValueType::Float64);
         assert_eq!(infer(&["1", "x"]), ValueType::String);
         assert_eq!(infer(&["", ""]), ValueType::String);
+        assert_eq!(infer(&["9223372036854775807", "-9223372036854775808"]), ValueType::Int64);
+        // As numbers with a fraction, both were the same one.
+        assert_eq!(infer(&["12345678901234567890", "12345678901234567891"]), ValueType::String);
+        assert_eq!(infer(&["0.5", "-9223372036854775809"]), ValueType::String);
+        assert_eq!(infer(&["1e30", "12345678901234567890.5"]), ValueType::Float64);
     }
 
     #[test]

@@ -52,7 +52,7 @@ impl Check<'_> {
             Shape::Null => ("null", kind),
             Shape::Bool => ("a truth value", "string"),
             Shape::Int64 if kind == "float64" => ("a whole number", kind),
-            Shape::Int64 => ("a whole number", "string"),
+            Shape::Int64 => ("a whole number of 64 bits", "string"),
             Shape::Float64 => ("a number", "string"),
             Shape::List(_) => ("a list", "ignore"),
             Shape::Object(_) => ("an object", "ignore"),
@@ -98,15 +98,20 @@ impl<'de> Visitor<'de> for Check<'_> {
     }
 
     fn visit_u64<E: Error>(self, value: u64) -> Result<(), E> {
-        match i64::try_from(value) {
-            Ok(value) => self.visit_i64(value),
-            Err(_) => self.visit_f64(value as f64),
+        match (i64::try_from(value), self.shape) {
+            (Ok(value), _) => self.visit_i64(value),
+            (Err(_), Shape::Int64) => Err(self.unfit(value, "string")),
+            (Err(_), _) => self.visit_f64(value as f64),
         }
     }
 
     fn visit_f64<E: Error>(self, value: f64) -> Result<(), E> {
         match self.shape {
             Shape::Float64 | Shape::Written => Ok(()),
+            // Its digits are not known here: the last ones of a long number are lost.
+            Shape::Int64 if value.abs() >= i64::MAX as f64 => {
+                Err(self.unfit("beyond 64 bits", "string"))
+            }
             _ => Err(self.unfit(value, "float64")),
         }
     }

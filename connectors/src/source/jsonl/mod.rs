@@ -259,7 +259,7 @@ impl Jsonl {
                         bytes += usize::try_from(found.bytes).unwrap_or(usize::MAX);
                         // What is no JSON is refused when it is read.
                         let Some(Ok(line)) = found.row else { continue };
-                        if let Ok(object @ Shape::Object(_)) = serde_json::from_slice(&line) {
+                        if let Ok(object @ Shape::Object(_)) = Shape::of(&line) {
                             shape.merge(object);
                             objects += 1;
                         }

@@ -9,6 +9,9 @@ use std::sync::Arc;
 
 use super::{JsonlType, nullable};
 
+/// The first number that no `i64` holds.
+const BEYOND: &[u8] = b"9223372036854775808";
+
 /// What a value may be. Any may be null.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Shape {
@@ -18,7 +21,8 @@ pub(super) enum Shape {
     Int64,
     Float64,
     Text,
-    /// Declared as text: numbers and truth values are taken as they are written.
+    /// Declared as text, or numbers of which some have too many digits: numbers and truth values are taken as
+    /// they are written.
     Written,
     List(Box<Shape>),
     /// Names in order of appearance.
@@ -30,12 +34,42 @@ pub(super) enum Shape {
 }
 
 impl Shape {
+    /// Of a line of JSON.
+    ///
+    /// Whole numbers beyond 64 bits reach a visitor as numbers with a fraction, their last digits gone. So that
+    /// they are seen for what they are, every number of that kind is read as the first one that no `i64` holds.
+    pub(super) fn of(line: &[u8]) -> serde_json::Result<Self> {
+        let mut seen = Vec::with_capacity(line.len());
+        let (mut rest, mut quoted) = (line, false);
+        while let Some((&byte, after)) = rest.split_first() {
+            let length = match byte {
+                b'\\' if quoted => after.len().min(1) + 1,
+                b'-' | b'0'..=b'9' if !quoted => {
+                    let number = |byte: &u8| byte.is_ascii_alphanumeric() || b"+-.".contains(byte);
+                    1 + after.iter().take_while(|byte| number(byte)).count()
+                }
+                _ => 1,
+            };
+            let (token, behind) = rest.split_at(length);
+            quoted ^= token == b"\"";
+            rest = behind;
+            let digits = token.strip_prefix(b"-").unwrap_or(token);
+            let whole = digits.len() >= 19 && digits.iter().all(u8::is_ascii_digit);
+            let held = || str::from_utf8(token).is_ok_and(|token| token.parse::<i64>().is_ok());
+            let plain = !digits.starts_with(b"0");
+            seen.extend_from_slice(if whole && plain && !held() { BEYOND } else { token });
+        }
+        serde_json::from_slice(&seen)
+    }
+
     /// Makes room for another value.
     pub(super) fn merge(&mut self, other: Self) {
         match (&mut *self, other) {
             (_, Self::Null) | (Self::Float64, Self::Int64) => {}
             (Self::Null, other) => *self = other,
             (Self::Int64, Self::Float64) => *self = Self::Float64,
+            (Self::Written, Self::Int64 | Self::Float64) => {}
+            (Self::Int64 | Self::Float64, Self::Written) => *self = Self::Written,
             (Self::List(item), Self::List(other)) => item.merge(*other),
             (Self::Object(fields), Self::Object(others)) => {
                 for (name, shape) in others {
@@ -150,7 +184,7 @@ impl<'de> Visitor<'de> for Look {
     }
 
     fn visit_u64<E>(self, value: u64) -> Result<Shape, E> {
-        Ok(if i64::try_from(value).is_ok() { Shape::Int64 } else { Shape::Float64 })
+        Ok(if i64::try_from(value).is_ok() { Shape::Int64 } else { Shape::Written })
     }
 
     fn visit_f64<E>(self, _: f64) -> Result<Shape, E> {

@@ -122,6 +122,30 @@ fn mixed_values_are_text_or_nothing_when_declared() {
 }
 
 #[test]
+fn whole_numbers_beyond_64_bits_keep_their_digits() {
+    let ids = ["12345678901234567890", "12345678901234567891", "-12345678901234567890123", "7"];
+    let lines = ids.map(|id| format!("{{\"n\": {id}, \"t\": \"\\\"{id}\", \"f\": 1e30}}\n"));
+    let folder = folder(&[
+        ("a.jsonl", lines.concat().as_bytes()),
+        ("b.jsonl", format!("{}{}", "{\"n\": 1}\n".repeat(1200), lines.concat()).as_bytes()),
+    ]);
+    let seen = conforming(&jsonl(path(&folder, "a.jsonl"), options! {}));
+    assert_eq!(strings(&seen, "n"), ids);
+    assert_eq!(strings(&seen, "t"), ids.map(|id| format!("\"{id}")));
+    let float = seen.records.column_by_name("f").unwrap();
+    assert_eq!(float.as_primitive::<Float64Type>().value(0), 1e30);
+    // Where the first lines are short, a later one is refused for what it is.
+    let batches = read_all(&jsonl(path(&folder, "b.jsonl"), options! { "unknown": "ignore" }));
+    let refused: Vec<_> = batches.into_iter().flat_map(|batch| batch.refused).collect();
+    let say =
+        "and not a whole number of 64 bits; if it may be, say `types = { \"n\" = \"string\" }`";
+    for (refused, is) in refused.iter().zip([ids[0], ids[1], "beyond 64 bits"]) {
+        assert!(refused.error.contains(&format!("`n` is {is} {say}")), "{}", refused.error);
+    }
+    assert_eq!(refused.len(), 3);
+}
+
+#[test]
 fn a_long_line_costs_itself() {
     let text = format!("{{\"a\": 1}}\n{{\"a\": \"{}\"}}\n{{\"a\": 2}}\n", "x".repeat(300_000));
     let folder = folder(&[("a.jsonl", text.as_bytes())]);
