@@ -141,6 +141,10 @@ impl Source for Files {
     async fn splits(&self) -> Result<Vec<Split>, SourceError> {
         let splits = self.objects.list().await?;
         self.agreed(&splits)?;
+        // Known once the schema was asked for, which a plan does first.
+        if let Some(labels) = self.columns.get().and_then(|columns| columns.labels.as_ref()) {
+            labels.look(splits.iter().map(|split| split.name.as_str()));
+        }
         Ok(splits)
     }
 

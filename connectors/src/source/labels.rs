@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use ::csv::StringRecord;
 use anabranch_pipelines::record::{ID, KEY};
@@ -49,7 +50,15 @@ pub enum Missing {
 /// Labels in memory.
 #[derive(Debug)]
 pub(super) struct Labels {
+    /// Rows by name as the table has it, but for a leading `./` or `/`.
     rows: HashMap<String, u32>,
+    /// Rows by what is left of names with folders when the first of those are left out; `None` where that is
+    /// not one row.
+    shortened: HashMap<String, Option<u32>>,
+    /// A name that the table has.
+    example: Option<String>,
+    /// Whether somebody was told that no row is of any file.
+    told: AtomicBool,
     fields: Vec<FieldRef>,
     columns: Vec<ArrayRef>,
     missing: Missing,
@@ -66,7 +75,14 @@ impl Labels {
         let error =
             |message: String| SourceError::Format { location: options.path.clone(), message };
         let objects = Objects::parse(&options.path)?;
-        let listed = tokio::runtime::Handle::current().block_on(objects.list())?;
+        let listed = tokio::runtime::Handle::current().block_on(objects.list());
+        let listed = listed.map_err(|e| match e {
+            SourceError::Nothing { location, hint } => SourceError::Nothing {
+                location,
+                hint: format!("it should be the file of the labels; {hint}"),
+            },
+            other => other,
+        })?;
         let [split] = listed.as_slice() else {
             return Err(error("labels are one file".to_owned()));
         };
@@ -84,8 +100,14 @@ impl Labels {
         }
         let key = names.iter().position(|name| name == &options.key).unwrap_or_default();
         let mut by_name = HashMap::with_capacity(rows.len());
+        let mut shortened = HashMap::new();
         for (at, row) in rows.iter().enumerate() {
             let name = row.get(key).unwrap_or_default();
+            let name = name.trim_start_matches("./").trim_start_matches('/');
+            for short in suffixes(name).skip(1) {
+                let only = |row: &mut Option<u32>| *row = None;
+                shortened.entry(short.to_owned()).and_modify(only).or_insert(Some(at as u32));
+            }
             if by_name.insert(name.to_owned(), at as u32).is_some() {
                 return Err(error(format!("`{name}` has two rows; keep one")));
             }
@@ -105,7 +127,9 @@ impl Labels {
         }
         let (missing, path) = (options.missing, options.path.clone());
         let digest = digest(&names, &rows);
-        Ok(Self { rows: by_name, fields, columns, missing, path, digest })
+        let example = rows.first().and_then(|row| row.get(key)).map(str::to_owned);
+        let (rows, told) = (by_name, AtomicBool::new(false));
+        Ok(Self { rows, shortened, example, told, fields, columns, missing, path, digest })
     }
 
     /// Of all that they say, wherever they stand: with other labels, rows are others, and a run that was
@@ -133,12 +157,44 @@ impl Labels {
         columns.map_err(|e| SourceError::Options(e.to_string()))
     }
 
-    /// By the whole name, its last part, or that without extension.
-    fn row(&self, name: &str) -> Option<u32> {
-        let file = name.rsplit('/').next().unwrap_or(name);
-        let stem = file.rsplit_once('.').map_or(file, |(stem, _)| stem);
-        [name, file, stem].iter().find_map(|name| self.rows.get(*name).copied())
+    /// Says so, once, when none of these files has a row: the names are then of another kind.
+    pub(super) fn look<'a>(&self, mut names: impl Iterator<Item = &'a str>) {
+        let Some(first) = names.next() else { return };
+        let found = self.row(first).is_some() || names.any(|name| self.row(name).is_some());
+        if !found && !self.told.swap(true, Ordering::Relaxed) {
+            tracing::warn!("{}", self.strange(first));
+        }
     }
+
+    fn strange(&self, name: &str) -> String {
+        let path = &self.path;
+        match &self.example {
+            Some(example) => format!(
+                "no row of `{path}` is of any file: its first one is of {example:?}, a file is called {name:?}; \
+                 is `key` the column with their names?"
+            ),
+            None => format!("the labels `{path}` have no rows"),
+        }
+    }
+
+    /// By the name with all of its folders or the last ones, with its extension or without; or by what the
+    /// name is the end of, if that is one row.
+    fn row(&self, name: &str) -> Option<u32> {
+        let row = suffixes(name).flat_map(both).find_map(|name| self.rows.get(name).copied());
+        row.or_else(|| both(name).find_map(|name| self.shortened.get(name).copied().flatten()))
+    }
+}
+
+/// The name, and what is left of it as its folders are left out one by one.
+fn suffixes(name: &str) -> impl Iterator<Item = &str> {
+    std::iter::successors(Some(name), |name| Some(name.split_once('/')?.1))
+}
+
+/// The name with its extension and without.
+fn both(name: &str) -> impl Iterator<Item = &str> {
+    let file = name.rfind('/').map_or(0, |slash| slash + 1);
+    let stem = name.rfind('.').filter(|dot| *dot >= file).and_then(|dot| name.get(..dot));
+    std::iter::once(name).chain(stem)
 }
 
 fn digest(names: &[String], rows: &[StringRecord]) -> String {
@@ -200,6 +256,65 @@ mod tests {
         for (one, other) in one.iter().zip(&other) {
             assert_ne!(one, other);
         }
+    }
+
+    fn read(table: &str) -> Labels {
+        let folder = folder(&[("labels.tsv", table.as_bytes())]);
+        let options = serde_json::json!({ "path": path(&folder, "labels.tsv"), "key": "file" });
+        let options: LabelsOptions = serde_json::from_value(options).unwrap();
+        block_on(async move {
+            let read = move || Labels::read(&options, |_| false);
+            tokio::task::spawn_blocking(read).await.unwrap().unwrap()
+        })
+    }
+
+    #[test]
+    fn names_match_with_or_without_folders_and_extensions() {
+        let table =
+            ["pics/1.jpg", "./2", "/data/x/3", "4.jpg", "a/5.jpg", "b/5.jpg", "c/6.jpg", "d.e/7"];
+        let rows = table.iter().map(|name| format!("{name}\t1\n")).collect::<String>();
+        let labels = read(&format!("file\tlabel\n{rows}"));
+        for (name, row) in [
+            ("1.jpg", Some(0)),
+            ("pics/1.jpg", Some(0)),
+            ("more/pics/1.jpg", Some(0)),
+            ("1.png", None),
+            ("2.jpg", Some(1)),
+            ("pics/2.jpg", Some(1)),
+            ("x/3.jpg", Some(2)),
+            ("y/3.jpg", None),
+            ("z/4.jpg", Some(3)),
+            ("a/5.jpg", Some(4)),
+            ("z/b/5.jpg", Some(5)),
+            // One of two, or of another folder's: no label is better than a wrong one.
+            ("5.jpg", None),
+            ("z/6.jpg", None),
+            ("d.e/7.png", Some(7)),
+            ("d", None),
+        ] {
+            assert_eq!(labels.row(name), row, "{name}");
+        }
+    }
+
+    #[test]
+    fn labels_of_no_file_are_told() {
+        let labels = read("file\tlabel\n10004\t1\n");
+        labels.look(["other.jpg", "10004.jpg"].into_iter());
+        assert!(!labels.told.load(Ordering::Relaxed));
+        labels.look(["other.jpg", "more.jpg"].into_iter());
+        assert!(labels.told.load(Ordering::Relaxed));
+        let message = labels.strange("other.jpg");
+        assert!(message.contains("its first one is of \"10004\", a file is called \"other.jpg\""));
+    }
+
+    #[test]
+    fn labels_that_are_missing_are_called_so() {
+        let folder = folder(&[("a.png", b"image")]);
+        let labels = serde_json::json!({ "path": path(&folder, "labels.csv"), "key": "file" });
+        let files = serde_json::json!({ "path": path(&folder, "a.png"), "labels": labels });
+        let files: FilesOptions = serde_json::from_value(files).unwrap();
+        let error = block_on(files.build().unwrap().schema()).unwrap_err().to_string();
+        assert!(error.contains("labels.csv: it should be the file of the labels"), "{error}");
     }
 
     #[test]

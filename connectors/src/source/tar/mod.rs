@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use anabranch_pipelines::quantity::ByteSize;
-use anabranch_pipelines::record::{Modality, Reference, media};
+use anabranch_pipelines::record::{Reference, media};
 use anabranch_pipelines::source::{Abilities, Source, SourceBatch, SourceError, Split, Unreadable};
 use arrow::array::{BinaryBuilder, StringArray};
 use arrow::datatypes::SchemaRef;
@@ -142,15 +142,19 @@ impl Format for Tar {
                 format!("`references = true`, but `{}` is there: {NO_REFERENCES}", split.name);
             return Err(SourceError::Options(message));
         }
-        let modality = match self.media.modality {
-            Some(modality) => modality,
-            None => self.modality(splits, open)?,
-        };
-        let plain = self.media.schema(modality, None);
         let labels = self.options.labels.as_ref();
+        let names = match self.media.modality.is_none() || labels.is_some() {
+            true => self.names(splits, open)?,
+            false => Vec::new(),
+        };
+        let modality = self.media.modality(&self.options.path, names.iter())?;
+        let plain = self.media.schema(modality, None);
         let labels = labels
             .map(|labels| Labels::read(labels, |name| plain.field_with_name(name).is_ok()))
             .transpose()?;
+        if let Some(labels) = &labels {
+            labels.look(names.iter().map(String::as_str));
+        }
         Ok(Columns { schema: self.media.schema(modality, labels.as_ref()), labels })
     }
 
@@ -220,8 +224,8 @@ impl Format for Tar {
 }
 
 impl Tar {
-    /// The modality that names in the first archive with any member tell.
-    fn modality(&self, splits: &[Split], open: &Open<'_>) -> Result<Modality, SourceError> {
+    /// The first names in the first archive with any member.
+    fn names(&self, splits: &[Split], open: &Open<'_>) -> Result<Vec<String>, SourceError> {
         let mut names = Vec::new();
         for split in splits {
             match open(split) {
@@ -242,6 +246,6 @@ impl Tar {
                 break;
             }
         }
-        self.media.modality(&self.options.path, names.iter())
+        Ok(names)
     }
 }
