@@ -23,6 +23,7 @@ use delta_kernel::transaction::{CommitResult, UpdateTableOperation, create_table
 use delta_kernel::{Engine, KernelError, Snapshot, SnapshotRef};
 use delta_kernel_default_engine::DefaultEngineBuilder;
 use delta_kernel_default_engine::executor::tokio::TokioMultiThreadExecutor;
+use object_store::prefix::PrefixStore;
 use serde_json::Value;
 use thiserror::Error;
 use url::Url;
@@ -85,7 +86,10 @@ static EXECUTOR: LazyLock<Result<Arc<TokioMultiThreadExecutor>, String>> = LazyL
 /// and reads nothing. That is safe because the commit is put-if-absent behind that snapshot: when somebody
 /// else was faster, it conflicts, and everything is looked up again.
 pub(crate) struct DeltaLog {
-    url: Url,
+    /// The table's, for messages.
+    url: String,
+    /// The root of the engine's store, which is the table's folder.
+    root: Url,
     folder: Option<PathBuf>,
     engine: Arc<dyn Engine>,
     known: Mutex<Known>,
@@ -100,16 +104,20 @@ struct Known {
 impl DeltaLog {
     pub(crate) fn new(location: &Location) -> Result<Self, DeltaError> {
         let error = |message: String| DeltaError { url: location.url.clone(), message };
-        let url = Url::parse(&format!("{}/", location.url)).map_err(|e| error(e.to_string()))?;
+        // The engine lists paths as URLs without encoding what URLs encode: a folder called `50%20` it finds
+        // as `50 `. It is given a store that begins at the table, and never sees the folder's name.
+        let mut root = Url::parse(&location.url).map_err(|e| error(e.to_string()))?;
+        root.set_path("/");
+        let store = PrefixStore::new(Arc::clone(&location.store), location.path.clone());
         let executor = match EXECUTOR.as_ref() {
             Ok(executor) => Arc::clone(executor),
             Err(e) => return Err(error(e.clone())),
         };
-        let engine = DefaultEngineBuilder::new(Arc::clone(&location.store))
-            .with_task_executor(executor)
-            .build();
+        let engine =
+            DefaultEngineBuilder::new(Arc::new(store)).with_task_executor(executor).build();
         let (folder, engine) = (location.local_path(), Arc::new(engine));
-        Ok(Self { url, folder, engine, known: Mutex::default() })
+        let url = location.url.clone();
+        Ok(Self { url, root, folder, engine, known: Mutex::default() })
     }
 
     /// The table's newest schema, or `None` when there is no table.
@@ -228,7 +236,7 @@ impl DeltaLog {
         let engine = self.engine.as_ref();
         let columns = schema;
         let schema = StructType::try_from_arrow(schema).map_err(|e| self.error(e))?;
-        let begun = create_table(self.url.as_str(), Arc::new(schema), WRITER, true)
+        let begun = create_table(self.root.as_str(), Arc::new(schema), WRITER, true)
             .with_transaction_id(transaction, version)
             .build(engine, Box::new(FileSystemCommitter::new()));
         let created = begun.and_then(|mut creation| {
@@ -309,7 +317,7 @@ impl DeltaLog {
         if self.folder.as_ref().is_some_and(|folder| !folder.join("_delta_log").exists()) {
             return Ok(None);
         }
-        let mut builder = Snapshot::builder_for(self.url.as_str());
+        let mut builder = Snapshot::builder_for(self.root.as_str());
         if let Some(version) = version {
             builder = builder.at_version(version);
         }
@@ -338,7 +346,7 @@ impl DeltaLog {
         let message = message.to_string();
         // Kernel errors may carry a backtrace behind the first line.
         let first = message.lines().next().unwrap_or_default().to_owned();
-        DeltaError { url: self.url.to_string(), message: first }
+        DeltaError { url: self.url.clone(), message: first }
     }
 }
 
@@ -483,6 +491,31 @@ mod tests {
         assert!(opened.schema().is_err());
         assert!(opened.commit("other", 0, Some(&schema), &[file], false).is_err());
         assert!(!entry(0).exists() && !entry(3).exists());
+    }
+
+    #[test]
+    fn a_table_has_the_folder_that_its_path_names() {
+        let folder = tempfile::tempdir().unwrap();
+        let schema = Schema::new(vec![Field::new("n", DataType::Int64, true)]);
+        let odd = "out #1%20[x] ü?%";
+        let path = folder.path().join(odd).join("table");
+        for at in [path.to_str().unwrap(), "memory://odd/out%20%231%2520%5Bx%5D/table"] {
+            let location = Location::parse(at).unwrap();
+            for number in 0..2 {
+                // Opened anew: what one remembers of its own commit it need not find.
+                let log = DeltaLog::new(&location).unwrap();
+                let path = format!("data/{number}.parquet");
+                let file = Added { path, bytes: 1, rows: 1, statistics: Value::Null };
+                log.commit("test", number, Some(&schema), &[file], false).unwrap();
+            }
+            let (_, version, files) =
+                DeltaLog::new(&location).unwrap().files(None).unwrap().unwrap();
+            assert_eq!((version, files.len()), (1, 2));
+        }
+        let names = std::fs::read_dir(folder.path()).unwrap();
+        let names: Vec<_> = names.map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(names, [odd]);
+        assert!(path.join("_delta_log/00000000000000000001.json").is_file());
     }
 
     #[test]
