@@ -1,6 +1,6 @@
 //! Objects by path, folder or glob.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anabranch_pipelines::source::{SourceError, Split};
 use anabranch_pipelines::store::Location;
@@ -23,10 +23,25 @@ pub(super) struct Objects {
 
 impl Objects {
     /// Understands `dir/*.png`, `dir/**`, a folder or a single object.
+    ///
+    /// What matches nothing, but is the name of a file or folder on this machine's disk as it stands, is that:
+    /// names have brackets.
     pub(super) fn parse(pattern: &str) -> Result<Self, SourceError> {
+        let wild = pattern.find(['*', '?', '[', '{']);
+        let parsed = Self::split_at(pattern, wild);
+        if wild.is_none() || pattern.contains("://") || !Path::new(pattern).exists() {
+            return parsed;
+        }
+        match parsed {
+            Ok(objects) if objects.has_local()? => Ok(objects),
+            _ => Self::split_at(pattern, None),
+        }
+    }
+
+    /// A pattern whose first wildcard is there.
+    fn split_at(pattern: &str, wild: Option<usize>) -> Result<Self, SourceError> {
         let error =
             |message: String| SourceError::Options(format!("`path = {pattern:?}`: {message}"));
-        let wild = pattern.find(['*', '?', '[', '{']);
         let (root, glob) = match wild {
             Some(at) => {
                 let cut = pattern
@@ -50,6 +65,12 @@ impl Objects {
             glob => glob.matches('/').count() + 1,
         };
         Ok(Self { root, pattern: matcher, depth, written: pattern.to_owned() })
+    }
+
+    /// Whether any file on this machine's disk matches.
+    fn has_local(&self) -> Result<bool, SourceError> {
+        let Some(root) = self.root.local_path() else { return Ok(false) };
+        Ok(local::first(&root, self.depth, |key| self.fits(key).then_some(()))?.is_some())
     }
 
     /// Whether an object that is listed is whole: a file on a disk may still be written.
@@ -202,4 +223,27 @@ fn lost(error: tokio::task::JoinError) -> SourceError {
 fn version(object: &ObjectMeta) -> String {
     let modified = object.last_modified.timestamp_micros();
     object.e_tag.clone().unwrap_or_else(|| format!("{modified}-{}", object.size))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::testing::{block_on, folder, path};
+
+    fn names(pattern: &str) -> Vec<String> {
+        let listed = block_on(Objects::parse(pattern).unwrap().list()).unwrap();
+        listed.into_iter().map(|split| split.name).collect()
+    }
+
+    #[test]
+    fn a_name_with_brackets_is_a_name_where_it_matches_nothing() {
+        let folder = folder(&[("a #1%20[x].png", b""), ("b[12].png", b""), ("b1.png", b"")]);
+        assert_eq!(names(&path(&folder, "a #1%20[x].png")), ["a #1%20[x].png"]);
+        assert_eq!(names(&path(&folder, "b[12].png")), ["b1.png"]);
+        std::fs::create_dir(folder.path().join("{in")).unwrap();
+        std::fs::write(folder.path().join("{in/c.png"), "").unwrap();
+        assert_eq!(names(&path(&folder, "{in")), ["c.png"]);
+        let missing = Objects::parse(&path(&folder, "d[x].png")).unwrap();
+        assert!(matches!(block_on(missing.list()), Err(SourceError::Nothing { .. })));
+    }
 }

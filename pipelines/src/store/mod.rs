@@ -74,12 +74,22 @@ fn client(url: &Url) -> Result<(Arc<dyn ObjectStore>, Path), String> {
 impl Location {
     /// The place that a path or URL names. Nothing is read or created.
     ///
+    /// ```
+    /// # use anabranch_pipelines::store::Location;
+    /// let error = Location::parse("~/photos").unwrap_err().to_string();
+    /// assert!(error.starts_with("`~/photos` is no location: only a shell expands `~`"));
+    /// ```
+    ///
     /// Local files are written with fsync: a shard is durable before an entry names it.
     ///
     /// # Errors
     /// When the scheme is unknown or a store refuses its options.
     pub fn parse(location: &str) -> Result<Self, LocationError> {
         let error = |message: String| LocationError { location: location.to_owned(), message };
+        if location == "~" || location.starts_with("~/") {
+            let message = "only a shell expands `~`, and a folder of that name is written `./~`";
+            return Err(error(message.to_owned()));
+        }
         if !location.contains("://") {
             return Self::local(std::path::Path::new(location)).map_err(error);
         }
