@@ -197,6 +197,13 @@ impl Sink for Table {
 
     async fn start(&self, run: &RunStart, schema: &SchemaRef) -> Result<(), SinkError> {
         let stored = columns::stored(schema).map_err(|e| self.error(e))?;
+        if self.location.url.contains('%') {
+            tracing::warn!(
+                "the path of `{}` has characters that URLs encode; some readers of Delta tables, Polars among \
+                 them, do not find files there",
+                self.options.path
+            );
+        }
         let there = self.delta(DeltaLog::schema).await?;
         *self.schema.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&stored));
         // The first commit creates the table with its first rows: one write less before they are seen.
