@@ -98,11 +98,23 @@ impl Objects {
         if splits.is_empty() {
             return Err(SourceError::Nothing {
                 location: self.written.clone(),
-                hint: "check the path; `*` stays inside a folder, `**/` goes into folders"
-                    .to_owned(),
+                hint: self.why_nothing().to_owned(),
             });
         }
         Ok(splits)
+    }
+
+    /// Why nothing was listed, and what to do.
+    fn why_nothing(&self) -> &'static str {
+        let there = self.root.local_path().map(|root| root.exists());
+        match (there, &self.pattern) {
+            (Some(false), None) => "there is no such file or folder",
+            (Some(false), Some(_)) => "there is no such folder",
+            (Some(true), None) => {
+                "the folder has no files, but for ones whose names begin with `.` or `_`"
+            }
+            _ => "check the path; `*` stays inside a folder, `**/` goes into folders",
+        }
     }
 
     /// The key of the first listed object, as the store lists them, of which `says` says something; and that.
@@ -243,7 +255,22 @@ mod tests {
         std::fs::create_dir(folder.path().join("{in")).unwrap();
         std::fs::write(folder.path().join("{in/c.png"), "").unwrap();
         assert_eq!(names(&path(&folder, "{in")), ["c.png"]);
-        let missing = Objects::parse(&path(&folder, "d[x].png")).unwrap();
-        assert!(matches!(block_on(missing.list()), Err(SourceError::Nothing { .. })));
+    }
+
+    #[test]
+    fn an_empty_folder_is_no_missing_one() {
+        let folder = folder(&[]);
+        std::fs::create_dir(folder.path().join("in")).unwrap();
+        std::fs::write(folder.path().join("in/.hidden"), "").unwrap();
+        for (pattern, why) in [
+            ("in", "the folder has no files"),
+            ("inn", "there is no such file or folder"),
+            ("inn/*.png", "there is no such folder"),
+            ("in/d[x].png", "check the path"),
+        ] {
+            let objects = Objects::parse(&path(&folder, pattern)).unwrap();
+            let error = block_on(objects.list()).unwrap_err().to_string();
+            assert!(error.contains(&format!("{pattern}: {why}")), "{error}");
+        }
     }
 }

@@ -4,10 +4,14 @@ use anabranch_pipelines::record::{KEY, Modality, media};
 use anabranch_pipelines::source::SourceError;
 use arrow::array::{ArrayRef, RecordBatch, StringArray, StructArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::facts;
 use super::labels::Labels;
+
+/// Extensions that a message counts one by one.
+const KINDS: usize = 4;
 
 /// What a source of named media makes of its names.
 #[derive(Debug, Clone)]
@@ -34,18 +38,26 @@ impl MediaColumn {
     pub(super) fn modality(
         &self,
         path: &str,
-        names: impl Iterator<Item = impl AsRef<str>>,
+        names: impl Iterator<Item = impl AsRef<str>> + Clone,
     ) -> Result<Modality, SourceError> {
         if let Some(modality) = self.modality {
             return Ok(modality);
         }
-        let mut found: Vec<Modality> = names.filter_map(|name| modality(name.as_ref())).collect();
+        let mut found: Vec<Modality> =
+            names.clone().filter_map(|name| modality(name.as_ref())).collect();
         found.dedup();
         match found.as_slice() {
             [modality] => Ok(*modality),
-            _ => Err(SourceError::Options(format!(
-                "`path = {path:?}`: the names do not tell one modality; add `modality = \"image\"` or \"audio\""
-            ))),
+            found => {
+                let (there, add) = (kinds(names), "`modality = \"image\"` or \"audio\"");
+                let say = match found {
+                    [] => format!("tells no modality by its name; add {add}"),
+                    _ => format!("is more than one modality; match one of them, or add {add}"),
+                };
+                Err(SourceError::Options(format!(
+                    "`path = {path:?}`: what is there, {there}, {say}"
+                )))
+            }
         }
     }
 
@@ -95,11 +107,58 @@ pub(super) fn encoding(name: &str) -> Option<&'static str> {
     })
 }
 
+/// How many names there are of each extension, the most frequent ones first: `2 .jpg and 1 .wav`.
+fn kinds(names: impl Iterator<Item = impl AsRef<str>>) -> String {
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    for name in names {
+        let name = name.as_ref();
+        let file = name.rsplit_once('/').map_or(name, |(_, file)| file);
+        let kind = match file.rsplit_once('.') {
+            Some((_, extension)) => format!(".{}", extension.to_ascii_lowercase()),
+            None => "without an extension".to_owned(),
+        };
+        *counts.entry(kind).or_default() += 1;
+    }
+    let mut counts: Vec<_> = counts.into_iter().collect();
+    counts.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    let others: usize = counts.iter().skip(KINDS).map(|(_, count)| count).sum();
+    let shown = counts.iter().take(KINDS).map(|(kind, count)| format!("{count} {kind}"));
+    let mut shown: Vec<String> = shown.collect();
+    if others > 0 {
+        shown.push(format!("{others} others"));
+    }
+    match shown.split_last() {
+        Some((last, [])) => last.clone(),
+        Some((last, before)) => format!("{} and {last}", before.join(", ")),
+        None => "nothing".to_owned(),
+    }
+}
+
 /// The modality that a file's extension names.
 pub(super) fn modality(name: &str) -> Option<Modality> {
     match encoding(name)? {
         "jpeg" | "png" | "webp" => Some(Modality::Image),
         "wav" | "flac" => Some(Modality::Audio),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_says_what_is_there_instead_of_one_modality() {
+        let error = |names: &[&str]| {
+            let column = MediaColumn { modality: None, column: None };
+            column.modality("in", names.iter()).unwrap_err().to_string()
+        };
+        let mixed = error(&["a.wav", "x/b.JPG", "c.jpg", "notes"]);
+        let there =
+            "`path = \"in\"`: what is there, 2 .jpg, 1 .wav and 1 without an extension, is more";
+        assert!(mixed.contains(there), "{mixed}");
+        assert!(error(&["a.txt"]).contains("what is there, 1 .txt, tells no modality"));
+        let many = error(&["1.a", "2.b", "3.c", "4.d", "5.e", "6.f"]);
+        assert!(many.contains("1 .a, 1 .b, 1 .c, 1 .d and 2 others"), "{many}");
     }
 }

@@ -224,28 +224,49 @@ impl Format for Tar {
 }
 
 impl Tar {
-    /// The first names in the first archive with any member.
+    /// The first names in the first archive with any member, and else why there are none.
     fn names(&self, splits: &[Split], open: &Open<'_>) -> Result<Vec<String>, SourceError> {
         let mut names = Vec::new();
+        let mut why = String::new();
         for split in splits {
+            if split.bytes == 0 {
+                why = "it is empty".to_owned();
+                continue;
+            }
             match open(split) {
                 Err(Failure::Store(error)) => return Err(error),
-                Err(Failure::Damaged(_)) => {}
+                Err(Failure::Damaged(error)) => why = error,
                 Ok(object) => {
                     let mut members = Members::new(object, self.members.clone());
                     while names.len() < SAMPLED {
                         match members.next() {
                             Ok(Some(found)) => names.push(found.name),
-                            Ok(None) | Err(Failure::Damaged(_)) => break,
+                            Ok(None) => {
+                                why = match &self.options.members {
+                                    None => "it is an archive without files".to_owned(),
+                                    Some(only) => format!("no file fits `members = {only:?}`"),
+                                };
+                                break;
+                            }
+                            Err(Failure::Damaged(error)) => {
+                                why = format!("it is no tar archive, or a damaged one: {error}");
+                                break;
+                            }
                             Err(Failure::Store(error)) => return Err(error),
                         }
                     }
                 }
             }
             if !names.is_empty() {
-                break;
+                return Ok(names);
             }
         }
-        Ok(names)
+        if self.media.modality.is_some() {
+            return Ok(names);
+        }
+        Err(SourceError::Format {
+            location: splits.last().map_or_else(String::new, |split| split.name.clone()),
+            message: format!("no member tells what there is: {why}"),
+        })
     }
 }

@@ -190,3 +190,22 @@ fn real_archives_are_read_whole() {
         assert_eq!(media::of(&batches[0].records, column).unwrap().null_count(), 0);
     }
 }
+
+#[test]
+fn what_is_no_archive_of_files_is_called_by_its_name() {
+    let folder = folder(&[
+        ("empty.tar", b""),
+        ("garbage.tar", &[7; 2000]),
+        ("ended.tar", &[0; 1024]),
+        ("photo.jpg", b"\xff\xd8\xff\xe0 and so on"),
+    ]);
+    for (name, expected) in [
+        ("empty.tar", "it is empty"),
+        ("garbage.tar", "it is no tar archive, or a damaged one"),
+        ("ended.tar", "it is an archive without files"),
+        ("photo.jpg", "it is no tar archive, or a damaged one"),
+    ] {
+        let error = block_on(tar(path(&folder, name), "{}").schema()).unwrap_err().to_string();
+        assert!(error.contains(name) && error.contains(expected), "{error}");
+    }
+}
