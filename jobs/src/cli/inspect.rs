@@ -1,18 +1,21 @@
 //! `anabranch inspect`: a table's columns, its size, the runs that wrote it, and its first rows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use anabranch_operators::DecodeOptions;
 use anabranch_pipelines::log::{DEAD_LETTERS, Existing, Registry as Runs};
+use anabranch_pipelines::operator::{Allocation, Context};
 use anabranch_pipelines::quantity::ByteSize;
 use anabranch_pipelines::record::{Modality, bytes_of, media};
 use anabranch_pipelines::source::{BatchSize, Source, SourceError, SplitRange};
-use anabranch_pipelines::store::Location;
-use arrow::array::{Array, RecordBatch};
+use anabranch_pipelines::store::{Location, StoreFetcher};
+use arrow::array::{Array, ArrayRef, RecordBatch};
 use arrow::datatypes::Field;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use futures::StreamExt;
 use serde::Serialize;
+use tokio::runtime::Handle;
 
 use super::{Exit, Failure, plan, print};
 use crate::components::{Registry, make, with_path};
@@ -115,8 +118,9 @@ async fn look(
     let mut batches = source.open(ranges, BatchSize { records: rows.max(1), bytes: 64 << 20 });
     while let (true, Some(batch)) = (first.len() < rows, batches.next().await) {
         let batch = batch?.records;
-        let missing = rows - first.len();
-        first.extend((0..batch.num_rows().min(missing)).map(|row| values(&batch, row)));
+        let batch = batch.slice(0, batch.num_rows().min(rows - first.len()));
+        let texts = texts(&batch).await;
+        first.extend((0..batch.num_rows()).map(|row| values(&batch, &texts, row)));
     }
     Ok(Inspection {
         location: location.to_owned(),
@@ -150,12 +154,44 @@ fn kind(field: &Field) -> String {
         .map_or_else(|| field.data_type().to_string(), |modality| modality.to_string())
 }
 
+/// The compressed texts of rows, by column; those of a column that does not decode stay as they are.
+async fn texts(batch: &RecordBatch) -> HashMap<String, ArrayRef> {
+    let mut texts = HashMap::new();
+    for field in batch.schema().fields() {
+        let compressed = Modality::of(field) == Some(Modality::Text)
+            && media::State::of(field) == Some(media::State::Encoded);
+        let options = serde_json::json!({ "column": field.name() });
+        let decode = serde_json::from_value::<DecodeOptions>(options).map(DecodeOptions::build);
+        let (true, Ok(Ok(decode))) = (compressed, decode) else { continue };
+        let (batch, fetcher) = (batch.clone(), StoreFetcher::new(Handle::current()));
+        let context = Context::new(Arc::new(fetcher), Arc::default());
+        let decoded = move || decode.invoke(batch, &Allocation::PLAIN, &context);
+        if let Ok(Ok(outcome)) = tokio::task::spawn_blocking(decoded).await
+            && outcome.refused.is_empty()
+            && let Some(column) = outcome.records.column_by_name(field.name())
+        {
+            texts.insert(field.name().clone(), Arc::clone(column));
+        }
+    }
+    texts
+}
+
 /// Names and values of one row.
-fn values(batch: &RecordBatch, row: usize) -> Vec<(String, String)> {
+fn values(
+    batch: &RecordBatch,
+    texts: &HashMap<String, ArrayRef>,
+    row: usize,
+) -> Vec<(String, String)> {
     let schema = batch.schema();
     let columns = schema.fields().iter().zip(batch.columns());
     columns
-        .map(|(field, column)| (field.name().clone(), value(batch, field, column, row)))
+        .map(|(field, column)| {
+            let value = match texts.get(field.name()) {
+                Some(texts) => plain(texts, row),
+                None => value(batch, field, column, row),
+            };
+            (field.name().clone(), value)
+        })
         .collect()
 }
 
@@ -174,6 +210,10 @@ fn value(batch: &RecordBatch, field: &Field, column: &dyn Array, row: usize) -> 
         let one = batch.slice(row, 1).project(&[index]);
         return ByteSize(one.map_or(0, |one| bytes_of(&one)) as u64).to_string();
     }
+    plain(column, row)
+}
+
+fn plain(column: &dyn Array, row: usize) -> String {
     let options = FormatOptions::default().with_null("null").with_display_error(true);
     match ArrayFormatter::try_new(column, &options) {
         Ok(formatter) => short(&formatter.value(row).to_string()),
