@@ -186,6 +186,40 @@ fn inspect_shows_columns_runs_and_rows() {
 }
 
 #[test]
+fn compressed_texts_are_shown_and_read_again_without_naming_their_dictionary() {
+    let folder = tempfile::tempdir().unwrap();
+    let texts = (0..3000).map(|at| {
+        let place = ["harbour", "meadow", "kitchen", "orchard"][at * 7 % 4];
+        format!("{{\"text\": \"A photograph of the {place} in the afternoon, number {at}.\"}}\n")
+    });
+    std::fs::write(folder.path().join("texts.jsonl"), texts.collect::<String>()).unwrap();
+    let job = |name: &str, source: &str, operator: &str| {
+        let job = format!(
+            "[job]\nname = \"{name}\"\n[source.in]\n{source}\n\
+             [operator.text]\n{operator}\ncolumn = \"text\"\ninputs = [\"in\"]\n\
+             [sink.out]\nkind = \"table\"\npath = \"{name}\"\ninputs = [\"text\"]\n"
+        );
+        let file = format!("{name}.toml");
+        std::fs::write(folder.path().join(&file), job).unwrap();
+        let run = anabranch(folder.path(), &["run", &file]);
+        assert_eq!(run.status.code(), Some(0), "{}", err(&run));
+        let table = anabranch(folder.path(), &["inspect", name, "--json"]);
+        let table: serde_json::Value = serde_json::from_str(&out(&table)).unwrap();
+        assert_eq!((&table["rows"], &table["runs"][0]["dead_letters"]), (&3000.into(), &0.into()));
+        let value = |pair: &serde_json::Value| (pair[0] == "text").then(|| pair[1].to_string());
+        table["first"][1].as_array().unwrap().iter().find_map(value).unwrap()
+    };
+    let compress = "kind = \"encode\"\ncodec = \"zstd\"";
+    let source = "kind = \"jsonl\"\npath = \"texts.jsonl\"";
+    let second = "\"A photograph of the orchard in the afternoon, number 1.\"";
+    assert_eq!(job("small", source, compress), second);
+    let decisions = folder.path().join("small/_anabranch/runs");
+    let run = std::fs::read_dir(decisions).unwrap().next().unwrap().unwrap().path();
+    assert!(run.join("decisions/text").metadata().unwrap().len() > 0);
+    assert_eq!(job("again", "kind = \"table\"\npath = \"small\"", "kind = \"decode\""), second);
+}
+
+#[test]
 fn schema_is_json() {
     let folder = tempfile::tempdir().unwrap();
     let schema: serde_json::Value =

@@ -41,7 +41,7 @@ pub struct DecodeOptions {
     #[serde(default = "growth")]
     pub growth: f64,
     /// Dictionaries of texts that `encode` compressed with one: `_anabranch/runs/RUN/decisions/OPERATOR`
-    /// beside the table, of every run that wrote to it.
+    /// beside the table, of every run that wrote to it. The source `table` names them by itself.
     #[serde(default)]
     pub dictionaries: Vec<String>,
 }
@@ -141,7 +141,9 @@ impl Operator for Decode {
         let (schema, modality) = self.schema.of::<SchemaError>(&input, derive)?;
         match modality {
             Modality::Text => {
-                let dictionaries = self.dictionaries.get(&self.options.dictionaries, context)?;
+                let files = &self.options.dictionaries;
+                let field = input.field_with_name(name).ok();
+                let dictionaries = self.dictionaries.get(files, field, context)?;
                 return text::decode(&batch, name, &schema, dictionaries, limits);
             }
             Modality::Tensor => return tensor::decode(&batch, name, &schema, limits),

@@ -235,10 +235,12 @@ pub(crate) struct Dictionaries {
 }
 
 impl Dictionaries {
-    /// The dictionaries in these files.
+    /// The dictionaries in these files or, where none are given, in those that the column names. There,
+    /// decisions of other operators stand beside them.
     pub(crate) fn get(
         &self,
         files: &[String],
+        column: Option<&Field>,
         context: &Context,
     ) -> Result<&HashMap<u32, DecoderDictionary<'static>>, OperatorError> {
         if let Some(read) = self.read.get() {
@@ -248,7 +250,9 @@ impl Dictionaries {
             OperatorError::Failed(format!("the dictionary `{file}`: {e}"))
         };
         let mut read = HashMap::new();
-        for file in files {
+        let named = column.and_then(|column| column.metadata().get(media::DICTIONARIES_KEY));
+        let named = named.filter(|_| files.is_empty()).map_or("", String::as_str);
+        for file in files.iter().map(String::as_str).chain(named.lines()) {
             let uri = Location::parse(file).map_err(|e| fail(file, &e))?.url;
             for bytes in context.fetch(&[Reference { uri, range: None }]) {
                 let bytes = bytes.map_err(|e| fail(file, &e))?;
@@ -256,9 +260,13 @@ impl Dictionaries {
                 if bytes.is_empty() {
                     continue;
                 }
-                let number = zstd_safe::get_dict_id_from_dict(&bytes)
-                    .ok_or_else(|| fail(file, &"it is no zstd dictionary"))?;
-                read.insert(number.get(), DecoderDictionary::copy(&bytes));
+                match zstd_safe::get_dict_id_from_dict(&bytes) {
+                    Some(number) => {
+                        read.insert(number.get(), DecoderDictionary::copy(&bytes));
+                    }
+                    None if files.is_empty() => {}
+                    None => return Err(fail(file, &"it is no zstd dictionary")),
+                }
             }
         }
         Ok(self.read.get_or_init(|| read))
@@ -410,6 +418,19 @@ mod tests {
             assert_eq!(back.records.column(0), batch.column(0));
             assert_eq!(back.records.num_columns(), 1);
         }
+        // Without the option, the column may name them.
+        let mut fields: Vec<Field> =
+            small.schema().fields().iter().map(|field| field.as_ref().clone()).collect();
+        let mut metadata = fields[0].metadata().clone();
+        metadata.insert(media::DICTIONARIES_KEY.to_owned(), "memory://a/d".to_owned());
+        fields[0] = fields[0].clone().with_metadata(metadata);
+        let named = Arc::new(Schema::new(fields));
+        let named = RecordBatch::try_new(named, small.columns().to_vec()).unwrap();
+        let back = decode(named.clone(), "[]", decision.clone());
+        assert_eq!(back.records.column(0), batch.column(0));
+        assert!(back.records.schema().field(0).metadata().get(media::DICTIONARIES_KEY).is_none());
+        let other = decode(named, "[]", b"another operator's decision".to_vec());
+        assert_eq!(other.records.num_rows(), 60);
         let lost = decode(small, "[]", Vec::new());
         assert_eq!(lost.records.num_rows(), 60);
         assert!(lost.refused[0].error.contains("decisions/OPERATOR"), "{}", lost.refused[0].error);

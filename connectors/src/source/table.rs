@@ -22,7 +22,7 @@ use tokio::sync::OnceCell;
 use super::parquet::rows::{self, Footers, Rows};
 use super::scan::key;
 use super::values::free_name;
-use crate::table::{DeltaLog, ORIGINAL_TYPE, Visible};
+use crate::table::{DeltaLog, ORIGINAL_TYPE, Visible, dictionaries};
 
 /// Options of `kind = "table"`: every row of a table is a record, with the id and key that it has there.
 ///
@@ -124,6 +124,7 @@ impl Inner {
             };
             match looked.map_err(|e| error(e.to_string()))? {
                 Some((schema, _, files)) => {
+                    let schema = dictionaries::named(&self.location, &schema).await?;
                     Shards::of(&self.location, &schema, files).map(Arc::new).map_err(error)
                 }
                 None => Err(SourceError::Nothing {
@@ -234,6 +235,7 @@ mod tests {
         Float32Array, ListBuilder, TimestampNanosecondArray, TimestampNanosecondBuilder,
         TimestampSecondArray, UInt16Array,
     };
+    use object_store::ObjectStoreExt;
 
     use super::*;
     use crate::sink;
@@ -328,6 +330,39 @@ mod tests {
         assert_eq!(schema.fields(), rows.schema().fields());
         let first = TableOptions { path, version: Some(0) }.build().unwrap();
         assert_eq!(conforming(&first).records, rows.slice(0, 15));
+    }
+
+    #[test]
+    fn columns_of_texts_name_the_decisions_beside_the_table() {
+        let path = "memory://texts/table";
+        let fields = ["text", "image"].map(|name| {
+            let modality = if name == "text" { Modality::Text } else { Modality::Image };
+            Arc::new(media::field(name, modality, media::State::Encoded))
+        });
+        let column: ArrayRef =
+            Arc::new(media::column(vec![Some(b"frame".as_slice()); 30], vec![None; 30]));
+        let keys: ArrayRef =
+            Arc::new(StringArray::from_iter_values((0..30).map(|row| row.to_string())));
+        let key = Arc::new(Field::new(KEY, DataType::Utf8, false));
+        let schema = Schema::new([vec![key], fields.to_vec()].concat());
+        let columns = vec![keys, Arc::clone(&column), column];
+        let rows = RecordBatch::try_new(Arc::new(schema), columns).unwrap();
+        let named = block_on(async {
+            write(path, &with_ids("somewhere", &rows).unwrap()).await;
+            let runs = Location::parse(path).unwrap().join("_anabranch/runs");
+            for below in ["r2/decisions/squeeze", "r1/decisions/squeeze", "r1/commits/0.json"] {
+                let at = runs.join(below);
+                at.store.put(&at.path, vec![7].into()).await.unwrap();
+            }
+            let schema = TableOptions::at(path).build().unwrap().schema().await.unwrap();
+            ["text", "image"].map(|name| {
+                let metadata = schema.field_with_name(name).unwrap().metadata();
+                metadata.get(media::DICTIONARIES_KEY).cloned()
+            })
+        });
+        let runs = "memory://texts/table/_anabranch/runs";
+        let both = format!("{runs}/r1/decisions/squeeze\n{runs}/r2/decisions/squeeze");
+        assert_eq!(named, [Some(both), None]);
     }
 
     #[test]

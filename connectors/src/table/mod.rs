@@ -1,6 +1,7 @@
 //! Tables: Parquet shards under a Delta log.
 
 mod delta;
+pub(crate) mod dictionaries;
 mod letters;
 
 /// Field metadata key under which a table keeps a column's Arrow type where Delta has no word for it.

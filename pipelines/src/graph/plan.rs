@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Field, SchemaRef};
 use sha2::{Digest, Sha256};
 
 use super::check::{self, PlanError, PlanErrorKind};
@@ -10,7 +10,7 @@ use super::memory::{self, Memory};
 use super::{Graph, Mode, PartSize, SchemaError, Settings, Work, parts};
 use crate::log::Replays;
 use crate::operator::{Class, Resources, Tier};
-use crate::record::with_id_field;
+use crate::record::{media, with_id_field};
 use crate::sink::Sink;
 use crate::source::BatchSize;
 
@@ -368,15 +368,24 @@ fn hash(graph: &Graph, nodes: &[PlannedNode], settings: &Settings, parts: &[Part
         // Some sources look into their data for a schema, and may find another one at the next start; what a
         // stream's source finds depends on what has come, and is no part of the plan.
         if settings.mode == Mode::Batch {
-            node.schema.fields().iter().for_each(|field| add(&format!("{field:?}")));
+            node.schema.fields().iter().for_each(|field| add(&known(field)));
         }
     }
     crate::hex(&hash.finalize())
 }
 
+/// What a plan's hash knows of a column: where dictionaries stand is no part of what is done with it, and
+/// further runs add some.
+fn known(field: &Field) -> String {
+    let mut field = field.clone();
+    field.metadata_mut().remove(media::DICTIONARIES_KEY);
+    format!("{field:?}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::Modality;
     use crate::testing::{Lines, LinesSink, Retyped, settings, wait};
     use arrow::datatypes::DataType;
 
@@ -404,6 +413,15 @@ mod tests {
         let needed: crate::quantity::ByteSize = needed.replace(' ', "").parse().unwrap();
         plan(needed.as_usize()).unwrap();
         assert!(plan(needed.as_usize() / 2).is_err());
+    }
+
+    #[test]
+    fn where_dictionaries_stand_is_no_part_of_a_plan() {
+        let field = |state| media::field("text", Modality::Text, state);
+        let mut named = field(media::State::Encoded);
+        named.metadata_mut().insert(media::DICTIONARIES_KEY.to_owned(), "memory://d".to_owned());
+        assert_eq!(known(&named), known(&field(media::State::Encoded)));
+        assert_ne!(known(&named), known(&field(media::State::Decoded)));
     }
 
     #[test]

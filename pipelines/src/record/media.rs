@@ -25,6 +25,10 @@ use super::Modality;
 /// Field metadata key that says whether a media column is encoded or decoded.
 pub const STATE_KEY: &str = "anabranch:state";
 
+/// Field metadata key under which a source names the files of dictionaries that a column of texts may need:
+/// URLs, one a line.
+pub const DICTIONARIES_KEY: &str = "anabranch:dictionaries";
+
 /// Whether a media column's `bytes` are a file format or plain samples, as far as a plan knows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
