@@ -161,7 +161,7 @@ fn bad_input_archives() {
         ("bomb", "input/zip/bomb.tar.gz"),
         ("cut gzip", "input/zip/cut.tar.gz"),
     ] {
-        let place = folder.path().join(name);
+        let place = folder.path().join(name.replace(' ', "-"));
         std::fs::create_dir(&place).unwrap();
         let source = format!("kind = 'tar'\nmodality = 'image'\npath = '../{path}'");
         let ended = job(&place, &source, &[DECODE, JPEG]).run();

@@ -197,7 +197,7 @@ impl Sink for Table {
 
     async fn start(&self, run: &RunStart, schema: &SchemaRef) -> Result<(), SinkError> {
         let stored = columns::stored(schema).map_err(|e| self.error(e))?;
-        if self.location.url.contains('%') {
+        if run.sink != DEAD_LETTERS && self.location.url.contains('%') {
             tracing::warn!(
                 "the path of `{}` has characters that URLs encode; some readers of Delta tables, Polars among \
                  them, do not find files there",
