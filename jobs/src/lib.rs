@@ -10,4 +10,5 @@
 pub mod cli;
 pub mod components;
 pub mod job;
+pub mod memory;
 pub mod terminal;

@@ -2,6 +2,10 @@
 
 use std::process::ExitCode;
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
+    anabranch::memory::keep_what_is_freed();
     anabranch::cli::main_with(&anabranch_tests::faults::registry())
 }

@@ -19,6 +19,8 @@ use measure::{Cost, cost, median, report, smoke};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() {
+    // Both sides have the allocator of the program, and its settings.
+    anabranch::memory::keep_what_is_freed();
     let (pictures, pairs, records) = if smoke() { (100, 1, 20_000) } else { (4000, 9, 2_000_000) };
     let folder = tempfile::tempdir().unwrap();
     pictures::write(&folder.path().join("pictures"), pictures);
