@@ -3,7 +3,8 @@
 //! Each text is a frame of its own, so any record is read without its neighbours. The dictionary is the
 //! operator's decision, byte for byte as zstd takes it, and stands once in the run log of the run that
 //! wrote the table: `_anabranch/runs/RUN/decisions/OPERATOR`. A frame names the dictionary that it needs by
-//! number; `decode` is given the files (`dictionaries = [..]`), and so is any other zstd (`zstd -D FILE`).
+//! number; `decode` finds the files by the source of tables, or is given them (`dictionaries = [..]`), as any
+//! other zstd is (`zstd -D FILE`).
 //! Where the first texts are too few for a dictionary to help, the decision is empty and frames need none.
 
 use std::collections::HashMap;

@@ -2,7 +2,7 @@
 //!
 //! A source acquires a [`Charge`] once per batch, for the largest size on the batch's way, *before* the
 //! batch enters the graph. From then on a charge only ever shrinks, and what it frees goes to the next
-//! batch. Nothing inside the graph waits for credit, so nothing there can deadlock on it.
+//! batch. A source reads one or two batches ahead, which wait outside the credit. Nothing inside the graph waits for credit, so nothing there can deadlock on it.
 //!
 //! ```
 //! # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {

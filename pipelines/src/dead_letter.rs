@@ -1,7 +1,7 @@
 //! Dead letters: records that were refused, with the reason, kept so that nothing is dropped silently.
 //!
-//! They are rows of one schema, written to `_anabranch/runs/RUN/dead_letters/` by the sink that the job
-//! configures (Parquet by default) and named in the run log like any shard. `record` is the row as it
+//! They are rows of one schema, written by the sink that the job configures (by default a table at
+//! `_anabranch/dead_letters` below the first sink) and named in the run log like any shard. `record` is the row as it
 //! stood before the operator that refused it, as an Arrow IPC stream, so a replay enters it there again.
 
 use std::sync::Arc;

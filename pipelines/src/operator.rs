@@ -2,8 +2,8 @@
 //!
 //! An operator turns a batch into a batch: [`Operator::invoke`] gets rows, the [`Allocation`] that was
 //! decided for this invocation, and a [`Context`] to fetch references and notice cancellation. No
-//! timely or tokio type is in it, so the same operator runs in a graph, on a plain thread, in a
-//! worker process and under a virtual clock; the suite `anabranch_operators::conformance` runs it in all.
+//! timely or tokio type is in it, so the same operator runs in a graph, on a plain thread and in a worker
+//! process; the suite `anabranch_operators::conformance` runs those without state in all three.
 //!
 //! Two optional parts make richer operators. A [`Journaled`] one decides something from a sample (a
 //! dictionary, a codec's quality) that enters the run log before the first commit and is replayed.

@@ -158,7 +158,8 @@ impl DeltaLog {
             };
             files = found.visit_scan_files(files, visit).map_err(|e| self.failed(&e))?;
         }
-        // Names carry commit, epoch and lane: sorted they are in the order in which they were written.
+        // Names carry run, commit, epoch and lane: any fixed order will do, and of a run this is the order in
+        // which it was written.
         files.sort_by(|a, b| a.path.cmp(&b.path));
         Ok(Some((schema, at, files)))
     }
