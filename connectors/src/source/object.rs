@@ -42,7 +42,7 @@ pub(super) enum Failure {
 struct StoreFailed(object_store::Error);
 
 /// Bytes of history that a zstd frame may ask for, as a power of two: what every decoder must have.
-const WINDOW: u32 = 23;
+pub(super) const WINDOW: u32 = 23;
 
 /// How far a packed object may unpack.
 #[derive(Debug, Clone, Copy)]
@@ -125,6 +125,11 @@ impl Object {
     /// Size in bytes, where it is known without unpacking.
     pub(super) fn size(&self) -> Option<u64> {
         matches!(self.bytes, Bytes::Plain(_)).then_some(self.split.bytes)
+    }
+
+    /// Bytes that what is packed in it may unpack to.
+    pub(super) fn limit(&self) -> u64 {
+        self.limit
     }
 
     /// Moves to an offset of the unpacked bytes, which may lie behind the end.

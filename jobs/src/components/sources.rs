@@ -2,7 +2,7 @@
 
 use anabranch_connectors::source::{
     CifarOptions, CsvOptions, FilesOptions, IdxOptions, JsonlOptions, ParquetOptions,
-    SampleOptions, TableOptions, TarOptions, TextOptions,
+    SampleOptions, TableOptions, TarOptions, TextOptions, ZipOptions,
 };
 use anabranch_pipelines::source::Source;
 
@@ -22,5 +22,6 @@ pub(super) fn all() -> Vec<Component<dyn Source>> {
         component!("table", TableOptions),
         component!("tar", TarOptions),
         component!("text", TextOptions),
+        component!("zip", ZipOptions),
     ]
 }

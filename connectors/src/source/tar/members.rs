@@ -2,36 +2,13 @@
 
 use std::io::Read;
 use std::ops::Range;
-use std::sync::Arc;
 
-use anabranch_pipelines::quantity::ByteSize;
 use globset::GlobMatcher;
 
 use super::header::{self, BLOCK, Entry, Kind};
+use crate::source::member::{Body, Member, too_large};
 use crate::source::object::{Failure, Object};
 use crate::source::scan::{Bad, Found, Scanner};
-
-/// A member as a record.
-pub(super) struct Member {
-    pub(super) key: String,
-    pub(super) name: String,
-    pub(super) body: Body,
-}
-
-/// A member's bytes, read or referred to.
-pub(super) enum Body {
-    Bytes(Vec<u8>),
-    At { uri: Arc<str>, range: Range<u64> },
-}
-
-impl Body {
-    pub(super) fn len(&self) -> usize {
-        match self {
-            Self::Bytes(bytes) => bytes.len(),
-            Self::At { .. } => 0,
-        }
-    }
-}
 
 /// The members of one archive that a pattern lets through.
 pub(super) struct Members {
@@ -131,13 +108,9 @@ impl Scanner for Scan {
             false => name.clone(),
         };
         let size = body.end - body.start;
-        let fault = match (sparse, size > self.max_member) {
-            (true, _) => Some("it is stored with holes, which are not read".to_owned()),
-            (_, true) => {
-                let (size, limit) = (ByteSize(size), ByteSize(self.max_member));
-                Some(format!("it has {size}, and `max_member` is {limit}"))
-            }
-            _ => None,
+        let fault = match sparse {
+            true => Some("it is stored with holes, which are not read".to_owned()),
+            false => too_large(size, self.max_member),
         };
         if let Some(error) = fault {
             self.members.pass_body(&body, &name)?;

@@ -7,16 +7,15 @@
 use std::sync::Arc;
 
 use anabranch_pipelines::quantity::ByteSize;
-use anabranch_pipelines::record::{Reference, media};
-use anabranch_pipelines::source::{Abilities, Source, SourceBatch, SourceError, Split, Unreadable};
-use arrow::array::{BinaryBuilder, StringArray};
+use anabranch_pipelines::source::{Abilities, Source, SourceBatch, SourceError, Split};
 use arrow::datatypes::SchemaRef;
-use globset::{GlobBuilder, GlobMatcher};
+use globset::GlobMatcher;
 use serde::{Deserialize, Serialize};
 
 use super::glob::Objects;
 use super::labels::{Labels, LabelsOptions};
-use super::media::{self as named, MediaColumn};
+use super::media::MediaColumn;
+use super::member::{self, Columns, Member, SAMPLED};
 use super::object::{Failure, Object, Unpacked, packed};
 use super::scan::{Format, Located, Open, Scanned, Scanner};
 
@@ -25,12 +24,10 @@ mod members;
 #[cfg(test)]
 mod tests;
 
-use members::{Body, Member, Members, Scan};
+use members::{Members, Scan};
 
 /// A range of the unpacked bytes is no range of the object.
 const NO_REFERENCES: &str = "members of a packed archive cannot be read alone; unpack it to `.tar`, or leave `references` out";
-/// Members whose names are looked at for the modality.
-const SAMPLED: usize = 1000;
 
 /// Options of `kind = "tar"`: every member of every archive that matches is a record.
 ///
@@ -53,16 +50,12 @@ pub struct TarOptions {
     /// Columns from a table keyed by file name: `{ path = "labels.tsv", key = "file" }`.
     pub labels: Option<LabelsOptions>,
     /// Size of a member at most; a larger one is a dead letter. Default `"256MiB"`.
-    #[serde(default = "max_member")]
+    #[serde(default = "member::max_member")]
     #[schemars(with = "String")]
     pub max_member: ByteSize,
     /// Size to which a packed archive may unpack. Default: 200 times its size, and 64 MiB in any case.
     #[schemars(with = "Option<String>")]
     pub max_unpacked: Option<ByteSize>,
-}
-
-const fn max_member() -> ByteSize {
-    ByteSize(256 << 20)
 }
 
 impl TarOptions {
@@ -76,12 +69,7 @@ impl TarOptions {
         if self.references && objects.may_be_packed() {
             return Err(SourceError::Options(format!("`references = true`: {NO_REFERENCES}")));
         }
-        let pattern = |glob: &String| {
-            let glob = GlobBuilder::new(glob).literal_separator(true).build();
-            glob.map(|glob| glob.compile_matcher())
-        };
-        let members = self.members.as_ref().map(pattern).transpose();
-        let members = members.map_err(|e| SourceError::Options(format!("`members`: {e}")))?;
+        let members = self.members.as_deref().map(member::pattern).transpose()?;
         // Without a wildcard in a name that ends like an archive's, there is one, and names suffice.
         let one = !self.path.contains(['*', '?', '[', '{'])
             && [".tar", ".tar.gz", ".tgz", ".tar.zst", ".tzst"]
@@ -96,12 +84,6 @@ struct Tar {
     members: Option<GlobMatcher>,
     one: bool,
     options: TarOptions,
-}
-
-/// What the members hold.
-struct Columns {
-    schema: SchemaRef,
-    labels: Option<Labels>,
 }
 
 impl Format for Tar {
@@ -147,15 +129,7 @@ impl Format for Tar {
             true => self.names(splits, open)?,
             false => Vec::new(),
         };
-        let modality = self.media.modality(&self.options.path, names.iter())?;
-        let plain = self.media.schema(modality, None);
-        let labels = labels
-            .map(|labels| Labels::read(labels, |name| plain.field_with_name(name).is_ok()))
-            .transpose()?;
-        if let Some(labels) = &labels {
-            labels.look(names.iter().map(String::as_str));
-        }
-        Ok(Columns { schema: self.media.schema(modality, labels.as_ref()), labels })
+        Columns::of(&self.media, &self.options.path, labels, &names)
     }
 
     fn schema(&self, columns: &Columns) -> SchemaRef {
@@ -184,42 +158,7 @@ impl Format for Tar {
         columns: &Columns,
         members: Vec<Located<Member>>,
     ) -> Result<SourceBatch, SourceError> {
-        let mut refused = Vec::new();
-        let lacks = |member: &Member| columns.labels.as_ref()?.lacks(&member.name);
-        let mut rows = Vec::with_capacity(members.len());
-        for Located { split, range, row } in members {
-            match lacks(&row) {
-                None => rows.push(row),
-                Some(error) => refused.push(Unreadable {
-                    key: row.key,
-                    split: split.name.clone(),
-                    range,
-                    error,
-                    bytes: None,
-                }),
-            }
-        }
-        let size = rows.iter().map(|row| row.body.len()).sum();
-        let mut bytes = BinaryBuilder::with_capacity(rows.len(), size);
-        let mut paths: Vec<String> = Vec::with_capacity(rows.len());
-        for row in &rows {
-            match &row.body {
-                Body::Bytes(body) => {
-                    bytes.append_value(body);
-                    paths.push(row.name.clone());
-                }
-                Body::At { uri, range } => {
-                    bytes.append_null();
-                    let (uri, range) = (uri.to_string(), Some(range.clone()));
-                    paths.push(Reference { uri, range }.to_string());
-                }
-            }
-        }
-        let media = media::assemble(bytes.finish(), StringArray::from(paths));
-        let keys: StringArray = rows.iter().map(|row| Some(row.key.as_str())).collect();
-        let names: Vec<&str> = rows.iter().map(|row| row.name.as_str()).collect();
-        let records = named::rows(keys, &names, media, columns.labels.as_ref(), &columns.schema)?;
-        Ok(SourceBatch { records, refused })
+        columns.batch(members)
     }
 }
 
