@@ -1,28 +1,41 @@
 //! Objects by path, folder or glob.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anabranch_pipelines::source::{SourceError, Split};
 use anabranch_pipelines::store::Location;
-use futures::TryStreamExt;
+use futures::stream::{self, StreamExt, TryStreamExt};
 use globset::{GlobBuilder, GlobMatcher};
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 
-use super::local;
+use super::{braces, local};
+
+/// Objects that are asked for at a time.
+const REQUESTS: usize = 16;
 
 /// A pattern over the objects of one store.
 #[derive(Debug, Clone)]
 pub(super) struct Objects {
     /// The part before the first wildcard: keys are relative to it.
     pub(super) root: Location,
-    pattern: Option<GlobMatcher>,
+    pattern: Option<Pattern>,
     /// How many folders deep the pattern reaches, its own one being the first.
     depth: usize,
     written: String,
 }
 
+/// What keys must be.
+#[derive(Debug, Clone)]
+enum Pattern {
+    Glob(GlobMatcher),
+    /// Exactly these, all of which must be there.
+    Names(Arc<BTreeSet<String>>),
+}
+
 impl Objects {
-    /// Understands `dir/*.png`, `dir/**`, a folder or a single object.
+    /// Understands `dir/*.png`, `dir/**`, `dir/{000..146}.tar`, a folder or a single object.
     ///
     /// What matches nothing, but is the name of a file or folder on this machine's disk as it stands, is that:
     /// names have brackets.
@@ -57,7 +70,18 @@ impl Objects {
         let pattern_of = |glob: &str| GlobBuilder::new(glob).literal_separator(true).build();
         let matcher = match glob {
             "" => None,
-            glob => Some(pattern_of(glob).map_err(|e| error(e.to_string()))?.compile_matcher()),
+            glob if braces::count(glob) && glob.contains(['*', '?', '[']) => {
+                let message = "a range of numbers in braces stands beside no other wildcard";
+                return Err(error(message.to_owned()));
+            }
+            glob if braces::count(glob) => {
+                let names = braces::expand(glob).map_err(error)?.into_iter().collect();
+                Some(Pattern::Names(Arc::new(names)))
+            }
+            glob => {
+                let glob = pattern_of(glob).map_err(|e| error(e.to_string()))?;
+                Some(Pattern::Glob(glob.compile_matcher()))
+            }
         };
         let depth = match glob {
             "" => usize::MAX,
@@ -83,11 +107,19 @@ impl Objects {
         if let Some(split) = self.single().await {
             return Ok(vec![split]);
         }
+        let names = match &self.pattern {
+            Some(Pattern::Names(names)) => Some(names),
+            _ => None,
+        };
         let mut splits = match self.root.local_path() {
             Some(root) => {
                 let objects = self.clone();
                 let list = move || local::list(&root, objects.depth, |key| objects.fits(key));
                 tokio::task::spawn_blocking(list).await.map_err(lost)??
+            }
+            // The web lists nothing.
+            None if self.root.url.starts_with("http") && names.is_some() => {
+                self.named(names.into_iter().flat_map(|names| names.iter())).await?
             }
             None => {
                 let split = |object: &ObjectMeta| Some(split(self.key(object)?.into(), object));
@@ -95,6 +127,19 @@ impl Objects {
             }
         };
         splits.sort_by(|a, b| a.name.cmp(&b.name));
+        if let Some(names) = names.filter(|names| names.len() > splits.len()) {
+            let there: BTreeSet<&str> = splits.iter().map(|split| split.name.as_str()).collect();
+            let missing = names.iter().find(|name| !there.contains(name.as_str()));
+            return Err(SourceError::Nothing {
+                location: missing.map_or_else(String::new, |name| self.root.join(name).url),
+                hint: format!(
+                    "of the {} objects that `{}` names, {} are there",
+                    names.len(),
+                    self.written,
+                    splits.len()
+                ),
+            });
+        }
         if splits.is_empty() {
             return Err(SourceError::Nothing {
                 location: self.written.clone(),
@@ -147,6 +192,23 @@ impl Objects {
         Some(Split { name, ..look(&self.root).await.ok()? })
     }
 
+    /// Those of these objects that are there.
+    async fn named(&self, names: impl Iterator<Item = &String>) -> Result<Vec<Split>, SourceError> {
+        let look = |name: &String| {
+            let (name, at) = (name.clone(), self.root.join(name));
+            async move {
+                match look(&at).await {
+                    Ok(found) => Ok(Some(Split { name, ..found })),
+                    Err(object_store::Error::NotFound { .. }) => Ok(None),
+                    Err(source) => Err(SourceError::Store { location: at.url, source }),
+                }
+            }
+        };
+        let looks: Vec<_> = names.map(look).collect();
+        let found = stream::iter(looks).buffered(REQUESTS);
+        found.try_filter_map(|found| async move { Ok(found) }).try_collect().await
+    }
+
     /// All objects below the root that the pattern may reach.
     async fn listed(&self) -> Result<Vec<ObjectMeta>, SourceError> {
         let root = Some(&self.root.path);
@@ -172,7 +234,8 @@ impl Objects {
     fn fits(&self, key: &str) -> bool {
         let hidden = key.split('/').any(|part| part.starts_with(['.', '_']));
         match &self.pattern {
-            Some(pattern) => pattern.is_match(key),
+            Some(Pattern::Glob(glob)) => glob.is_match(key),
+            Some(Pattern::Names(names)) => names.contains(key),
             None => !hidden,
         }
     }
@@ -255,6 +318,17 @@ mod tests {
         std::fs::create_dir(folder.path().join("{in")).unwrap();
         std::fs::write(folder.path().join("{in/c.png"), "").unwrap();
         assert_eq!(names(&path(&folder, "{in")), ["c.png"]);
+    }
+
+    #[test]
+    fn all_names_of_a_range_must_be_there() {
+        let folder = folder(&[("a-08.tar", b""), ("a-09.tar", b""), ("a-10.tar", b"")]);
+        assert_eq!(names(&path(&folder, "a-{08..10}.tar")), ["a-08.tar", "a-09.tar", "a-10.tar"]);
+        let more = Objects::parse(&path(&folder, "a-{08..12}.tar")).unwrap();
+        let error = block_on(more.list()).unwrap_err().to_string();
+        assert!(error.contains("a-11.tar: of the 5 objects"), "{error}");
+        let both = Objects::parse(&path(&folder, "*-{08..12}.tar")).unwrap_err().to_string();
+        assert!(both.contains("beside no other wildcard"), "{both}");
     }
 
     #[test]

@@ -96,8 +96,11 @@ pub(super) fn rows(
 
 /// The encoding that a file's extension names, as a hint: `decode` looks at the bytes.
 pub(super) fn encoding(name: &str) -> Option<&'static str> {
-    let extension = name.rsplit_once('.')?.1.to_ascii_lowercase();
-    Some(match extension.as_str() {
+    encoding_of(name.rsplit_once('.')?.1)
+}
+
+fn encoding_of(extension: &str) -> Option<&'static str> {
+    Some(match extension.to_ascii_lowercase().as_str() {
         "jpg" | "jpeg" => "jpeg",
         "png" => "png",
         "webp" => "webp",
@@ -136,7 +139,12 @@ fn kinds(names: impl Iterator<Item = impl AsRef<str>>) -> String {
 
 /// The modality that a file's extension names.
 pub(super) fn modality(name: &str) -> Option<Modality> {
-    match encoding(name)? {
+    modality_of(name.rsplit_once('.')?.1)
+}
+
+/// The modality that an extension names.
+pub(super) fn modality_of(extension: &str) -> Option<Modality> {
+    match encoding_of(extension)? {
         "jpeg" | "png" | "webp" => Some(Modality::Image),
         "wav" | "flac" => Some(Modality::Audio),
         _ => None,

@@ -1,5 +1,6 @@
 //! Sources: what records are read from.
 
+mod braces;
 mod cifar;
 mod csv;
 mod facts;
@@ -25,6 +26,7 @@ mod testing;
 mod text;
 mod values;
 mod wav;
+mod webdataset;
 mod zip;
 
 pub use cifar::CifarOptions;
@@ -39,4 +41,5 @@ pub use table::TableOptions;
 pub use tar::TarOptions;
 pub use text::{TextOptions, TextSplit};
 pub use values::ValueType;
+pub use webdataset::{WebDatasetOptions, WebDatasetType};
 pub use zip::ZipOptions;

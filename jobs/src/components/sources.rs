@@ -2,7 +2,7 @@
 
 use anabranch_connectors::source::{
     CifarOptions, CsvOptions, FilesOptions, IdxOptions, JsonlOptions, ParquetOptions,
-    SampleOptions, TableOptions, TarOptions, TextOptions, ZipOptions,
+    SampleOptions, TableOptions, TarOptions, TextOptions, WebDatasetOptions, ZipOptions,
 };
 use anabranch_pipelines::source::Source;
 
@@ -22,6 +22,7 @@ pub(super) fn all() -> Vec<Component<dyn Source>> {
         component!("table", TableOptions),
         component!("tar", TarOptions),
         component!("text", TextOptions),
+        component!("webdataset", WebDatasetOptions),
         component!("zip", ZipOptions),
     ]
 }

@@ -11,7 +11,7 @@ use crate::source::object::{Failure, Object};
 use crate::source::scan::{Bad, Found, Scanner};
 
 /// The members of one archive that a pattern lets through.
-pub(super) struct Members {
+pub(in crate::source) struct Members {
     object: Object,
     pattern: Option<GlobMatcher>,
     /// Where the record after the last one begins.
@@ -19,21 +19,31 @@ pub(super) struct Members {
 }
 
 /// A member found; the object stands at its first byte.
-pub(super) struct Located {
-    pub(super) name: String,
-    pub(super) sparse: bool,
+pub(in crate::source) struct Located {
+    pub(in crate::source) name: String,
+    pub(in crate::source) sparse: bool,
     /// From the end of the record before to where the next header may stand.
-    pub(super) range: Range<u64>,
-    pub(super) body: Range<u64>,
+    pub(in crate::source) range: Range<u64>,
+    pub(in crate::source) body: Range<u64>,
+}
+
+impl Located {
+    /// Why it cannot be read, if so.
+    pub(in crate::source) fn fault(&self, max_member: u64) -> Option<String> {
+        match self.sparse {
+            true => Some("it is stored with holes, which are not read".to_owned()),
+            false => too_large(self.body.end - self.body.start, max_member),
+        }
+    }
 }
 
 impl Members {
-    pub(super) fn new(object: Object, pattern: Option<GlobMatcher>) -> Self {
+    pub(in crate::source) fn new(object: Object, pattern: Option<GlobMatcher>) -> Self {
         Self { object, pattern, end: 0 }
     }
 
     /// The next member; what was not read of the one before is passed.
-    pub(super) fn next(&mut self) -> Result<Option<Located>, Failure> {
+    pub(in crate::source) fn next(&mut self) -> Result<Option<Located>, Failure> {
         let start = self.end;
         let mut at = start;
         loop {
@@ -56,6 +66,30 @@ impl Members {
         }
     }
 
+    /// Moves to where a record begins.
+    pub(in crate::source) fn seek(&mut self, offset: u64) -> Result<(), Failure> {
+        self.end = offset;
+        self.pass_to(offset)
+    }
+
+    /// The archive, which stands where the last member was left.
+    pub(in crate::source) fn object(&self) -> &Object {
+        &self.object
+    }
+
+    /// The bytes of the member that was found last.
+    pub(in crate::source) fn read(&mut self, found: &Located) -> Result<Vec<u8>, Failure> {
+        let size = found.body.end - found.body.start;
+        // A header may lie about the size; a lie costs growth of the buffer, not memory up front.
+        let mut read = Vec::with_capacity(size.min(1 << 20) as usize);
+        let done = self.object.by_ref().take(size).read_to_end(&mut read);
+        done.map_err(|e| self.object.failure(e))?;
+        if (read.len() as u64) < size {
+            return Err(Failure::Damaged(format!("the archive ends inside `{}`", found.name)));
+        }
+        Ok(read)
+    }
+
     /// Moves on, past bytes that must be there.
     fn pass_to(&mut self, to: u64) -> Result<(), Failure> {
         if self.object.position() == to {
@@ -65,11 +99,11 @@ impl Members {
     }
 
     /// Whether the bytes up to here are there, which in a packed archive only reading them tells.
-    fn pass_body(&mut self, body: &Range<u64>, name: &str) -> Result<(), Failure> {
+    pub(in crate::source) fn pass_body(&mut self, found: &Located) -> Result<(), Failure> {
         if self.object.size().is_none() {
-            self.pass_to(body.end)?;
-            if self.object.position() < body.end {
-                return Err(Failure::Damaged(format!("the archive ends inside `{name}`")));
+            self.pass_to(found.body.end)?;
+            if self.object.position() < found.body.end {
+                return Err(Failure::Damaged(format!("the archive ends inside `{}`", found.name)));
             }
         }
         Ok(())
@@ -77,62 +111,49 @@ impl Members {
 }
 
 /// Members as records.
-pub(super) struct Scan {
-    pub(super) members: Members,
+pub(in crate::source) struct Scan {
+    pub(in crate::source) members: Members,
     /// Whether keys begin with the archive's name.
-    pub(super) folder: bool,
-    pub(super) references: bool,
-    pub(super) max_member: u64,
+    pub(in crate::source) folder: bool,
+    pub(in crate::source) references: bool,
+    pub(in crate::source) max_member: u64,
 }
 
 impl Scanner for Scan {
     type Row = Member;
 
     fn seek(&mut self, offset: u64) -> Result<(), Failure> {
-        self.members.end = offset;
-        self.members.pass_to(offset)
+        self.members.seek(offset)
     }
 
     fn next(&mut self, measured: bool) -> Result<Option<Found<Member>>, Failure> {
-        let Some(Located { name, sparse, range, body }) = self.members.next()? else {
+        let Some(found) = self.members.next()? else {
             return Ok(None);
         };
+        let range = found.range.clone();
         let bytes = range.end - range.start;
         if measured {
-            self.members.pass_body(&body, &name)?;
+            self.members.pass_body(&found)?;
             return Ok(Some(Found { range, bytes, row: None }));
         }
-        let object = &mut self.members.object;
+        let object = self.members.object();
         let key = match self.folder {
-            true => format!("{}/{name}", object.split().name),
-            false => name.clone(),
+            true => format!("{}/{}", object.split().name, found.name),
+            false => found.name.clone(),
         };
-        let size = body.end - body.start;
-        let fault = match sparse {
-            true => Some("it is stored with holes, which are not read".to_owned()),
-            false => too_large(size, self.max_member),
-        };
-        if let Some(error) = fault {
-            self.members.pass_body(&body, &name)?;
+        if let Some(error) = found.fault(self.max_member) {
+            self.members.pass_body(&found)?;
             return Ok(Some(Found {
                 range,
                 bytes,
                 row: Some(Err(Bad { key, error, bytes: None })),
             }));
         }
-        let body = if self.references {
-            Body::At { uri: object.url().into(), range: body }
-        } else {
-            // A header may lie about the size; a lie costs growth of the buffer, not memory up front.
-            let mut read = Vec::with_capacity(size.min(1 << 20) as usize);
-            let done = object.by_ref().take(size).read_to_end(&mut read);
-            done.map_err(|e| object.failure(e))?;
-            if (read.len() as u64) < size {
-                return Err(Failure::Damaged(format!("the archive ends inside `{name}`")));
-            }
-            Body::Bytes(read)
+        let body = match self.references {
+            true => Body::At { uri: object.url().into(), range: found.body },
+            false => Body::Bytes(self.members.read(&found)?),
         };
-        Ok(Some(Found { range, bytes, row: Some(Ok(Member { key, name, body })) }))
+        Ok(Some(Found { range, bytes, row: Some(Ok(Member { key, name: found.name, body })) }))
     }
 
     fn position(&self) -> u64 {

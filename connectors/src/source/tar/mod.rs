@@ -20,7 +20,7 @@ use super::object::{Failure, Object, Unpacked, packed};
 use super::scan::{Format, Located, Open, Scanned, Scanner};
 
 mod header;
-mod members;
+pub(super) mod members;
 #[cfg(test)]
 mod tests;
 

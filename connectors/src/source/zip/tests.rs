@@ -48,7 +48,7 @@ fn odd() -> Vec<u8> {
     member(&mut archive, "empty.png", b"", STORED, false);
     member(&mut archive, "ümlaut/c.jpg", &[9; 512], CompressionMethod::Zstd, false);
     member(&mut archive, "last.png", b"the last one", STORED, true);
-    archive.set_comment("PK\u{5}\u{6} is how an end begins");
+    archive.set_comment("PK\u{5}\u{6} is how an end begins").unwrap();
     archive.finish().unwrap().into_inner()
 }
 
