@@ -225,10 +225,10 @@ impl Packing {
     /// What a name says.
     fn of(name: &str) -> Option<Self> {
         let name = name.to_ascii_lowercase();
-        let ends = |ends: [&str; 2]| ends.iter().any(|end| name.ends_with(end));
-        if ends([".gz", ".tgz"]) {
+        let ends = |ends: &[&str]| ends.iter().any(|end| name.ends_with(end));
+        if ends(&[".gz", ".tgz"]) {
             Some(Self::Gzip)
-        } else if ends([".zst", ".tzst"]) {
+        } else if ends(&[".zst", ".tzst", ".zstd"]) {
             Some(Self::Zstd)
         } else {
             None

@@ -93,8 +93,13 @@ pub(super) trait Format: Send + Sync + 'static {
         Unpacked { limit: None }
     }
 
-    /// Looks into the data. Blocks.
-    fn columns(&self, splits: &[Split], open: &Open<'_>) -> Result<Self::Columns, SourceError>;
+    /// Which of the listed objects are splits, in their order. Blocks.
+    fn splits(&self, listed: Vec<Split>, _: &Open<'_>) -> Result<Vec<Split>, SourceError> {
+        Ok(listed)
+    }
+
+    /// Looks into the data, all of what is listed. Blocks.
+    fn columns(&self, listed: &[Split], open: &Open<'_>) -> Result<Self::Columns, SourceError>;
     fn schema(&self, columns: &Self::Columns) -> SchemaRef;
 
     /// A scanner that stands at the first record.
@@ -193,7 +198,10 @@ impl<F: Format> Source for Scanned<F> {
     }
 
     async fn splits(&self) -> Result<Vec<Split>, SourceError> {
-        self.inner.objects.list().await
+        let listed = self.inner.objects.list().await?;
+        let inner = Arc::clone(&self.inner);
+        let choose = move || inner.format.splits(listed, &|split| inner.object(split));
+        tokio::task::spawn_blocking(choose).await.map_err(lost)?
     }
 
     fn measure(&self, split: Arc<Split>, from: u64) -> Marks {

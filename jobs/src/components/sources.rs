@@ -1,7 +1,7 @@
 //! Kinds of sources.
 
 use anabranch_connectors::source::{
-    CifarOptions, CsvOptions, FilesOptions, IdxOptions, JsonlOptions, ParquetOptions,
+    CifarOptions, CsvOptions, FilesOptions, IdxOptions, JsonlOptions, MdsOptions, ParquetOptions,
     SampleOptions, TableOptions, TarOptions, TextOptions, WebDatasetOptions, ZipOptions,
 };
 use anabranch_pipelines::source::Source;
@@ -17,6 +17,7 @@ pub(super) fn all() -> Vec<Component<dyn Source>> {
         component!("files", FilesOptions),
         component!("idx", IdxOptions),
         component!("jsonl", JsonlOptions),
+        component!("mds", MdsOptions),
         component!("parquet", ParquetOptions),
         component!("sample", SampleOptions),
         component!("table", TableOptions),

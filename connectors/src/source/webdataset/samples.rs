@@ -83,10 +83,9 @@ impl Scanner for Samples {
         };
         let mut gathered = Gathered { values: self.columns.nothing(), fault: None };
         if again {
-            gathered.refuse(format!(
-                "its name stood before in this shard, with others in between: members of one sample follow \
-                 one another (sort the shard by name)"
-            ));
+            let fault = "its name stood before in this shard, with others in between: members of one sample \
+                         follow one another (sort the shard by name)";
+            gathered.refuse(fault.to_owned());
         }
         loop {
             self.take(&member, measured, &mut gathered)?;
@@ -240,10 +239,11 @@ impl Samples {
             true => format!("{}/{key}", self.members.object().split().name),
             false => key.to_owned(),
         };
-        let row = (!measured).then(|| match gathered.fault {
-            Some(error) => Err(Bad { key, error, bytes: None }),
-            None => Ok(Sample { key, values: gathered.values }),
-        });
+        let row = match gathered.fault {
+            _ if measured => None,
+            Some(error) => Some(Err(Bad { key, error, bytes: None })),
+            None => Some(Ok(Sample { key, values: gathered.values })),
+        };
         Found { range, bytes, row }
     }
 }
