@@ -17,6 +17,11 @@ use crate::table::ORIGINAL_TYPE;
 /// The table's schema for rows of this schema.
 pub(super) fn stored(schema: &Schema) -> Result<SchemaRef, SchemaError> {
     named(schema.fields(), "")?;
+    plain(schema)
+}
+
+/// The same with names of any kind, for Parquet that is no table.
+pub(super) fn plain(schema: &Schema) -> Result<SchemaRef, SchemaError> {
     let fields: Result<Vec<Field>, SchemaError> = schema
         .fields()
         .iter()
@@ -240,6 +245,13 @@ fn plain_feature(data_type: &DataType) -> Option<serde_json::Value> {
         DataType::Float64 => value("float64"),
         DataType::Utf8 => value("string"),
         DataType::Binary => value("binary"),
+        DataType::Date32 => value("date32"),
+        DataType::Timestamp(TimeUnit::Microsecond, Some(zone)) => {
+            value(&format!("timestamp[us, tz={zone}]"))
+        }
+        DataType::Decimal128(precision, scale) => {
+            value(&format!("decimal128({precision}, {scale})"))
+        }
         DataType::List(item) => {
             serde_json::json!({ "feature": plain_feature(item.data_type())?, "_type": "List" })
         }

@@ -22,7 +22,7 @@ const UPLOADS: usize = 1;
 /// Bytes that an upload holds: requests under way, and the one that is being gathered.
 pub(super) const UPLOADING: usize = (UPLOADS + 1) * CHUNK;
 /// The folder, below a sink's location, that holds its shards.
-const FOLDER: &str = "data";
+pub(super) const DATA: &str = "data";
 
 /// Rows to the bytes of one shard. Bytes depend on the rows alone, not on how they were batched.
 pub(super) trait Encode: Send + 'static {
@@ -31,13 +31,18 @@ pub(super) trait Encode: Send + 'static {
     /// they become. The error is a sentence.
     fn encode(&mut self, batch: &RecordBatch, from: usize) -> Result<(usize, Vec<u8>), String>;
 
-    /// The rest of the bytes, and what the log of the sink wants to know of all of them.
+    /// More bytes that could not be told before the last row, called until there are none.
+    fn rest(&mut self) -> Result<Vec<u8>, String> {
+        Ok(Vec::new())
+    }
+
+    /// The last bytes, and what the log of the sink wants to know of all of them.
     fn finish(self) -> Result<(Vec<u8>, serde_json::Value), String>;
 }
 
-/// The path of a part's shard, relative to the sink's location.
-pub(super) fn path(part: &PartName, extension: &str) -> String {
-    format!("{FOLDER}/{}.{extension}", part.stem())
+/// The path of a part's shard in a folder below the sink's location, relative to that.
+pub(super) fn path(folder: &str, part: &PartName, extension: &str) -> String {
+    format!("{folder}/{}.{extension}", part.stem())
 }
 
 /// Writes one part to one shard.
@@ -100,6 +105,24 @@ impl<E: Encode> ShardWriter<E> {
         Ok(at)
     }
 
+    /// Uploads what the encoder kept until it had all rows.
+    async fn rest(&mut self) -> Result<(), SinkError> {
+        loop {
+            let mut hashed = self.encoder()?;
+            let rest = self.compute.run(move || {
+                let bytes = hashed.encoder.rest()?;
+                hashed.hash.update(&bytes);
+                Ok((hashed, bytes))
+            });
+            let (hashed, bytes) = rest.await.map_err(|e| self.unfit(e))?;
+            self.encoder = Some(hashed);
+            if bytes.is_empty() {
+                return Ok(());
+            }
+            self.send(bytes).await?;
+        }
+    }
+
     async fn send(&mut self, bytes: Vec<u8>) -> Result<(), SinkError> {
         self.shard.bytes += bytes.len() as u64;
         self.upload.send(&bytes).await
@@ -122,10 +145,11 @@ impl<E: Encode> PartWriter for ShardWriter<E> {
     }
 
     async fn finish(mut self: Box<Self>) -> Result<Option<Shard>, SinkError> {
-        let Hashed { encoder, mut hash } = self.encoder()?;
         if self.shard.rows == 0 {
             return Ok(None);
         }
+        self.rest().await?;
+        let Hashed { encoder, mut hash } = self.encoder()?;
         let rest = self.compute.run(move || {
             let (rest, statistics) = encoder.finish()?;
             hash.update(&rest);
@@ -201,21 +225,23 @@ impl Upload {
 /// Removes what killed writers of a run left unfinished. One that is not dead fails, as it is fenced anyway.
 pub(super) async fn remove_unfinished(
     location: &Location,
+    folder: &str,
     run: &RunStart,
 ) -> Result<(), SinkError> {
     let prefix = format!("{}-{}-c", run.run, run.sink);
-    let cleared = location.join(FOLDER).clear_leftovers(&prefix).await;
+    let cleared = location.join(folder).clear_leftovers(&prefix).await;
     cleared.map_err(|e| SinkError::Store { location: location.url.clone(), message: explain(&e) })
 }
 
 /// Removes the shards of a run that none of its commits names or will name.
 pub(super) async fn remove_unnamed(
     location: &Location,
+    folder: &str,
     run: &RunStart,
     committed: &[Commit],
 ) -> Result<(), SinkError> {
     let error = |message: String| SinkError::Store { location: location.url.clone(), message };
-    let folder = location.join(FOLDER);
+    let folder = location.join(folder);
     let listed = folder.store.list(Some(&folder.path)).try_collect::<Vec<_>>().await;
     for object in listed.map_err(|e| error(explain(&e)))? {
         if object.location.filename().is_some_and(|name| is_rubbish(name, run, committed)) {

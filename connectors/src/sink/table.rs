@@ -5,34 +5,18 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use anabranch_pipelines::graph::SchemaError;
 use anabranch_pipelines::log::{Commit, DEAD_LETTERS};
 use anabranch_pipelines::quantity::ByteSize;
-use anabranch_pipelines::record::{compact, media};
 use anabranch_pipelines::sink::{Compute, PartName, PartWriter, RunStart, Shard, Sink, SinkError};
 use anabranch_pipelines::store::{Location, explain};
-use arrow::array::RecordBatch;
-use arrow::compute::concat_batches;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use futures::TryStreamExt;
 use object_store::ObjectStore;
-use parquet::arrow::ArrowWriter;
-use parquet::arrow::arrow_writer::ArrowWriterOptions;
-use parquet::basic::{Compression, ZstdLevel};
-use parquet::file::metadata::KeyValue;
-use parquet::file::properties::{EnabledStatistics, WriterProperties};
-use parquet::schema::types::ColumnPath;
 use serde::{Deserialize, Serialize};
 
 use super::columns;
-use super::piece::Piece;
-use super::shard::{self, Encode, ShardWriter};
-use super::statistics::{self, NotNumbers};
+use super::parquet::encoder::{self, Format};
+use super::shard::{self, DATA, ShardWriter};
 use crate::table::{Added, DeltaError, DeltaLog};
-
-/// Rows are handed to the Parquet writer in slices of this many, or fewer large ones, however they were
-/// batched: pages and row groups then begin at the same rows, and shards have the same bytes.
-const SLICE: usize = 64;
-/// Bytes of a slice at most, the row that reaches them included whole.
-const SLICE_BYTES: usize = 1 << 20;
 
 /// Options of `kind = "table"`: Parquet files that Delta Lake readers open as one table.
 ///
@@ -45,26 +29,18 @@ pub struct TableOptions {
     /// Folder of the table, as a path or URL.
     pub path: String,
     /// zstd level of the columns that are not media, 1 to 19.
-    #[serde(default = "level")]
+    #[serde(default = "encoder::level")]
     pub zstd: i32,
     /// Size at which a row group is closed. Default `"8MiB"`. An open file holds it twice while it is encoded.
-    #[serde(default = "row_group")]
+    #[serde(default = "encoder::row_group")]
     #[schemars(with = "String")]
     pub row_group: ByteSize,
-}
-
-const fn level() -> i32 {
-    3
-}
-
-const fn row_group() -> ByteSize {
-    ByteSize(8 << 20)
 }
 
 impl TableOptions {
     /// A table at `path` with defaults.
     pub fn at(path: impl Into<String>) -> Self {
-        Self { path: path.into(), zstd: level(), row_group: row_group() }
+        Self { path: path.into(), zstd: encoder::level(), row_group: encoder::row_group() }
     }
 
     /// The sink.
@@ -79,13 +55,9 @@ impl TableOptions {
         let error =
             |message: String| SinkError::Destination { location: self.path.clone(), message };
         let location = Location::parse(&self.path).map_err(|e| error(e.to_string()))?;
-        if self.row_group.0 < 64 << 10 {
-            return Err(error("`row_group` is at least \"64KiB\"".to_owned()));
-        }
-        let zstd = ZstdLevel::try_new(self.zstd)
-            .map_err(|e| error(format!("`zstd = {}`: {e}", self.zstd)))?;
+        let format = Format::new(self.zstd, self.row_group).map_err(error)?;
         let (log, schema) = (Arc::default(), Mutex::default());
-        Ok(Table { location, log, schema, zstd, options: self })
+        Ok(Table { location, log, schema, format, options: self })
     }
 }
 
@@ -95,7 +67,7 @@ struct Table {
     log: Arc<OnceLock<DeltaLog>>,
     /// The stored schema of the run that was started, for a table that is created by its first commit.
     schema: Mutex<Option<SchemaRef>>,
-    zstd: ZstdLevel,
+    format: Format,
     options: TableOptions,
 }
 
@@ -120,49 +92,6 @@ impl Table {
         let done = tokio::task::spawn_blocking(work).await;
         done.map_err(|e| self.error(e))?.map_err(|e| self.error(e))
     }
-
-    /// Bytes of a slice: small beside a row group, which is closed between two of them.
-    fn slice(&self) -> usize {
-        SLICE_BYTES.min(self.options.row_group.as_usize() / 8)
-    }
-
-    fn encoder(&self, schema: &SchemaRef) -> Result<Encoder, String> {
-        let stored = columns::stored(schema).map_err(|e| e.to_string())?;
-        let options = ArrowWriterOptions::new()
-            .with_properties(self.properties(&stored))
-            .with_skip_arrow_metadata(true);
-        let writer = ArrowWriter::try_new_with_options(Vec::new(), Arc::clone(&stored), options);
-        Ok(Encoder {
-            writer: writer.map_err(|e| e.to_string())?,
-            stored,
-            waiting: Vec::new(),
-            piece: Piece::new(SLICE, self.slice()),
-            row_group: self.options.row_group.as_usize(),
-            not_numbers: NotNumbers::default(),
-        })
-    }
-
-    fn properties(&self, schema: &SchemaRef) -> WriterProperties {
-        let mut properties = WriterProperties::builder()
-            .set_created_by(concat!("anabranch ", env!("CARGO_PKG_VERSION")).to_owned())
-            .set_compression(Compression::ZSTD(self.zstd))
-            .set_max_row_group_row_count(None)
-            .set_key_value_metadata(
-                columns::huggingface(schema)
-                    .map(|value| vec![KeyValue::new("huggingface".to_owned(), value)]),
-            );
-        for field in schema.fields().iter().filter(|field| media::is_media(field.data_type())) {
-            let bytes = ColumnPath::new(vec![field.name().clone(), "bytes".to_owned()]);
-            properties = properties
-                .set_column_dictionary_enabled(bytes.clone(), false)
-                .set_column_statistics_enabled(bytes.clone(), EnabledStatistics::None);
-            // What a codec compressed, zstd cannot; plain samples it can.
-            if media::State::of(field) != Some(media::State::Decoded) {
-                properties = properties.set_column_compression(bytes, Compression::UNCOMPRESSED);
-            }
-        }
-        properties.build()
-    }
 }
 
 #[async_trait]
@@ -184,9 +113,7 @@ impl Sink for Table {
     }
 
     fn reserve(&self) -> usize {
-        // What waits for its slice, the slice, and the row group: being built, and encoded.
-        let row_group = self.options.row_group.as_usize() + self.slice();
-        2 * row_group + 2 * self.slice() + shard::UPLOADING
+        self.format.reserve() + shard::UPLOADING
     }
 
     async fn exists(&self) -> Result<bool, SinkError> {
@@ -222,10 +149,11 @@ impl Sink for Table {
         schema: &SchemaRef,
         compute: &Compute,
     ) -> Result<Box<dyn PartWriter>, SinkError> {
-        let path = shard::path(part, "parquet");
+        let path = shard::path(DATA, part, "parquet");
         let location = self.location.join(&path);
         let error = |message: String| SinkError::Encode { location: location.url.clone(), message };
-        let encoder = self.encoder(schema).map_err(error)?;
+        let stored = columns::stored(schema).map_err(|e| error(e.to_string()))?;
+        let encoder = self.format.encoder(stored).map_err(error)?;
         Ok(Box::new(ShardWriter::new(&self.location, path, part, compute, encoder)))
     }
 
@@ -257,11 +185,11 @@ impl Sink for Table {
         for commit in committed {
             self.commit(run, commit).await?;
         }
-        shard::remove_unfinished(&self.location, run).await
+        shard::remove_unfinished(&self.location, DATA, run).await
     }
 
     async fn clean(&self, run: &RunStart, committed: &[Commit]) -> Result<(), SinkError> {
-        shard::remove_unnamed(&self.location, run, committed).await
+        shard::remove_unnamed(&self.location, DATA, run, committed).await
     }
 }
 
@@ -270,76 +198,10 @@ fn transaction(run: &RunStart) -> String {
     format!("anabranch/{}/{}", run.run, run.sink)
 }
 
-/// Rows to Parquet.
-struct Encoder {
-    writer: ArrowWriter<Vec<u8>>,
-    stored: SchemaRef,
-    /// Rows of the slice that is not full yet.
-    waiting: Vec<RecordBatch>,
-    piece: Piece,
-    row_group: usize,
-    not_numbers: NotNumbers,
-}
-
-impl Encode for Encoder {
-    fn encode(&mut self, batch: &RecordBatch, from: usize) -> Result<(usize, Vec<u8>), String> {
-        let mut at = from;
-        while at < batch.num_rows() {
-            let end = self.piece.fill(batch, at);
-            let rows = columns::convert(&batch.slice(at, end - at), &self.stored);
-            let rows = rows.map_err(|e| e.to_string())?;
-            at = end;
-            if !self.piece.is_full() {
-                // A few rows that wait must not keep all of their batch.
-                self.waiting.push(compact(&rows).map_err(|e| e.to_string())?);
-                break;
-            }
-            self.waiting.push(rows);
-            if self.slice()? {
-                break;
-            }
-        }
-        Ok((at, std::mem::take(self.writer.inner_mut())))
-    }
-
-    fn finish(mut self) -> Result<(Vec<u8>, serde_json::Value), String> {
-        self.slice()?;
-        let footer = self.writer.finish().map_err(|e| e.to_string())?;
-        let statistics = statistics::of(&footer, &self.stored, &self.not_numbers);
-        Ok((std::mem::take(self.writer.inner_mut()), statistics))
-    }
-}
-
-impl Encoder {
-    /// Writes what waits as one slice, and the row group if that filled it. Says whether it did.
-    fn slice(&mut self) -> Result<bool, String> {
-        self.piece.clear();
-        let waiting = std::mem::take(&mut self.waiting);
-        let slice = match waiting.as_slice() {
-            [] => return Ok(false),
-            [one] => one.clone(),
-            several => concat_batches(&self.stored, several).map_err(|e| e.to_string())?,
-        };
-        drop(waiting);
-        self.not_numbers.look(&slice);
-        self.writer.write(&slice).map_err(|e| e.to_string())?;
-        let size = self.writer.in_progress_size();
-        if size < self.row_group {
-            return Ok(false);
-        }
-        // Else the buffer would grow by doubling, and be as large again.
-        self.writer.inner_mut().reserve(size);
-        self.writer.flush().map_err(|e| e.to_string())?;
-        Ok(true)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::conformance;
-    use anabranch_pipelines::record::Modality;
-    use arrow::array::ArrayRef;
     use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
     /// The keys in all files that the Delta log shows.
@@ -366,65 +228,6 @@ mod tests {
             Ok(keys)
         };
         tokio::task::spawn_blocking(look).await.unwrap()
-    }
-
-    /// An encoder with small row groups, and rows of these sizes.
-    fn sized(sizes: &[usize]) -> (Encoder, RecordBatch) {
-        let bytes: Vec<Vec<u8>> = sizes.iter().map(|size| vec![7; *size]).collect();
-        let bytes = bytes.iter().map(|bytes| Some(bytes.as_slice())).collect();
-        let column: ArrayRef = Arc::new(media::column(bytes, vec![Some("path"); sizes.len()]));
-        let field = media::field("image", Modality::Image, media::State::Encoded);
-        let schema = Arc::new(arrow::datatypes::Schema::new(vec![field]));
-        let rows = RecordBatch::try_new(Arc::clone(&schema), vec![column]).unwrap();
-        let mut options = TableOptions::at("memory://sized/table");
-        options.row_group = ByteSize(1 << 20);
-        (options.table().unwrap().encoder(&schema).unwrap(), rows)
-    }
-
-    #[test]
-    fn rows_of_any_size_do_not_pile_up_in_a_writer() {
-        // Each alone is more than a row group: sixty of them once waited for the slice to be full.
-        let large = vec![2 << 20; 5];
-        let small = (0..600).map(|n| if n % 50 == 0 { 90 << 10 } else { 3000 }).collect();
-        for sizes in [large, small] {
-            let (mut encoder, rows) = sized(&sizes);
-            let (slice, row_group) = (128 << 10, 1 << 20);
-            let mut given = 0;
-            for at in 0..rows.num_rows() {
-                let (end, bytes) = encoder.encode(&rows.slice(at, 1), 0).unwrap();
-                assert_eq!(end, 1);
-                given += bytes.len();
-                let waiting: usize =
-                    encoder.waiting.iter().map(|r| r.get_array_memory_size()).sum();
-                // Arrays of one row are padded.
-                assert!(waiting < slice + SLICE * 1024, "{waiting} bytes wait at row {at}");
-                assert!(encoder.writer.in_progress_size() < row_group + slice);
-                assert!(bytes.len() < 3 * row_group);
-            }
-            assert!(given + encoder.finish().unwrap().0.len() >= sizes.iter().sum());
-        }
-    }
-
-    #[test]
-    fn large_rows_in_other_batches_are_the_same_shard() {
-        let sizes: Vec<usize> = (0..300).map(|n| (n * 7919) % 40_000).collect();
-        let shard = |size: usize| {
-            let (mut encoder, rows) = sized(&sizes);
-            let mut shard = Vec::new();
-            for from in (0..rows.num_rows()).step_by(size) {
-                let rows = rows.slice(from, size.min(rows.num_rows() - from));
-                let mut at = 0;
-                while at < rows.num_rows() {
-                    let (end, bytes) = encoder.encode(&rows, at).unwrap();
-                    assert!(end > at);
-                    (at, shard) = (end, [shard, bytes].concat());
-                }
-            }
-            [shard, encoder.finish().unwrap().0].concat()
-        };
-        let whole = shard(300);
-        assert!(whole.len() > 4 << 20);
-        assert!([1, 7, 64].into_iter().all(|size| shard(size) == whole));
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 1)]

@@ -1,6 +1,6 @@
 //! Kinds of sinks.
 
-use anabranch_connectors::sink::{JsonlOptions, TableOptions};
+use anabranch_connectors::sink::{JsonlOptions, ParquetOptions, TableOptions, WebdatasetOptions};
 use anabranch_pipelines::sink::Sink;
 
 use super::Component;
@@ -8,5 +8,10 @@ use crate::component;
 
 /// All kinds of sinks.
 pub(super) fn all() -> Vec<Component<dyn Sink>> {
-    vec![component!("jsonl", JsonlOptions), component!("table", TableOptions)]
+    vec![
+        component!("jsonl", JsonlOptions),
+        component!("parquet", ParquetOptions),
+        component!("table", TableOptions),
+        component!("webdataset", WebdatasetOptions),
+    ]
 }

@@ -4,32 +4,29 @@
 //! bytes, those of media included, are base64 (`{"bytes": "...", "path": "..."}`), and ids are 32
 //! hexadecimal digits. Numbers that JSON has no word for (NaN and the infinities) are null.
 //!
-//! What readers may read is what the [`index`] lists.
+//! What readers may read is what the [index](super::index) lists.
 
 use std::io::Write;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use anabranch_pipelines::graph::SchemaError;
-use anabranch_pipelines::log::{Commit, DEAD_LETTERS};
-use anabranch_pipelines::sink::{Compute, PartName, PartWriter, RunStart, Shard, Sink, SinkError};
+use anabranch_pipelines::log::Commit;
+use anabranch_pipelines::sink::{Compute, PartName, PartWriter, RunStart, Sink, SinkError};
 use anabranch_pipelines::store::Location;
-use arrow::array::{RecordBatch, new_empty_array};
+use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use arrow::json::writer::{EncoderOptions, LineDelimited, WriterBuilder, make_encoder};
+use arrow::json::writer::{LineDelimited, WriterBuilder};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use super::columns;
+use super::base64::Base64;
+use super::index::{Index, Listed};
+use super::json;
 use super::piece::Piece;
-use super::shard::{self, Encode, ShardWriter};
+use super::shard::{self, DATA, Encode, ShardWriter};
 
-mod base64;
-mod index;
 #[cfg(test)]
 mod tests;
-
-use base64::Base64;
-use index::{Entry, Index};
 
 /// Bytes of rows that become lines at a time.
 const SLICE: usize = 256 << 10;
@@ -72,16 +69,14 @@ impl JsonlOptions {
             location: self.path.clone(),
             message: e.to_string(),
         })?;
-        let (index, columns) = (Index::of(&location), Mutex::default());
-        Ok(Arc::new(Jsonl { location, index, columns, compression: self.compression }))
+        let index = Index::of(&location);
+        Ok(Arc::new(Jsonl { location, index, compression: self.compression }))
     }
 }
 
 struct Jsonl {
     location: Location,
     index: Index,
-    /// Names and types of the run that was started.
-    columns: Mutex<Vec<String>>,
     compression: JsonlCompression,
 }
 
@@ -100,17 +95,7 @@ impl Sink for Jsonl {
     }
 
     fn check(&self, input: &SchemaRef) -> Result<(), SchemaError> {
-        let options = EncoderOptions::default().with_encoder_factory(Arc::new(Base64));
-        for field in input.fields() {
-            let none = new_empty_array(field.data_type());
-            make_encoder(field, &none, &options).map_err(|_| SchemaError::Unfit {
-                column: field.name().clone(),
-                found: format!("of type {}", field.data_type()),
-                expected: "a type that JSON can say".to_owned(),
-                hint: "convert it, or leave it out with a `select`".to_owned(),
-            })?;
-        }
-        Ok(())
+        input.fields().iter().try_for_each(json::check)
     }
 
     fn reserve(&self) -> usize {
@@ -125,11 +110,7 @@ impl Sink for Jsonl {
 
     async fn start(&self, run: &RunStart, schema: &SchemaRef) -> Result<(), SinkError> {
         // The first write makes the folders.
-        let columns = columns::names(schema);
-        let there = self.index.columns(run).await?;
-        columns::same(&self.location, &there, &columns)?;
-        *self.columns.lock().unwrap_or_else(PoisonError::into_inner) = columns;
-        Ok(())
+        self.index.start(run, schema).await
     }
 
     fn writer(
@@ -149,31 +130,23 @@ impl Sink for Jsonl {
             }
         };
         let encoder = Encoder { lines: Vec::new(), packer };
-        let path = shard::path(part, extension);
+        let path = shard::path(DATA, part, extension);
         Ok(Box::new(ShardWriter::new(&self.location, path, part, compute, encoder)))
     }
 
     async fn commit(&self, run: &RunStart, commit: &Commit) -> Result<(), SinkError> {
-        let shards = commit.shards.get(&run.sink).map_or(&[] as &[Shard], Vec::as_slice);
-        let replace = run.overwrite && commit.number == 0;
-        // A complete run leaves an index, if only an empty one.
-        let leaves_index = commit.last && run.sink != DEAD_LETTERS;
-        if shards.is_empty() && !replace && !leaves_index {
-            return Ok(());
-        }
-        let columns = self.columns.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        self.index.add(Entry::new(run, commit.number, replace, columns, shards)).await
+        self.index.commit(run, commit, |shard| Listed::from(shard)).await
     }
 
     async fn recover(&self, run: &RunStart, committed: &[Commit]) -> Result<(), SinkError> {
         for commit in committed {
             self.commit(run, commit).await?;
         }
-        shard::remove_unfinished(&self.location, run).await
+        shard::remove_unfinished(&self.location, DATA, run).await
     }
 
     async fn clean(&self, run: &RunStart, committed: &[Commit]) -> Result<(), SinkError> {
-        shard::remove_unnamed(&self.location, run, committed).await
+        shard::remove_unnamed(&self.location, DATA, run, committed).await
     }
 }
 

@@ -11,9 +11,9 @@ use arrow::datatypes::{DataType, Field, Float32Type, Schema, UnionFields, UnionM
 use object_store::ObjectStoreExt;
 use serde_json::{Value, json};
 
-use super::index::{Entry, Index};
 use super::{JsonlCompression, JsonlOptions};
 use crate::conformance;
+use crate::sink::index::{Entry, Index, Listed};
 
 async fn text(place: &Location) -> String {
     let bytes = place.store.get(&place.path).await.unwrap().bytes().await.unwrap();
@@ -138,7 +138,7 @@ async fn two_writers_of_one_index_lose_nothing() {
                             commit,
                             false,
                             Vec::new(),
-                            std::slice::from_ref(&shard),
+                            vec![Listed::from(&shard)],
                         ))
                         .await
                         .unwrap();

@@ -1,4 +1,4 @@
-//! Which shards readers may read: the folder `_index`.
+//! Which shards readers may read: the folder `_index`, for every sink but `table`, whose index is a Delta log.
 //!
 //! One object per commit, `_index/00000000000000000000.json` and so on, each written once and never changed:
 //!
@@ -10,15 +10,23 @@
 //! In order of their names they say what is there: all shards of all entries since the last one that
 //! `replaces`. An entry that stands for a commit of the run log is written at most once, and two runs that
 //! write at the same time take different numbers: neither loses what it wrote.
+//!
+//! Formats whose readers want all shards in one file [derive](Index::derive) it from the entries, as often as
+//! they like: it is what the entries say together.
 
 use std::collections::HashSet;
+use std::sync::{self, PoisonError};
 
+use anabranch_pipelines::log::{Commit, DEAD_LETTERS};
 use anabranch_pipelines::sink::{RunStart, Shard, SinkError};
 use anabranch_pipelines::store::{Location, explain};
+use arrow::datatypes::Schema;
 use futures::{StreamExt, TryStreamExt, stream};
 use object_store::{Error, ObjectStore, ObjectStoreExt, PutMode};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
+
+use super::columns;
 
 /// What one commit adds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,9 +46,24 @@ pub(super) struct Entry {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Listed {
     pub(super) path: String,
-    rows: u64,
-    bytes: u64,
-    sha256: String,
+    pub(super) rows: u64,
+    pub(super) bytes: u64,
+    pub(super) sha256: String,
+    /// What the format knows of it.
+    #[serde(default, skip_serializing_if = "serde_json::Value::is_null")]
+    pub(super) statistics: serde_json::Value,
+}
+
+impl From<&Shard> for Listed {
+    fn from(shard: &Shard) -> Self {
+        Self {
+            path: shard.path.clone(),
+            rows: shard.rows,
+            bytes: shard.bytes,
+            sha256: shard.sha256.clone(),
+            statistics: shard.statistics.clone(),
+        }
+    }
 }
 
 /// A commit of a run, for whoever asks whether it was added already.
@@ -52,15 +75,8 @@ impl Entry {
         commit: u64,
         replaces: bool,
         columns: Vec<String>,
-        shards: &[Shard],
+        shards: Vec<Listed>,
     ) -> Self {
-        let listed = |shard: &Shard| Listed {
-            path: shard.path.clone(),
-            rows: shard.rows,
-            bytes: shard.bytes,
-            sha256: shard.sha256.clone(),
-        };
-        let shards = shards.iter().map(listed).collect();
         Self { run: run.run.clone(), sink: run.sink.clone(), commit, replaces, columns, shards }
     }
 
@@ -74,8 +90,11 @@ impl Entry {
 /// What it holds is remembered, so that a commit writes one object and reads none. That is safe because an
 /// entry is put only where none is: whoever was slower reads what the other one put there, and goes on.
 pub(super) struct Index {
+    location: Location,
     folder: Location,
     known: Mutex<Known>,
+    /// Names and types of the run that was started.
+    columns: sync::Mutex<Vec<String>>,
 }
 
 #[derive(Default)]
@@ -85,27 +104,91 @@ struct Known {
     transactions: HashSet<Transaction>,
     /// Of the newest entry that names any.
     columns: Vec<String>,
+    shown: Vec<Listed>,
+    replaced: HashSet<String>,
 }
 
 impl Known {
-    fn take(&mut self, entry: &Entry) {
+    fn take(&mut self, entry: Entry) {
         self.transactions.insert(entry.transaction());
         self.next += 1;
         if !entry.columns.is_empty() {
-            self.columns.clone_from(&entry.columns);
+            self.columns = entry.columns;
         }
+        if entry.replaces {
+            self.replaced.extend(self.shown.drain(..).map(|shard| shard.path));
+        }
+        self.shown.extend(entry.shards);
     }
 }
 
 impl Index {
+    /// The index of what is at a sink's location.
     pub(super) fn of(location: &Location) -> Self {
-        Self { folder: location.join("_index"), known: Mutex::default() }
+        Self {
+            location: location.clone(),
+            folder: location.join("_index"),
+            known: Mutex::default(),
+            columns: sync::Mutex::default(),
+        }
     }
 
     /// Whether any commit was added, ever.
     pub(super) async fn exists(&self) -> Result<bool, SinkError> {
         let mut listed = self.folder.store.list(Some(&self.folder.path));
         Ok(listed.try_next().await.map_err(|e| self.failed(&e))?.is_some())
+    }
+
+    /// Begins a run of rows of this schema. Rows of other columns may only replace what is there.
+    pub(super) async fn start(&self, run: &RunStart, schema: &Schema) -> Result<(), SinkError> {
+        let names = columns::names(schema);
+        columns::same(&self.location, &self.columns(run).await?, &names)?;
+        *self.columns.lock().unwrap_or_else(PoisonError::into_inner) = names;
+        Ok(())
+    }
+
+    /// Adds what a commit says of a sink, unless it is there: its shards as `listed` tells them.
+    pub(super) async fn commit(
+        &self,
+        run: &RunStart,
+        commit: &Commit,
+        listed: impl Fn(&Shard) -> Listed,
+    ) -> Result<(), SinkError> {
+        let shards = commit.shards.get(&run.sink).map_or(&[] as &[Shard], Vec::as_slice);
+        let replaces = run.overwrite && commit.number == 0;
+        // A complete run leaves an index, if only an empty one.
+        let leaves_index = commit.last && run.sink != DEAD_LETTERS;
+        if shards.is_empty() && !replaces && !leaves_index {
+            return Ok(());
+        }
+        let columns = self.columns.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let shards = shards.iter().map(listed).collect();
+        self.add(Entry::new(run, commit.number, replaces, columns, shards)).await
+    }
+
+    /// Puts what the entries say together at `place`, until no entry is newer than what stands there: of two
+    /// runs that write at the same time, the one that puts last has looked last.
+    pub(super) async fn derive(
+        &self,
+        place: &Location,
+        render: impl Fn(&[Listed]) -> Vec<u8>,
+    ) -> Result<(), SinkError> {
+        let mut known = self.known.lock().await;
+        self.look(&mut known).await?;
+        loop {
+            let put = place.store.put(&place.path, render(&known.shown).into()).await;
+            put.map_err(|e| self.failed(&e))?;
+            if !self.look_again(&mut known).await? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Paths of shards that readers might read until others replaced them.
+    pub(super) async fn replaced(&self) -> Result<HashSet<String>, SinkError> {
+        let mut known = self.known.lock().await;
+        self.look(&mut known).await?;
+        Ok(known.replaced.clone())
     }
 
     /// Adds an entry, unless it is there.
@@ -119,9 +202,9 @@ impl Index {
             let put =
                 place.store.put_opts(&place.path, body.clone().into(), PutMode::Create.into());
             match put.await {
-                Ok(_) => known.take(&entry),
+                Ok(_) => known.take(entry.clone()),
                 // Somebody else was faster, or an answer was lost and it was ourselves.
-                Err(Error::AlreadyExists { .. }) => known.take(&self.entry(place).await?),
+                Err(Error::AlreadyExists { .. }) => known.take(self.entry(place).await?),
                 Err(error) => return Err(self.failed(&error)),
             }
         }
@@ -129,7 +212,7 @@ impl Index {
     }
 
     /// Names and types of what the lines hold that a run finds there, unless it replaces them and did not yet.
-    pub(super) async fn columns(&self, run: &RunStart) -> Result<Vec<String>, SinkError> {
+    async fn columns(&self, run: &RunStart) -> Result<Vec<String>, SinkError> {
         let mut known = self.known.lock().await;
         self.look(&mut known).await?;
         let replaced = (run.run.clone(), run.sink.clone(), 0);
@@ -142,10 +225,23 @@ impl Index {
     /// Learns what is there, once.
     async fn look(&self, known: &mut Known) -> Result<(), SinkError> {
         if !known.looked {
-            self.entries().await?.iter().for_each(|entry| known.take(entry));
+            self.entries().await?.into_iter().for_each(|entry| known.take(entry));
             known.looked = true;
         }
         Ok(())
+    }
+
+    /// Learns what others added since; whether there was anything.
+    async fn look_again(&self, known: &mut Known) -> Result<bool, SinkError> {
+        let before = known.next;
+        loop {
+            let place = self.folder.join(&name(known.next));
+            match place.store.head(&place.path).await {
+                Ok(_) => known.take(self.entry(place).await?),
+                Err(Error::NotFound { .. }) => return Ok(known.next > before),
+                Err(error) => return Err(self.failed(&error)),
+            }
+        }
     }
 
     /// All entries, in order.
