@@ -121,7 +121,13 @@ fn resize_with_all_filters() {
 
 #[test]
 fn filter_that_keeps_drops_and_refuses() {
-    for condition in ["label % 3 == 0", "10 / (label % 7) > 2", "media.path == null", "false"] {
+    for condition in [
+        "label % 3 == 0",
+        "10 / (label % 7) > 2",
+        "media.path == null",
+        "string(label).matches('[37]')",
+        "false",
+    ] {
         let filter = FilterOptions { condition: condition.to_owned() };
         holds(filter.build().unwrap(), &files(Modality::Image));
     }

@@ -7,15 +7,16 @@ use std::sync::Arc;
 use anabranch_pipelines::operator::OperatorError;
 use arrow::array::{
     Array, ArrayRef, ArrowPrimitiveType, AsArray, BooleanArray, Datum, Float64Array, Int64Array,
-    NullArray, PrimitiveArray, RecordBatch, StringArray, new_null_array,
+    NullArray, RecordBatch, StringArray, new_null_array,
 };
-use arrow::buffer::NullBuffer;
-use arrow::compute::kernels::{cmp, comparison, length, zip};
+use arrow::compute::kernels::{cmp, comparison, zip};
 use arrow::compute::{cast, is_not_null};
 use arrow::datatypes::{DataType, Float64Type, Int64Type};
 use arrow::error::ArrowError;
 
+use super::scope::Scope;
 use super::typed::{Arithmetic, Comparison, Expression, Kind, Literal, TextTest, Work};
+use super::{functions, lists};
 
 /// Why an expression has no value for a record; the later outweighs the earlier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -24,6 +25,7 @@ pub(super) enum Fault {
     Missing,
     DivisionByZero,
     Overflow,
+    NoNumber,
 }
 
 impl fmt::Display for Fault {
@@ -32,6 +34,7 @@ impl fmt::Display for Fault {
             Self::Missing => "asks for a missing value",
             Self::DivisionByZero => "divides by zero",
             Self::Overflow => "leaves the range of 64-bit integers",
+            Self::NoNumber => "converts a text that is no number",
         })
     }
 }
@@ -49,7 +52,7 @@ pub(super) fn condition(
     expression: &Expression,
     batch: &RecordBatch,
 ) -> Result<Vec<Verdict>, OperatorError> {
-    let value = evaluate(expression, batch)?;
+    let value = evaluate(expression, &Scope::of(batch))?;
     let truth = value.array.as_boolean();
     let verdict = |row: usize| match value.truth(truth, row) {
         Ok(true) => Verdict::Keep,
@@ -60,11 +63,11 @@ pub(super) fn condition(
 }
 
 /// The values of an expression: one per record, or one for all. Nulls are missing values, not faults.
-struct Value {
-    array: ArrayRef,
-    scalar: bool,
+pub(super) struct Value {
+    pub(super) array: ArrayRef,
+    pub(super) scalar: bool,
     /// As many as values; none when there are no faults at all.
-    faults: Option<Vec<Option<Fault>>>,
+    pub(super) faults: Option<Vec<Option<Fault>>>,
 }
 
 impl Datum for Value {
@@ -74,15 +77,15 @@ impl Datum for Value {
 }
 
 impl Value {
-    fn at(&self, row: usize) -> usize {
+    pub(super) fn at(&self, row: usize) -> usize {
         if self.scalar { 0 } else { row }
     }
 
-    fn fault(&self, row: usize) -> Option<Fault> {
+    pub(super) fn fault(&self, row: usize) -> Option<Fault> {
         self.faults.as_ref()?.get(self.at(row)).copied().flatten()
     }
 
-    fn truth(&self, values: &BooleanArray, row: usize) -> Result<bool, Fault> {
+    pub(super) fn truth(&self, values: &BooleanArray, row: usize) -> Result<bool, Fault> {
         match (self.fault(row), self.at(row)) {
             (Some(fault), _) => Err(fault),
             (None, row) if values.is_null(row) => Err(Fault::Missing),
@@ -98,7 +101,7 @@ impl Value {
 }
 
 /// How many values a combination of values has, and whether they are one for all.
-fn extent(values: &[&Value]) -> (usize, bool) {
+pub(super) fn extent(values: &[&Value]) -> (usize, bool) {
     match values.iter().find(|value| !value.scalar) {
         Some(value) => (value.array.len(), false),
         None => (1, true),
@@ -106,7 +109,7 @@ fn extent(values: &[&Value]) -> (usize, bool) {
 }
 
 /// The faults that a function of these values has before it is even asked.
-fn inherited(values: &[&Value], of_missing: bool) -> Option<Vec<Option<Fault>>> {
+pub(super) fn inherited(values: &[&Value], of_missing: bool) -> Option<Vec<Option<Fault>>> {
     let clean =
         |value: &&Value| value.faults.is_none() && !(of_missing && value.array.null_count() > 0);
     if values.iter().all(clean) {
@@ -121,7 +124,7 @@ fn inherited(values: &[&Value], of_missing: bool) -> Option<Vec<Option<Fault>>> 
 }
 
 /// A function that a kernel computes for all records; missing operands are faults.
-fn strict(
+pub(super) fn strict(
     values: &[&Value],
     kernel: impl FnOnce() -> Result<ArrayRef, ArrowError>,
 ) -> Result<Value, OperatorError> {
@@ -129,35 +132,35 @@ fn strict(
     Ok(Value { array, scalar, faults: inherited(values, true) })
 }
 
-fn evaluate(expression: &Expression, batch: &RecordBatch) -> Result<Value, OperatorError> {
+pub(super) fn evaluate(expression: &Expression, scope: &Scope<'_>) -> Result<Value, OperatorError> {
     let boolean = |array: BooleanArray| Arc::new(array) as ArrayRef;
     match &expression.work {
         Work::Column(path) => {
-            let array = canonical(&column(batch, path)?, &expression.kind)?;
+            let array = canonical(&scope.column(path)?, &expression.kind)?;
             Ok(Value { array, scalar: false, faults: None })
         }
         Work::Literal(literal) => {
             Ok(Value { array: constant(literal), scalar: true, faults: None })
         }
         Work::Present(path) => {
-            let array = boolean(is_not_null(&column(batch, path)?)?);
+            let array = boolean(is_not_null(&scope.column(path)?)?);
             Ok(Value { array, scalar: false, faults: None })
         }
         Work::Not(operand) => {
-            let operand = evaluate(operand, batch)?;
+            let operand = evaluate(operand, scope)?;
             let not = || arrow::compute::not(operand.array.as_boolean()).map(boolean);
             strict(&[&operand], not)
         }
-        Work::Negate(operand) => negate(evaluate(operand, batch)?),
-        Work::And(pair) => Ok(logic(false, &both(pair, batch)?)),
-        Work::Or(pair) => Ok(logic(true, &both(pair, batch)?)),
+        Work::Negate(operand) => negate(evaluate(operand, scope)?),
+        Work::And(pair) => Ok(logic(false, &both(pair, scope)?)),
+        Work::Or(pair) => Ok(logic(true, &both(pair, scope)?)),
         Work::Compare(comparison, pair) => {
             let [a, b] = pair.as_ref();
-            compare(*comparison, both(pair, batch)?, [&a.kind, &b.kind])
+            compare(*comparison, both(pair, scope)?, [&a.kind, &b.kind])
         }
-        Work::Arithmetic(operation, pair) => compute(*operation, &both(pair, batch)?),
+        Work::Arithmetic(operation, pair) => compute(*operation, &both(pair, scope)?),
         Work::Text(test, pair) => {
-            let [a, b] = both(pair, batch)?;
+            let [a, b] = both(pair, scope)?;
             let kernel = match test {
                 TextTest::StartsWith => comparison::starts_with,
                 TextTest::EndsWith => comparison::ends_with,
@@ -165,43 +168,33 @@ fn evaluate(expression: &Expression, batch: &RecordBatch) -> Result<Value, Opera
             };
             strict(&[&a, &b], || kernel(&a, &b).map(boolean))
         }
-        Work::In(operand, literals) => Ok(one_of(&evaluate(operand, batch)?, literals)?),
+        Work::Matches(text, pattern) => functions::matches(&evaluate(text, scope)?, pattern),
+        Work::Change(change, text) => functions::change(&evaluate(text, scope)?, *change),
+        Work::Concatenate(pair) => functions::concatenate(&both(pair, scope)?),
+        Work::Convert(operand) => functions::convert(&evaluate(operand, scope)?, &expression.kind),
+        Work::Member(pair) => lists::member(pair, scope),
+        Work::Index(pair) => lists::index(pair, scope),
+        Work::Loop(looping) => lists::fold(looping, scope),
+        Work::In(operand, literals) => Ok(one_of(&evaluate(operand, scope)?, literals)?),
         Work::Size(operand) => {
             let kind = &operand.kind;
-            let operand = evaluate(operand, batch)?;
-            strict(&[&operand], || size(&operand.array, kind))
+            let operand = evaluate(operand, scope)?;
+            strict(&[&operand], || functions::size(&operand.array, kind))
         }
         Work::If(three) => {
             let [condition, yes, no] = three.as_ref();
-            choose(&evaluate(condition, batch)?, &evaluate(yes, batch)?, &evaluate(no, batch)?)
+            choose(&evaluate(condition, scope)?, &evaluate(yes, scope)?, &evaluate(no, scope)?)
         }
     }
 }
 
-fn both(pair: &[Expression; 2], batch: &RecordBatch) -> Result<[Value; 2], OperatorError> {
+pub(super) fn both(pair: &[Expression; 2], scope: &Scope<'_>) -> Result<[Value; 2], OperatorError> {
     let [a, b] = pair;
-    Ok([evaluate(a, batch)?, evaluate(b, batch)?])
-}
-
-/// A column, or a field inside it; the fields of a missing struct are missing.
-fn column(batch: &RecordBatch, path: &[String]) -> Result<ArrayRef, OperatorError> {
-    let lost = || OperatorError::Failed(format!("there is no column `{}`", path.join(".")));
-    let (first, fields) = path.split_first().ok_or_else(lost)?;
-    let mut array = Arc::clone(batch.column_by_name(first).ok_or_else(lost)?);
-    for field in fields {
-        let outer = array.as_struct_opt().ok_or_else(lost)?;
-        let inner = Arc::clone(outer.column_by_name(field).ok_or_else(lost)?);
-        let nulls = NullBuffer::union(outer.nulls(), inner.nulls());
-        array = match inner.data_type() {
-            DataType::Null => inner,
-            _ => arrow::array::make_array(inner.to_data().into_builder().nulls(nulls).build()?),
-        };
-    }
-    Ok(array)
+    Ok([evaluate(a, scope)?, evaluate(b, scope)?])
 }
 
 /// The column in the one Arrow type that stands for its kind.
-fn canonical(array: &ArrayRef, kind: &Kind) -> Result<ArrayRef, ArrowError> {
+pub(super) fn canonical(array: &ArrayRef, kind: &Kind) -> Result<ArrayRef, ArrowError> {
     match kind {
         Kind::Int => cast(array, &DataType::Int64),
         Kind::Double => cast(array, &DataType::Float64),
@@ -242,7 +235,7 @@ fn logic(decisive: bool, [a, b]: &[Value; 2]) -> Value {
     Value { array, scalar, faults: any.then_some(faults) }
 }
 
-fn compare(
+pub(super) fn compare(
     comparison: Comparison,
     [a, b]: [Value; 2],
     kinds: [&Kind; 2],
@@ -313,7 +306,11 @@ fn doubles(comparison: Comparison, a: &Value, b: &Value) -> BooleanArray {
 }
 
 /// Both operands of a row, unless one is missing.
-fn pair<T: ArrowPrimitiveType>(a: &Value, b: &Value, row: usize) -> Option<(T::Native, T::Native)> {
+pub(super) fn pair<T: ArrowPrimitiveType>(
+    a: &Value,
+    b: &Value,
+    row: usize,
+) -> Option<(T::Native, T::Native)> {
     let value = |value: &Value| {
         let array = value.array.as_primitive::<T>();
         let row = value.at(row);
@@ -355,23 +352,32 @@ fn compute(operation: Arithmetic, [a, b]: &[Value; 2]) -> Result<Value, Operator
         Arithmetic::Remainder => x.checked_rem(y),
     };
     let divides = matches!(operation, Arithmetic::Divide | Arithmetic::Remainder);
-    let (rows, scalar) = extent(&[a, b]);
-    let mut faults = inherited(&[a, b], true);
-    let mut values = Vec::with_capacity(rows);
-    for row in 0..rows {
-        let operands = pair::<Int64Type>(a, b, row);
-        let value = operands.and_then(|(x, y)| computed(x, y));
-        if let (Some((_, y)), None) = (operands, value) {
-            let fault = if divides && y == 0 { Fault::DivisionByZero } else { Fault::Overflow };
+    let values = (0..extent(&[a, b]).0).map(|row| match pair::<Int64Type>(a, b, row) {
+        Some((_, 0)) if divides => Err(Fault::DivisionByZero),
+        Some((x, y)) => computed(x, y).map(Some).ok_or(Fault::Overflow),
+        None => Ok(None),
+    });
+    Ok(fallible::<Int64Array, _>(&[a, b], values))
+}
+
+/// The values of a function that fails for some.
+pub(super) fn fallible<A: Array + FromIterator<Option<T>> + 'static, T>(
+    operands: &[&Value],
+    values: impl Iterator<Item = Result<Option<T>, Fault>>,
+) -> Value {
+    let (rows, scalar) = extent(operands);
+    let mut faults = inherited(operands, true);
+    let values = values.enumerate().map(|(row, value)| {
+        value.unwrap_or_else(|fault| {
             let faults = faults.get_or_insert_with(|| vec![None; rows]);
             if let Some(slot) = faults.get_mut(row) {
                 *slot = (*slot).max(Some(fault));
             }
-        }
-        values.push(value);
-    }
-    let array = Arc::new(PrimitiveArray::<Int64Type>::from(values));
-    Ok(Value { array, scalar, faults })
+            None
+        })
+    });
+    let array: A = values.collect();
+    Value { array: Arc::new(array), scalar, faults }
 }
 
 /// Missing values are in no list.
@@ -416,22 +422,6 @@ fn one_of(operand: &Value, literals: &[Literal]) -> Result<Value, ArrowError> {
         scalar: operand.scalar,
         faults: inherited(&[operand], false),
     })
-}
-
-/// Characters of texts, bytes of bytes, elements of lists.
-fn size(array: &ArrayRef, kind: &Kind) -> Result<ArrayRef, ArrowError> {
-    match (kind, array.data_type()) {
-        (Kind::Text, _) => {
-            let texts = array.as_string::<i32>().iter();
-            let sizes = texts.map(|text| text.map(|text| text.chars().count() as i64));
-            Ok(Arc::new(sizes.collect::<Int64Array>()))
-        }
-        (_, DataType::FixedSizeBinary(size)) => {
-            let sizes = (0..array.len()).map(|row| array.is_valid(row).then_some(i64::from(*size)));
-            Ok(Arc::new(sizes.collect::<Int64Array>()))
-        }
-        _ => cast(&length::length(array)?, &DataType::Int64),
-    }
 }
 
 fn choose(condition: &Value, yes: &Value, no: &Value) -> Result<Value, OperatorError> {

@@ -1,13 +1,26 @@
 //! `kind = "filter"`: keeps the records for which an expression is true.
 //!
 //! The expression is [CEL](https://cel.dev), checked against the columns at plan time and compiled to Arrow
-//! kernels. It may use columns and fields of structs (`image.path`), literals, `== != < <= > >=`,
-//! `&& || !`, `+ - * / %`, `x in [..]`, `a ? b : c`, `startsWith`, `endsWith`, `contains`, `size`, and
-//! `has(image.bytes)`. Anything else is refused with its place.
+//! kernels, loops over lists included: their elements become rows. It may use
+//!
+//! | | |
+//! | --- | --- |
+//! | values | columns, fields of structs (`image.path`), elements of lists (`tags[0]`), constants |
+//! | comparisons | `== != < <= > >=`, `x in ['a', 'b']`, `x in tags` |
+//! | logic | `&&`, `\|\|`, `!`, `a ? b : c` |
+//! | arithmetic | `+ - * / %`, `-x`; of texts `+` |
+//! | texts | `startsWith`, `endsWith`, `contains`, `matches` (an [expression](https://docs.rs/regex) found anywhere), `lowerAscii`, `upperAscii`, `trim`, `size` (characters) |
+//! | conversions | `int(x)`, `double(x)`, `string(x)` |
+//! | lists | `size`, `tags.all(t, t > 0)`, `exists`, `exists_one`, `map`, `filter` |
+//! | presence | `x == null`, `has(image.bytes)` |
+//!
+//! Anything else is refused with its place. An integer and a floating-point number can be compared, and for
+//! arithmetic one of them is converted: `double(label) + 0.5`.
 //!
 //! A missing value is `null`: `x == null` asks for it, and `x != 5` is true of it. What else is asked of it
 //! (`x < 5`, `size(x)`) has no answer, and a record without an answer is dropped, unless `||` or `&&`
-//! decide without it. A record for which arithmetic fails (a division by zero, an overflow) is refused.
+//! decide without it. An element that a list does not have is missing. A record for which a computation
+//! fails (a division by zero, an overflow, `int` of what is no number) is refused.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -41,7 +54,12 @@ use serde::{Deserialize, Serialize};
 use crate::OptionsError;
 use crate::derived::Derived;
 
+mod check;
 mod evaluate;
+mod functions;
+mod lists;
+mod problem;
+mod scope;
 mod typed;
 
 use evaluate::Verdict;
@@ -63,9 +81,9 @@ impl FilterOptions {
     /// When the expression cannot be parsed. Its columns are checked at plan time.
     pub fn build(self) -> Result<Arc<dyn Operator>, OptionsError> {
         let program = Program::compile(&self.condition).map_err(|errors| {
-            let first = errors.errors.first().map(|e| (e.msg.as_str(), e.pos));
-            let (message, (line, column)) = first.unwrap_or(("it cannot be parsed", (1, 1)));
-            OptionsError(format!("`where`, line {line}, character {column}: {message}"))
+            let first = errors.errors.first().map(|error| (error.pos, error.msg.as_str()));
+            let (place, message) = first.unwrap_or(((1, 1), ""));
+            OptionsError(problem::unreadable(&self.condition, place, message))
         })?;
         Ok(Arc::new(Filter { program, options: self, condition: Derived::default() }))
     }

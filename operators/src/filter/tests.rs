@@ -89,6 +89,57 @@ fn conditions_keep_what_they_are_true_of() {
 }
 
 #[test]
+fn texts_are_matched_changed_and_converted() {
+    keeps("text.matches('^h.l+o$')", &[0]);
+    keeps("text.matches('ai|é')", &[0, 1]);
+    keeps("text.upperAscii() == 'TRAIN'", &[1]);
+    keeps("'HÉ'.lowerAscii() == 'hÉ' && label != null", &[0, 1, 3]);
+    keeps("(' ' + text + ' ').trim() == text", &[0, 1, 3]);
+    keeps("text + '!' == 'train!'", &[1]);
+    keeps("string(label) == '9'", &[3]);
+    keeps("string(label < 5) + string(0.5) == 'true0.5'", &[0, 1]);
+    keeps("double(label) + 0.5 > 1.0", &[0, 3]);
+    keeps("label == null && int(score) == 2", &[2]);
+    keeps("int(string(label)) == label && double('1e3') == 1000.0 && label != null", &[0, 1, 3]);
+}
+
+#[test]
+fn lists_are_looked_into() {
+    keeps("tags[0] == 1", &[0]);
+    keeps("tags[size(tags) - 1] == 2", &[0]);
+    keeps("tags != null && tags[7] == null && tags[-1] == null", &[0, 1, 3]);
+    keeps("2 in tags", &[0]);
+    keeps("!(label in tags)", &[1, 3]);
+    keeps("label in [tags[0], 9, label - 1]", &[0, 3]);
+    keeps("label in [label]", &[0, 1, 3]);
+    keeps("tags.all(t, t > 0)", &[0, 1]);
+    keeps("tags.exists(t, t > label)", &[0]);
+    keeps("tags.exists(t, t == null)", &[3]);
+    keeps("tags.exists_one(t, t > 1)", &[0]);
+    keeps("tags.map(t, t * 10)[1] == 20", &[0]);
+    keeps("size(tags.filter(t, t != 1)) == 1", &[0, 3]);
+    keeps("size(tags.map(t, t > 1, string(t))) == 1", &[0]);
+    keeps("tags.all(t, tags.exists(u, u == t))", &[0, 1, 3]);
+    keeps("tags.map(label, label + 1).all(label, label > 1)", &[0, 1]);
+    // One element may decide whatever is wrong with the others.
+    keeps("tags.exists(t, 1 / (t - 1) == 1)", &[0]);
+    let (kept, refused) = run("tags.all(t, 1 / (t - 1) == 1)", &example());
+    assert_eq!((kept, refused.len()), (vec![1], 1));
+}
+
+#[test]
+fn structs_in_lists_have_fields() {
+    let inner = records(vec![("x", Arc::new(Int32Array::from(vec![1, 2, 3])) as ArrayRef)]);
+    let inner = arrow::array::StructArray::from(inner);
+    let field = Arc::new(Field::new_list_field(inner.data_type().clone(), true));
+    let offsets = arrow::buffer::OffsetBuffer::from_lengths([2, 1]);
+    let boxes = ListArray::new(field, offsets, Arc::new(inner), None);
+    let batch = records(vec![("boxes", Arc::new(boxes) as ArrayRef)]);
+    assert_eq!(run("boxes.exists(b, b.x == 2 && has(b.x))", &batch).0, [0]);
+    assert_eq!(run("boxes.map(b, b.x)[0] == 3", &batch).0, [1]);
+}
+
+#[test]
 fn arithmetic_that_fails_refuses_the_record() {
     let (kept, refused) = run("10 / label > 1", &example());
     assert_eq!(kept, [0]);
@@ -96,6 +147,13 @@ fn arithmetic_that_fails_refuses_the_record() {
     let (kept, refused) = run("label * 9223372036854775807 > 0", &example());
     assert_eq!(kept, [0]);
     assert_eq!(refused.iter().map(|r| r.row).collect::<Vec<_>>(), [3]);
+    let (kept, refused) = run("int(text) > 0 || label == 9", &example());
+    assert_eq!(kept, [3]);
+    let error = "`where` converts a text that is no number";
+    let expected = [0, 1].map(|row| Refused { row, error: error.into() });
+    assert_eq!(refused, expected);
+    let (_, refused) = run("int(score) == 0 || int(1e300) > 0", &example());
+    assert_eq!(refused.iter().map(|r| r.row).collect::<Vec<_>>(), [1, 2, 3]);
     // Decided without the division, so nothing failed.
     keeps("label == 0 || 10 / label > 1", &[0, 1]);
 }
@@ -117,16 +175,56 @@ fn what_cannot_be_compiled_is_refused_with_its_place() {
     refused("true && image.pth == ''", &["character", "did you mean `path`?"]);
     refused("label < 'a'", &["`<` does not apply to an integer and a text"]);
     refused("label", &["an integer, not a truth value"]);
-    refused("label < ", &["line 1"]);
-    refused("label + 0.5 > 1.0", &["`+` does not apply"]);
-    refused("text.matches('a')", &["no `matches`", "startsWith"]);
-    refused("tags.all(t, t > 1)", &["no loops"]);
-    refused("label in tags", &["list of constants"]);
+    refused("label + 0.5 > 1.0", &["`+` does not apply", "double(..)"]);
+    refused("text.substring(1)", &["no `substring`", "startsWith"]);
+    refused("text.matches('(')", &["no regular expression", "unclosed group"]);
+    refused("text.matches(text)", &["is a constant"]);
+    refused("tags.all(t, t == 'a')", &["`==` does not apply to an integer and a text"]);
+    refused("tags.all(t, u > 1)", &["no column `u`"]);
+    refused("tags.all(t, t)", &["a loop asks for a truth value"]);
+    refused("text.all(t, t == 'a')", &["loops over lists, this is a text"]);
+    refused("text in tags", &["a text is never an integer"]);
+    refused("label in text", &["stands a list, this is a text"]);
+    refused("int(tags) == 1", &["`int` does not apply to a list"]);
+    refused("text['a'] == 'a'", &["a text has no element at a text"]);
     refused("label in ['a']", &["an integer is never a text"]);
     refused("image == 'x'", &["a struct and a text"]);
     refused("label < 5u", &["write 5"]);
     refused("text.path == ''", &["has no fields"]);
     refused("!label", &["`!` does not apply to an integer"]);
+}
+
+#[test]
+fn what_cannot_be_parsed_is_explained_with_a_caret() {
+    let told = |condition: &str| {
+        let built = FilterOptions { condition: condition.to_owned() }.build();
+        built.map(|_| ()).unwrap_err().to_string()
+    };
+    assert_eq!(
+        told("label < "),
+        "`where`, character 9: it ends where a value is expected\n    label < \n            ^"
+    );
+    assert_eq!(
+        told("a == 1 &&\n  b = 2"),
+        "`where`, line 2, character 5: write `==` to compare\n      b = 2\n        ^"
+    );
+    for (condition, expected) in [
+        ("", "it is empty"),
+        ("(a < 1", "character 7: a `(` is never closed"),
+        ("a == 'é", "the text that begins here does not end"),
+        ("a & b", "character 3: write `&&` for and"),
+        ("a or b", "character 3: write `||` for or"),
+        ("not a", "write `!` for not"),
+        ("a <> 1", "write `!=` for unequal"),
+        ("a == 1)", "character 7: `)` cannot stand here"),
+        ("a == 99999999999999999999", "not a number that fits"),
+        ("tags.all(1, true)", "begins with a name"),
+        ("has(a)", "`has` asks for a field"),
+        ("a $ b", "character 3: `$` cannot stand here"),
+    ] {
+        let told = told(condition);
+        assert!(told.contains(expected), "{condition}: {told}");
+    }
 }
 
 fn number() -> impl Strategy<Value = String> {
@@ -136,6 +234,9 @@ fn number() -> impl Strategy<Value = String> {
         (-3i64..4).prop_map(|n| if n < 0 { format!("({n})") } else { n.to_string() }),
         Just("9223372036854775807".to_owned()),
         Just("size(s)".to_owned()),
+        Just("int(x)".to_owned()),
+        Just("int(string(j))".to_owned()),
+        Just("(-i)".to_owned()),
     ];
     leaf.prop_recursive(2, 8, 2, |inner| {
         let operation = prop_oneof![Just("+"), Just("-"), Just("*"), Just("/"), Just("%")];
@@ -158,6 +259,14 @@ fn boolean() -> impl Strategy<Value = String> {
             .prop_map(str::to_owned),
         prop_oneof![Just("s.startsWith('a')"), Just("s.endsWith('é')"), Just("s.contains('')")]
             .prop_map(str::to_owned),
+        prop_oneof![
+            Just("s.matches('^a')"),
+            Just("s + 'a' == 'aa'"),
+            Just("string(i) + s == '1a'"),
+            Just("double(i) * x > 1.0"),
+            Just("string(b) == 'true'"),
+        ]
+        .prop_map(str::to_owned),
     ];
     leaf.prop_recursive(4, 24, 3, |inner| {
         prop_oneof![
@@ -216,6 +325,28 @@ fn variables(row: &Row) -> cel::Context<'static, 'static> {
     context
 }
 
+/// Conditions on a list `l` of integers.
+fn over_a_list() -> impl Strategy<Value = String> {
+    let of_element = prop_oneof![
+        Just("t > i"),
+        Just("t == 1"),
+        Just("t != null"),
+        Just("t in [0, 2]"),
+        Just("10 / t > 3"),
+        Just("l.exists(u, u > t)"),
+        Just("i == 1 || t < 1"),
+    ];
+    let fold = prop_oneof![Just("all"), Just("exists"), Just("exists_one")];
+    prop_oneof![
+        (fold.clone(), of_element.clone()).prop_map(|(fold, c)| format!("l.{fold}(t, {c})")),
+        of_element.clone().prop_map(|c| format!("size(l.filter(t, {c})) > 1")),
+        (fold, of_element).prop_map(|(fold, c)| format!("l.map(k, k * 2).{fold}(t, {c})")),
+        Just("l.map(t, t > 0, t + i)[0] == 2".to_owned()),
+        Just("1 in l || (i != null && i in l)".to_owned()),
+        Just("l[0] == i && size(l) > 1".to_owned()),
+    ]
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
 
@@ -235,6 +366,49 @@ proptest! {
             );
             // Only what fails is refused; a record that lacks what is asked for is dropped.
             prop_assert!(!is_refused || expected.is_err(), "{} of {:?}", condition, row);
+        }
+    }
+    #[test]
+    fn loops_agree_with_evaluation_row_by_row(
+        condition in over_a_list(),
+        rows in prop::collection::vec((
+            prop::option::weighted(0.8, -2i32..3),
+            prop::option::weighted(0.9, prop::collection::vec(
+                prop::option::weighted(0.9, -1i32..4), 0..5,
+            )),
+        ), 1..12),
+    ) {
+        let lists = rows.iter().map(|(_, list)| list.clone());
+        let batch = records(vec![
+            ("i", Arc::new(rows.iter().map(|(i, _)| *i).collect::<Int32Array>()) as ArrayRef),
+            ("l", Arc::new(ListArray::from_iter_primitive::<Int32Type, _, _>(lists))),
+        ]);
+        let (kept, refused) = run(&condition, &batch);
+        let program = Program::compile(&condition).unwrap();
+        let int = |n: Option<i32>| n.map_or(Value::Null, |n| Value::Int(n.into()));
+        for (at, (i, list)) in rows.iter().enumerate() {
+            let mut context = cel::Context::default();
+            context.add_variable_from_value("i", int(*i));
+            let list = list.as_ref().map(|list| list.iter().map(|n| int(*n)).collect::<Vec<_>>());
+            let list = list.map_or(Value::Null, |list| Value::List(Arc::new(list)));
+            context.add_variable_from_value("l", list);
+            // The interpreter stops at the first element that fails; here a later one may decide.
+            if let Ok(expected) = program.execute(&context) {
+                prop_assert_eq!(
+                    kept.contains(&at), expected == Value::Bool(true),
+                    "{} of {:?}", condition, rows.get(at)
+                );
+                prop_assert!(refused.iter().all(|refused| refused.row != at), "{}", condition);
+            }
+        }
+    }
+
+    #[test]
+    fn no_text_makes_the_parser_panic_or_speak_of_its_grammar(condition in "[a-c0-9 .,()\\[\\]'\"<=&|!?:+*/é$\n-]{0,24}") {
+        if let Err(error) = (FilterOptions { condition }).build() {
+            let error = error.to_string();
+            prop_assert!(error.starts_with("`where`"), "{}", error);
+            prop_assert!(!error.contains("Syntax") && !error.contains("expecting"), "{}", error);
         }
     }
 }
