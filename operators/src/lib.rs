@@ -11,16 +11,21 @@ mod derived;
 mod encode;
 mod filter;
 mod join;
+mod normalise;
+mod quality;
 mod resize;
 mod rewrite;
 mod select;
 mod tensor;
 mod text;
+mod utf8;
 
 pub use decode::DecodeOptions;
 pub use encode::EncodeOptions;
 pub use filter::FilterOptions;
 pub use join::{How, JoinOptions, Matches, Names, Unmatched};
+pub use normalise::{Form, NormaliseOptions, Whitespace};
+pub use quality::QualityOptions;
 pub use resize::ResizeOptions;
 pub use select::SelectOptions;
 

@@ -18,7 +18,7 @@ use anabranch_pipelines::quantity::ByteSize;
 use anabranch_pipelines::record::{Modality, Reference, media};
 use anabranch_pipelines::source::BatchSize;
 use anabranch_pipelines::store::Location;
-use arrow::array::{Array, RecordBatch, StringArray, StringBuilder};
+use arrow::array::{Array, RecordBatch, StringBuilder};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use zstd::bulk::{Compressor, Decompressor};
 use zstd::dict::{DecoderDictionary, EncoderDictionary};
@@ -27,7 +27,7 @@ use zstd::zstd_safe;
 use crate::codec::Limits;
 use crate::derived::Derived;
 use crate::rewrite::{self, Column, Expected, Rewritten};
-use crate::{EncodeOptions, OptionsError};
+use crate::{EncodeOptions, OptionsError, utf8};
 
 /// The codec's name.
 pub(crate) const ZSTD: &str = "zstd";
@@ -77,12 +77,6 @@ impl Compress {
             None => Compressor::new(self.level),
         }
     }
-
-    fn texts<'a>(&self, batch: &'a RecordBatch) -> Result<&'a StringArray, OperatorError> {
-        let name = &self.options.column;
-        let texts = batch.column_by_name(name).and_then(|texts| texts.as_any().downcast_ref());
-        texts.ok_or_else(|| OperatorError::Failed(format!("column `{name}` holds no text")))
-    }
 }
 
 impl Operator for Compress {
@@ -99,15 +93,7 @@ impl Operator for Compress {
             return Err(SchemaError::Mismatch("encode reads one input".into()));
         };
         let column = &self.options.column;
-        let field = SchemaError::require(input, column)?;
-        if field.data_type() != &DataType::Utf8 {
-            return Err(SchemaError::Unfit {
-                column: column.clone(),
-                found: format!("of type {}", field.data_type()),
-                expected: "text".to_owned(),
-                hint: "`zstd` compresses texts".to_owned(),
-            });
-        }
+        utf8::require(input, column, "`zstd` compresses texts")?;
         Ok(rewrite::schema(input, column, Modality::Text, media::State::Encoded))
     }
 
@@ -124,7 +110,7 @@ impl Operator for Compress {
     ) -> Result<Outcome, OperatorError> {
         let input = batch.schema();
         let schema = self.schema.of(&input, || self.output(&[Arc::clone(&input)]))?;
-        let texts = self.texts(&batch)?;
+        let texts = utf8::of(&batch, &self.options.column)?;
         let mut compressor = self.compressor().map_err(failed)?;
         let mut frame = Vec::new();
         let column = &self.options.column;
@@ -188,7 +174,9 @@ impl Journaled for Train {
     fn decide(&self, sample: &[RecordBatch]) -> Result<Vec<u8>, OperatorError> {
         let mut texts: Vec<&[u8]> = Vec::new();
         for batch in sample {
-            texts.extend(self.compress.texts(batch)?.iter().flatten().map(str::as_bytes));
+            texts.extend(
+                utf8::of(batch, &self.compress.options.column)?.iter().flatten().map(str::as_bytes),
+            );
         }
         let bytes: usize = texts.iter().map(|text| text.len()).sum();
         let size = self.largest.min(bytes / SAMPLE_PER_BYTE);
@@ -358,7 +346,7 @@ fn missing(number: u32) -> String {
 mod tests {
     use super::*;
     use anabranch_pipelines::operator::{Class, FetchError, Fetcher};
-    use arrow::array::ArrayRef;
+    use arrow::array::{ArrayRef, StringArray};
     use bytes::Bytes;
 
     fn captions(count: usize) -> RecordBatch {

@@ -1,7 +1,8 @@
 //! Kinds of operators.
 
 use anabranch_operators::{
-    DecodeOptions, EncodeOptions, FilterOptions, JoinOptions, ResizeOptions, SelectOptions,
+    DecodeOptions, EncodeOptions, FilterOptions, JoinOptions, NormaliseOptions, QualityOptions,
+    ResizeOptions, SelectOptions,
 };
 use anabranch_pipelines::operator::Operator;
 
@@ -15,6 +16,8 @@ pub(super) fn all() -> Vec<Component<dyn Operator>> {
         component!("encode", EncodeOptions),
         component!("filter", FilterOptions),
         component!("join", JoinOptions),
+        component!("normalise", NormaliseOptions),
+        component!("quality", QualityOptions),
         component!("resize", ResizeOptions),
         component!("select", SelectOptions),
     ]

@@ -3,7 +3,10 @@
 use super::codec::Example;
 use super::operator::{check, numbered};
 use crate::codec::{self, Media, Pcm};
-use crate::{DecodeOptions, EncodeOptions, FilterOptions, ResizeOptions, SelectOptions};
+use crate::{
+    DecodeOptions, EncodeOptions, FilterOptions, NormaliseOptions, QualityOptions, ResizeOptions,
+    SelectOptions,
+};
 use anabranch_pipelines::executor::isolated::Recipe;
 use anabranch_pipelines::operator::{Allocation, Context, Operator};
 use anabranch_pipelines::record::{Modality, media};
@@ -33,6 +36,8 @@ fn rebuild(recipe: &Recipe) -> Result<Arc<dyn Operator>, String> {
         "decode" => read::<DecodeOptions>(options)?.build(),
         "encode" => read::<EncodeOptions>(options)?.build(),
         "filter" => read::<FilterOptions>(options)?.build(),
+        "normalise" => read::<NormaliseOptions>(options)?.build(),
+        "quality" => read::<QualityOptions>(options)?.build(),
         "resize" => read::<ResizeOptions>(options)?.build(),
         "select" => read::<SelectOptions>(options)?.build(),
         "liar" if options == "is rebuilt as another" => return Ok(Arc::new(Liar("swaps rows"))),
@@ -142,12 +147,43 @@ fn select_and_rename() {
     }
 }
 
+/// Records with a column `text`, missing every tenth time.
+fn of_texts(rows: usize, text: impl Fn(usize) -> String) -> RecordBatch {
+    let texts: StringArray = (0..rows).map(|row| (row % 10 != 3).then(|| text(row))).collect();
+    let field = Field::new("text", texts.data_type().clone(), true);
+    with(&numbered(rows, "label"), field, Arc::new(texts))
+}
+
+#[test]
+fn normalise_that_changes_keeps_and_refuses() {
+    let text = |row: usize| match row % 7 {
+        2 => "\u{fdfa}".repeat(row + 1),
+        5 => "plain".to_owned(),
+        _ => format!(" Cafe\u{301}\r\n\t{row}  "),
+    };
+    for more in ["", r#""unicode": "nfkc", "whitespace": "lines", "lower_case": true"#] {
+        let normalise: NormaliseOptions = options(&format!("{{{more}}}"));
+        holds(normalise.build().unwrap(), &of_texts(ROWS, text));
+    }
+}
+
+#[test]
+fn quality_of_texts_pictures_and_sounds() {
+    let text = |row: usize| "a b c d e ".repeat(row % 4) + &"-".repeat(row % 3);
+    for more in ["", r#", "min_alphanumeric": 0.5, "max_repeated_words": 0.3, "measures": true"#] {
+        let quality: QualityOptions = options(&format!(r#"{{"column": "text"{more}}}"#));
+        holds(quality.build().unwrap(), &of_texts(ROWS, text));
+    }
+    let quality = r#"{"column": "media", "min_deviation": 60, "measures": true}"#;
+    holds(options::<QualityOptions>(quality).build().unwrap(), &decoded(Modality::Image));
+    let quality = r#"{"column": "media", "min_decibels": -10}"#;
+    holds(options::<QualityOptions>(quality).build().unwrap(), &decoded(Modality::Audio));
+}
+
 #[test]
 fn texts_with_and_without_a_dictionary() {
     let text = |row: usize| format!("a sentence of row {row}, much like that of any other row");
-    let texts: StringArray = (0..3000).map(|row| (row % 10 != 3).then(|| text(row))).collect();
-    let field = Field::new("text", texts.data_type().clone(), true);
-    let batch = with(&numbered(3000, "label"), field, Arc::new(texts));
+    let batch = of_texts(3000, text);
     for more in ["", r#", "level": 3, "dictionary": "4KiB""#, r#", "dictionary": "0B""#] {
         let json = format!(r#"{{"column": "text", "codec": "zstd"{more}}}"#);
         holds(options::<EncodeOptions>(&json).build().unwrap(), &batch);
