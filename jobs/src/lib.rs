@@ -1,7 +1,10 @@
 //! Anabranch's job files, command line and terminal.
 //!
+//! * [`init`]: a job file for data that nobody has described yet;
 //! * [`job`]: a TOML file becomes a graph, or a list of everything that is wrong with it;
 //! * [`components`]: every kind that a job file may name;
+//! * [`reference`]: the page that tells every kind and option;
+//! * [`show`]: contact sheets and spectrograms;
 //! * [`terminal`]: progress and reports as text;
 //! * [`cli`]: the commands and their exit codes.
 //!
@@ -9,6 +12,9 @@
 
 pub mod cli;
 pub mod components;
+pub mod init;
 pub mod job;
 pub mod memory;
+pub mod reference;
+pub mod show;
 pub mod terminal;

@@ -25,7 +25,7 @@ use crate::rewrite::{self, Column, Expected, Rewritten};
 use crate::tensor;
 use crate::text::{self, Dictionaries};
 
-/// Options of `kind = "decode"`.
+/// Options of `kind = "decode"`: pictures, sounds, compressed texts and tensors become samples or values.
 #[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DecodeOptions {

@@ -19,7 +19,7 @@ use crate::derived::Derived;
 use crate::rewrite::{self, Column, Expected, Rewritten};
 use crate::{tensor, text};
 
-/// Options of `kind = "encode"`.
+/// Options of `kind = "encode"`: samples or values are stored with a codec.
 #[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EncodeOptions {

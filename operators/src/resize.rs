@@ -18,7 +18,7 @@ use crate::codec::{Facts, Media, RAW};
 use crate::derived::Derived;
 use crate::rewrite::{self, Column, Expected, Rewritten};
 
-/// Options of `kind = "resize"`.
+/// Options of `kind = "resize"`: decoded pictures get another size.
 #[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ResizeOptions {

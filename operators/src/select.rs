@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::OptionsError;
 use crate::derived::Derived;
 
-/// Options of `kind = "select"`. The column `id` always stays.
+/// Options of `kind = "select"`: columns are kept, dropped or renamed. The column `id` always stays.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SelectOptions {

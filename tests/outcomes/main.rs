@@ -5,11 +5,13 @@
 mod arrows;
 mod bad_input;
 mod client;
+mod commands;
 mod determinism;
 mod examples;
 mod kill;
 mod memory;
 mod panic;
+mod reference;
 mod replay;
 mod rerun;
 mod stream;

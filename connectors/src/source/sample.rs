@@ -24,7 +24,7 @@ const SIDE: usize = 96;
 /// Samples per second of a sound.
 const RATE: usize = 8000;
 
-/// Options of `kind = "sample"`.
+/// Options of `kind = "sample"`: drawn pictures, synthesised sounds and captions, the same on every machine.
 #[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SampleOptions {

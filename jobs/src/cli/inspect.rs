@@ -1,6 +1,7 @@
 //! `anabranch inspect`: a table's columns, its size, the runs that wrote it, and its first rows.
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
 use std::sync::Arc;
 
 use anabranch_operators::DecodeOptions;
@@ -17,7 +18,7 @@ use futures::StreamExt;
 use serde::Serialize;
 use tokio::runtime::Handle;
 
-use super::{Exit, Failure, plan, print};
+use super::{Exit, Failure, plan, print, show};
 use crate::components::{Registry, make, with_path};
 use crate::terminal;
 
@@ -65,6 +66,7 @@ pub(super) fn inspect(
     registry: &Registry,
     location: &str,
     rows: usize,
+    show: Option<(usize, &Path)>,
     as_json: bool,
 ) -> Result<Exit, Failure> {
     let failed = |message: String| {
@@ -84,6 +86,9 @@ pub(super) fn inspect(
         terminal::inspection(&found)
     };
     print(&text)?;
+    if let Some((records, folder)) = show {
+        show::show(source.as_ref(), records, folder)?;
+    }
     Ok(Exit::Done)
 }
 

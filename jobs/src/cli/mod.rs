@@ -9,17 +9,24 @@ use serde::{Deserialize, Serialize};
 
 use crate::components::Registry;
 use crate::job::{IfExists, Job, job_schema};
+use crate::reference::reference;
 
+mod diff;
 mod exit;
+mod init;
 mod inspect;
 mod logs;
+mod manual;
 mod plan;
 mod replay;
 mod run;
 mod sample;
+mod scan;
+mod show;
 mod signals;
 mod worker;
 
+pub(crate) use diff::{Difference, Named};
 pub use exit::{Exit, Failure};
 pub(crate) use inspect::{Column, Inspection, RunSeen};
 pub(crate) use sample::Prediction;
@@ -76,14 +83,38 @@ enum Command {
         /// How many rows to show.
         #[arg(long, value_name = "N", default_value_t = 3)]
         rows: usize,
+        /// Also draw the first N pictures, and spectrograms of the first N sounds, as PNG files.
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+        show: Option<u16>,
+        /// The folder for what `--show` draws.
+        #[arg(long, value_name = "FOLDER", default_value = ".")]
+        to: PathBuf,
         /// Print JSON.
         #[arg(long)]
         json: bool,
     },
+    /// Show which records of two tables differ, and in which columns.
+    Diff(diff::DiffArgs),
+    /// Look into a path and write a job file for what is there.
+    Init(init::InitArgs),
     /// Feed what the newest run of a job refused back in, through the job as it is now.
     Replay(JobArgs),
     /// Print the JSON Schema of job files, for editors.
     Schema,
+    /// Print the reference of all kinds and their options, as Markdown.
+    Reference,
+    /// Print a script that completes this command line, e.g. `anabranch completions bash >> ~/.bashrc`.
+    Completions {
+        /// The shell.
+        #[arg(value_name = "SHELL")]
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page, or write one for each command to a folder: `anabranch man ~/.local/share/man/man1`.
+    Man {
+        /// The folder, made if it is not there.
+        #[arg(value_name = "FOLDER")]
+        folder: Option<PathBuf>,
+    },
     /// A process of a run, which `run` starts.
     #[command(hide = true)]
     Worker,
@@ -146,10 +177,18 @@ pub fn main_with(registry: &Registry) -> ExitCode {
             sample::sample(registry, &job, records, json)
         }
         Command::Plan { job, sample: None, json } => plan::plan(registry, &job, json),
-        Command::Inspect { table, rows, json } => inspect::inspect(registry, &table, rows, json),
+        Command::Inspect { table, rows, show, to, json } => {
+            let show = show.map(|records| (usize::from(records), to.as_path()));
+            inspect::inspect(registry, &table, rows, show, json)
+        }
+        Command::Diff(args) => diff::diff(registry, &args),
+        Command::Init(args) => init::init(registry, &args),
         Command::Replay(args) => replay::replay(registry, &args, cli.log_format, cli.quiet),
         Command::Worker => worker::worker(registry),
         Command::Invoke => worker::invoke(registry),
+        Command::Reference => print(&reference(registry)).map(|()| Exit::Done),
+        Command::Completions { shell } => manual::completions(shell).map(|()| Exit::Done),
+        Command::Man { folder } => manual::man(folder.as_deref()).map(|()| Exit::Done),
         Command::Schema => serde_json::to_string_pretty(&job_schema(registry))
             .map_err(|error| Failure::new(Exit::Failed, error.to_string()))
             .and_then(|schema| print(&format!("{schema}\n")))

@@ -61,7 +61,12 @@ impl<T: ?Sized> Component<T> {
 
     /// What it does, in one sentence.
     pub fn summary(&self) -> String {
-        crate::job::summary(&self.schema()).unwrap_or_default()
+        let text = crate::job::summary(&self.schema()).unwrap_or_default();
+        // "Options of `kind = "tar"`: every member ..." is about the options; what follows is about the kind.
+        match text.split_once("`: ") {
+            Some((before, what)) if before.starts_with("Options of") => what.to_owned(),
+            _ => text,
+        }
     }
 
     /// Reads its options.

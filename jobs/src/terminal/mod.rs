@@ -4,6 +4,7 @@
 use anabranch_pipelines::progress::{NodeProgress, Progress};
 
 mod bars;
+mod difference;
 mod inspection;
 mod line;
 mod number;
@@ -14,6 +15,7 @@ mod report;
 mod sample;
 
 pub use bars::Bars;
+pub(crate) use difference::difference;
 pub(crate) use inspection::inspection;
 pub use line::{json_line, line};
 pub(crate) use number::{count, plural};

@@ -65,7 +65,7 @@ mod typed;
 use evaluate::Verdict;
 use typed::Expression;
 
-/// Options of `kind = "filter"`.
+/// Options of `kind = "filter"`: the rows for which an expression holds go on.
 #[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FilterOptions {

@@ -97,7 +97,8 @@ pub enum Unmatched {
     Drop,
 }
 
-/// Options of `kind = "join"`. `inputs = ["left", "right"]` names two nodes in this order.
+/// Options of `kind = "join"`: rows of two inputs with equal keys become one row. `inputs = ["left", "right"]`
+/// names two nodes in this order.
 ///
 /// The output has all columns of the left input, then those of the right one without its `id`, `key` and key
 /// columns. Where each left row matches at most once it keeps its `id`; with `matches = "all"` a pair's

@@ -1,0 +1,34 @@
+//! One job for each kind, which a test runs: `jobs/examples/reference/ROLE-KIND.toml`.
+
+/// The example of a kind, e.g. of `source-tar`.
+pub fn example(name: &str) -> Option<&'static str> {
+    EXAMPLES.iter().find(|(known, _)| *known == name).map(|(_, text)| *text)
+}
+
+macro_rules! examples {
+    ($($name:literal),* $(,)?) => {
+        const EXAMPLES: &[(&str, &str)] =
+            &[$(($name, include_str!(concat!("../../examples/reference/", $name, ".toml")))),*];
+    };
+}
+
+examples![
+    "operator-decode",
+    "operator-encode",
+    "operator-filter",
+    "operator-join",
+    "operator-resize",
+    "operator-select",
+    "sink-jsonl",
+    "sink-table",
+    "source-cifar",
+    "source-csv",
+    "source-files",
+    "source-idx",
+    "source-jsonl",
+    "source-parquet",
+    "source-sample",
+    "source-table",
+    "source-tar",
+    "source-text",
+];

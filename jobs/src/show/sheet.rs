@@ -1,0 +1,87 @@
+//! Tiles beside and below one another.
+
+use anabranch_operators::codec::{self, CodecError, Facts, Media};
+
+use super::tile::{SIDE, Tile};
+
+/// Pixels between tiles.
+const GAP: usize = 4;
+/// Tiles in a row at most.
+const COLUMNS: usize = 8;
+
+/// A contact sheet: tiles in rows from left to right, in the order in which they were added.
+#[derive(Debug)]
+pub struct Sheet {
+    columns: usize,
+    tiles: Vec<Tile>,
+}
+
+impl Sheet {
+    /// A sheet for about so many tiles, nearly square.
+    pub fn of(tiles: usize) -> Self {
+        let columns = (1..=COLUMNS).find(|columns| columns * columns >= tiles).unwrap_or(COLUMNS);
+        Self { columns, tiles: Vec::new() }
+    }
+
+    /// Adds a tile.
+    pub fn add(&mut self, tile: Tile) {
+        self.tiles.push(tile);
+    }
+
+    /// Tiles in a row.
+    pub const fn columns(&self) -> usize {
+        self.columns
+    }
+
+    /// The sheet as a PNG file.
+    ///
+    /// # Errors
+    /// When there are too many tiles for one picture.
+    pub fn png(&self) -> Result<Vec<u8>, CodecError> {
+        let rows = self.tiles.len().div_ceil(self.columns).max(1);
+        let side = |tiles: usize| tiles * (SIDE + GAP) + GAP;
+        let (width, height) = (side(self.columns), side(rows));
+        let mut samples = vec![0; width * height * 3];
+        for (at, tile) in self.tiles.iter().enumerate() {
+            let (column, row) = (at % self.columns, at / self.columns);
+            let (left, top) = (side(column), side(row));
+            let lines = samples.chunks_exact_mut(width * 3).skip(top);
+            for (line, pixels) in lines.zip(tile.pixels.chunks_exact(SIDE * 3)) {
+                if let Some(place) = line.get_mut(left * 3..(left + SIDE) * 3) {
+                    place.copy_from_slice(pixels);
+                }
+            }
+        }
+        let size = |side: usize| u32::try_from(side).unwrap_or(u32::MAX);
+        let facts = Facts::Image { width: size(width), height: size(height), channels: 3 };
+        let png = codec::named("png").ok_or_else(|| CodecError("there is no PNG codec".into()))?;
+        let mut bytes = Vec::new();
+        png.encode(&Media { samples: &samples, facts }, None, &mut bytes)?;
+        Ok(bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anabranch_operators::codec::Limits;
+
+    #[test]
+    fn tiles_fill_rows_from_left_to_right() {
+        let mut sheet = Sheet::of(3);
+        assert_eq!(sheet.columns(), 2);
+        for grey in [50, 100, 150] {
+            sheet.add(Tile::image(1, 1, 1, &[grey]).unwrap());
+        }
+        let mut samples = Vec::new();
+        let png = codec::named("png").unwrap();
+        let facts = png.decode(&sheet.png().unwrap(), &Limits::default(), &mut samples).unwrap();
+        let side = 2 * SIDE + 3 * GAP;
+        assert_eq!(facts, Facts::Image { width: side as u32, height: side as u32, channels: 3 });
+        let at = |column: usize, row: usize| {
+            let middle = |tile: usize| GAP + tile * (SIDE + GAP) + SIDE / 2;
+            samples[(middle(row) * side + middle(column)) * 3]
+        };
+        assert_eq!([at(0, 0), at(1, 0), at(0, 1), at(1, 1)], [50, 100, 150, 0]);
+    }
+}

@@ -1,0 +1,78 @@
+//! Every example of the reference page and of the documentation runs as it stands there.
+
+use std::path::Path;
+use std::process::Command;
+
+use anabranch_tests::program::{data, root};
+use anabranch_tests::table::Table;
+
+use crate::{PROGRAM, folder};
+
+/// Runs a job of the reference; `made` holds what the examples of sinks wrote.
+fn run(name: &str, made: &Path, out: &Path) {
+    let job = root().join("jobs/examples/reference").join(name).with_extension("toml");
+    let set = |key: &str, path: &Path| format!("{key}={}", path.display());
+    let text = std::fs::read_to_string(&job).unwrap();
+    let mut command = Command::new(PROGRAM);
+    command.arg("run").arg(&job).args(["--set", &set("out", out), "--set", &set("data", &data())]);
+    if text.contains("made = ") {
+        command.args(["--set", &set("made", made)]);
+    }
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// The jobs in `jobs/examples/reference` whose names begin so.
+fn jobs(beginning: &str) -> Vec<String> {
+    let folder = root().join("jobs/examples/reference");
+    let files = folder.read_dir().unwrap().map(|entry| entry.unwrap().path());
+    let names = files.map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned());
+    let mut names: Vec<String> = names.filter(|name| name.starts_with(beginning)).collect();
+    names.sort();
+    assert!(!names.is_empty());
+    names
+}
+
+#[test]
+fn reference_examples_of_all_kinds_run() {
+    let folder = folder();
+    let made = folder.path().join("made");
+    for sink in jobs("sink-") {
+        run(&sink, &made, &made.join(sink.trim_start_matches("sink-")));
+    }
+    for name in [jobs("source-"), jobs("operator-")].concat() {
+        let out = folder.path().join(&name);
+        run(&name, &made, &out);
+        let table = Table::at(&out);
+        assert!(table.rows("table").num_rows() > 0, "{name} wrote no rows");
+        assert_eq!(table.dead_letters(), [], "{name}");
+    }
+}
+
+#[test]
+fn reference_jobs_in_documents_run() {
+    let mut seen = 0;
+    for document in ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "jobs/COMPONENTS.md"] {
+        let text = std::fs::read_to_string(root().join(document)).unwrap();
+        for block in text.split("```toml\n").skip(1) {
+            let job = block.split("```").next().unwrap();
+            if !job.contains("[job]") {
+                continue;
+            }
+            let folder = folder();
+            std::os::unix::fs::symlink(data().join("photos"), folder.path().join("photos"))
+                .unwrap();
+            std::fs::write(folder.path().join("job.toml"), job).unwrap();
+            let mut command = Command::new(PROGRAM);
+            let output =
+                command.args(["run", "job.toml"]).current_dir(folder.path()).output().unwrap();
+            assert!(
+                output.status.success(),
+                "{document}: {job}\n{}",
+                String::from_utf8_lossy(&output.stderr)
+            );
+            seen += 1;
+        }
+    }
+    assert!(seen > 0, "no document shows a job");
+}
