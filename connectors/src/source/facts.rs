@@ -34,6 +34,19 @@ pub(super) fn columns(modality: Modality, column: &StructArray) -> Vec<ArrayRef>
     }
 }
 
+/// What the first bytes of a file say that it is, in the words of `NAME_encoding`.
+pub(super) fn sniff(bytes: &[u8]) -> Option<(Modality, &'static str)> {
+    let begins = |magic: &[u8]| bytes.starts_with(magic);
+    Some(match bytes.get(8..12) {
+        Some(b"WEBP") if begins(b"RIFF") => (Modality::Image, "webp"),
+        Some(b"WAVE") if begins(b"RIFF") => (Modality::Audio, "wav"),
+        _ if begins(b"\xff\xd8\xff") => (Modality::Image, "jpeg"),
+        _ if begins(b"\x89PNG\r\n\x1a\n") => (Modality::Image, "png"),
+        _ if begins(b"fLaC") => (Modality::Audio, "flac"),
+        _ => return None,
+    })
+}
+
 fn numbers(values: impl Iterator<Item = Option<i32>>) -> ArrayRef {
     Arc::new(values.collect::<Int32Array>())
 }

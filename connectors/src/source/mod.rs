@@ -37,7 +37,7 @@ pub use idx::IdxOptions;
 pub use jsonl::{JsonlOptions, JsonlType, Unknown};
 pub use labels::{LabelsOptions, Missing};
 pub use mds::MdsOptions;
-pub use parquet::ParquetOptions;
+pub use parquet::{Classes, NAMES_KEY, ParquetOptions};
 pub use sample::SampleOptions;
 pub use table::TableOptions;
 pub use tar::TarOptions;

@@ -1,7 +1,18 @@
 //! Rows of Parquet files: `kind = "parquet"`. Splits are files, offsets are numbers of rows.
 //!
 //! All files have the columns of the first one; a file with others, or a damaged one, is refused as a whole.
-//! Structs of `bytes` and `path`, as Hugging Face writes images and sound, become media columns.
+//! Structs of `bytes` and `path`, as Hugging Face writes images and sound, become media columns; what they hold
+//! is told by the options, the footer, the column's name, or the first values. Classes are numbers whose names
+//! stand in the field's metadata, or are the names themselves; a number without a name is a dead letter.
+//!
+//! ```
+//! use anabranch_connectors::source::ParquetOptions;
+//!
+//! let options = serde_json::json!({ "path": "mnist/train-*.parquet", "classes": "names" });
+//! let source = serde_json::from_value::<ParquetOptions>(options)?.build()?;
+//! assert_eq!(source.kind(), "parquet");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -29,11 +40,17 @@ use super::object::Failure;
 use super::scan::key;
 use super::values::free_name;
 
+mod huggingface;
 pub(super) mod rows;
 #[cfg(test)]
 mod tests;
 
+use huggingface::Feature;
+pub use huggingface::{Classes, NAMES_KEY};
 use rows::{Footers, Rows};
+
+/// Rows whose first bytes are looked at, where nothing else says what a media column holds.
+const SNIFFED: u64 = 16;
 
 /// Options of `kind = "parquet"`: every row of every file that matches is a record.
 ///
@@ -49,6 +66,10 @@ pub struct ParquetOptions {
     /// What media columns hold, by name: `{ picture = "image" }`. Default: what the files or the names say.
     #[serde(default)]
     pub media: BTreeMap<String, String>,
+    /// What columns of classes become, where the files name the classes: `"numbers"`, which is the default, or
+    /// `"names"`.
+    #[serde(default)]
+    pub classes: Classes,
 }
 
 impl ParquetOptions {
@@ -93,6 +114,10 @@ struct Files {
 enum Column {
     /// A stored one.
     Stored(usize),
+    /// A struct of `bytes` and `path`.
+    Media(usize),
+    /// A stored one of numbers that stand for names.
+    Classes(usize, Arc<[String]>),
     /// A fact of the media column before it: which one.
     Fact(usize),
 }
@@ -104,7 +129,8 @@ impl Source for Parquet {
     }
 
     fn options(&self) -> serde_json::Value {
-        serde_json::json!({ "key": self.0.options.key, "media": self.0.options.media })
+        let ParquetOptions { key, media, classes, .. } = &self.0.options;
+        serde_json::json!({ "key": key, "media": media, "classes": classes })
     }
 
     fn abilities(&self) -> Abilities {
@@ -146,7 +172,10 @@ impl Inner {
                     // Nothing is expected of the columns yet.
                     let unknown = Files::unknown(&objects);
                     match Footers::default().of(&unknown, split) {
-                        Ok(footer) => return Files::of(&objects, &options, &footer).map(Arc::new),
+                        Ok(footer) => {
+                            let sniffed = sniff(&unknown, split, &footer, &options)?;
+                            return Files::of(&objects, &options, &footer, &sniffed).map(Arc::new);
+                        }
                         Err(Failure::Store(error)) => return Err(error),
                         Err(Failure::Damaged(error)) => {
                             why.get_or_insert((split.name.clone(), error));
@@ -178,6 +207,7 @@ impl Files {
         objects: &Arc<Objects>,
         options: &ParquetOptions,
         footer: &ArrowReaderMetadata,
+        sniffed: &BTreeMap<String, Modality>,
     ) -> Result<Self, SourceError> {
         let stored = footer.schema().fields();
         let named = options.key.as_deref().unwrap_or(KEY);
@@ -193,7 +223,7 @@ impl Files {
                 names()
             )));
         }
-        let features = huggingface(footer);
+        let features = huggingface::features(footer);
         let mut fields = vec![Field::new(KEY, DataType::Utf8, false)];
         let mut columns = Vec::new();
         for (at, field) in stored.iter().enumerate() {
@@ -202,18 +232,23 @@ impl Files {
             }
             let taken = |name: &str| name == ID || fields.iter().any(|field| field.name() == name);
             let name = free_name(field.name(), taken);
-            columns.push(Column::Stored(at));
-            let declared = options.media.get(field.name()).and_then(|name| Modality::named(name));
-            let modality = declared
-                .or_else(|| Modality::of(field))
-                .or_else(|| features.get(field.name()).copied())
-                .or_else(|| Modality::named(field.name()))
-                .filter(|_| media::is_media(field.data_type()));
+            if let Some(Feature::Classes(names)) = features.get(field.name())
+                && field.data_type().is_integer()
+            {
+                fields.push(classes(&name, field, names, options.classes));
+                columns.push(Column::Classes(at, Arc::clone(names)));
+                continue;
+            }
+            let modality = told(field, options, &features)
+                .or_else(|| sniffed.get(field.name()).copied())
+                .filter(|_| huggingface::is_media(field.data_type()));
             let Some(modality) = modality else {
                 let plain = Field::new(&name, field.data_type().clone(), true);
                 fields.push(plain.with_metadata(field.metadata().clone()));
+                columns.push(Column::Stored(at));
                 continue;
             };
+            columns.push(Column::Media(at));
             let state = media::State::of(field).unwrap_or(media::State::Encoded);
             fields.push(media::field(&name, modality, state));
             for (at, fact) in media::fact_fields(&name, modality).into_iter().enumerate() {
@@ -249,6 +284,21 @@ impl Rows for Files {
         })
     }
 
+    fn faults(&self, batch: &RecordBatch) -> Vec<(usize, String)> {
+        let mut faults = Vec::new();
+        for column in &self.columns {
+            let Column::Classes(at, names) = column else { continue };
+            let numbers = batch.columns().get(*at).map(huggingface::numbers);
+            let Some(Ok(numbers)) = numbers else { continue };
+            let name = batch.schema().field(*at).name().clone();
+            let wrong = |(row, number): (usize, Option<i64>)| {
+                Some((row, format!("`{name}`: {}", huggingface::fault(names, number?)?)))
+            };
+            faults.extend(numbers.iter().enumerate().filter_map(wrong));
+        }
+        faults
+    }
+
     fn adapt(
         &self,
         split: &Split,
@@ -271,9 +321,23 @@ impl Rows for Files {
         let mut columns: Vec<ArrayRef> = vec![Arc::new(StringArray::from_iter_values(keys))];
         let mut known: Vec<ArrayRef> = Vec::new();
         for (column, field) in self.columns.iter().zip(self.schema.fields().iter().skip(1)) {
+            let stored = |at: &usize| batch.columns().get(*at);
             let column = match column {
                 Column::Fact(at) => known.get(*at).cloned(),
-                Column::Stored(at) => match batch.columns().get(*at) {
+                Column::Media(at) => {
+                    stored(at).map(huggingface::media_column).transpose().map_err(error)?
+                }
+                Column::Classes(at, names) => {
+                    let numbers =
+                        stored(at).map(huggingface::numbers).transpose().map_err(error)?;
+                    numbers.map(|numbers| -> ArrayRef {
+                        match field.data_type() {
+                            DataType::Utf8 => Arc::new(huggingface::names(names, &numbers)),
+                            _ => Arc::new(numbers),
+                        }
+                    })
+                }
+                Column::Stored(at) => match stored(at) {
                     Some(column) if column.data_type() != field.data_type() => {
                         Some(cast(column, field.data_type()).map_err(error)?)
                     }
@@ -290,33 +354,82 @@ impl Rows for Files {
     }
 }
 
+/// What says by name what a media column holds: the options, the field, the footer, or its own name.
+fn told(
+    field: &Field,
+    options: &ParquetOptions,
+    features: &BTreeMap<String, Feature>,
+) -> Option<Modality> {
+    let declared = options.media.get(field.name()).and_then(|name| Modality::named(name));
+    let feature = || match features.get(field.name()) {
+        Some(Feature::Media(modality)) => Some(*modality),
+        _ => None,
+    };
+    declared
+        .or_else(|| Modality::of(field))
+        .or_else(feature)
+        .or_else(|| Modality::named(field.name()))
+}
+
+/// What the first values of media columns are, where nothing tells by name. Blocks.
+fn sniff(
+    files: &Files,
+    split: &Split,
+    footer: &ArrowReaderMetadata,
+    options: &ParquetOptions,
+) -> Result<BTreeMap<String, Modality>, SourceError> {
+    let features = huggingface::features(footer);
+    let fields = footer.schema().fields().iter().enumerate();
+    let unknown: Vec<usize> = fields
+        .filter(|(_, field)| huggingface::is_media(field.data_type()))
+        .filter(|(_, field)| told(field, options, &features).is_none())
+        .map(|(at, _)| at)
+        .collect();
+    let mut found = BTreeMap::new();
+    if unknown.is_empty() {
+        return Ok(found);
+    }
+    let batch = match rows::first(&files.location(split), split, footer, &unknown, SNIFFED) {
+        Ok(batch) => batch,
+        // Whatever is wrong is told of each record when it is read.
+        Err(Failure::Damaged(_)) => return Ok(found),
+        Err(Failure::Store(error)) => return Err(error),
+    };
+    for (field, column) in batch.schema().fields().iter().zip(batch.columns()) {
+        let Ok(media) = huggingface::media_column(column) else { continue };
+        let media = media.as_struct();
+        let modality = |row| {
+            let named = media::path(media, row).and_then(named::modality);
+            named.or_else(|| facts::sniff(media::bytes(media, row)?).map(|(modality, _)| modality))
+        };
+        if let Some(modality) = (0..media.len()).find_map(modality) {
+            found.insert(field.name().clone(), modality);
+        }
+    }
+    Ok(found)
+}
+
+/// The field of a column of classes.
+fn classes(name: &str, stored: &Field, names: &[String], as_what: Classes) -> Field {
+    let data_type = match as_what {
+        Classes::Numbers => DataType::Int64,
+        Classes::Names => DataType::Utf8,
+    };
+    let mut metadata = stored.metadata().clone();
+    metadata.insert(NAMES_KEY.to_owned(), serde_json::json!(names).to_string());
+    Field::new(name, data_type, true).with_metadata(metadata)
+}
+
 /// The facts of a media column that paths and first bytes tell, in the order of [`media::fact_fields`].
 fn facts_of(field: &Field, media: &StructArray) -> Vec<ArrayRef> {
     let encoded = media::State::of(field) == Some(media::State::Encoded);
     let Some(modality) = Modality::of(field).filter(|_| encoded) else { return Vec::new() };
-    let paths = (0..media.len()).map(|row| media::path(media, row));
-    let encodings: StringArray = paths.map(|path| named::encoding(path?)).collect();
+    let encoding = |row| {
+        let named = media::path(media, row).and_then(named::encoding);
+        named.or_else(|| facts::sniff(media::bytes(media, row)?).map(|(_, encoding)| encoding))
+    };
+    let encodings: StringArray = (0..media.len()).map(encoding).collect();
     let mut known: Vec<ArrayRef> = vec![Arc::new(encodings)];
     known.extend(facts::columns(modality, media));
     known
-}
-
-/// What Hugging Face `datasets` wrote into a footer about media columns.
-fn huggingface(footer: &ArrowReaderMetadata) -> BTreeMap<String, Modality> {
-    let entries = footer.metadata().file_metadata().key_value_metadata();
-    let text = entries
-        .and_then(|entries| entries.iter().find(|entry| entry.key == "huggingface"))
-        .and_then(|entry| entry.value.as_deref());
-    let info: serde_json::Value =
-        text.and_then(|t| serde_json::from_str(t).ok()).unwrap_or_default();
-    let features = info.pointer("/info/features").and_then(serde_json::Value::as_object);
-    let media = |(name, feature): (&String, &serde_json::Value)| {
-        let modality = match feature.get("_type")?.as_str()? {
-            "Image" => Modality::Image,
-            "Audio" => Modality::Audio,
-            _ => return None,
-        };
-        Some((name.clone(), modality))
-    };
-    features.into_iter().flatten().filter_map(media).collect()
 }

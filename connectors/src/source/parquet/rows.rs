@@ -1,12 +1,12 @@
 //! Rows of Parquet files: measured from footers, read by row selections.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use ::parquet::arrow::ParquetRecordBatchStreamBuilder;
 use ::parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, RowSelection};
 use ::parquet::arrow::async_reader::AsyncFileReader;
+use ::parquet::arrow::{ParquetRecordBatchStreamBuilder, ProjectionMask};
 use ::parquet::errors::ParquetError;
 use ::parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData, ParquetMetaDataReader};
 use anabranch_pipelines::source::{
@@ -14,6 +14,7 @@ use anabranch_pipelines::source::{
 };
 use anabranch_pipelines::store::Location;
 use arrow::array::RecordBatch;
+use arrow::compute::filter_record_batch;
 use bytes::Bytes;
 use futures::future::{BoxFuture, FutureExt};
 use futures::stream::TryStreamExt;
@@ -43,7 +44,11 @@ pub(in crate::source) trait Rows: Send + Sync + 'static {
     fn verify(&self) -> bool;
     /// Why a file with these columns cannot be read as this source's rows.
     fn fault(&self, footer: &ArrowReaderMetadata) -> Option<String>;
-    /// Rows as the source gives them; `first` is the number of the first one.
+    /// Rows that are refused, in order, and why.
+    fn faults(&self, _: &RecordBatch) -> Vec<(usize, String)> {
+        Vec::new()
+    }
+    /// Rows as the source gives them; `rows` are their numbers.
     fn adapt(
         &self,
         split: &Split,
@@ -285,8 +290,7 @@ fn read<R: Rows + ?Sized>(
             Ok(None) => return Ok(true),
             Ok(Some(batch)) => {
                 let rows: Vec<u64> = numbers.by_ref().take(batch.num_rows()).collect();
-                let records = source.adapt(split, &rows, &batch)?;
-                if !output.give(Ok(SourceBatch { records, refused: Vec::new() })) {
+                if !output.give(adapt(source, split, rows, batch)) {
                     return Ok(false);
                 }
             }
@@ -294,6 +298,57 @@ fn read<R: Rows + ?Sized>(
             Err(error) => return refuse(numbers.map(|row| row..row + 1).collect(), error),
         }
     }
+}
+
+/// Rows without those that are refused.
+fn adapt<R: Rows + ?Sized>(
+    source: &R,
+    split: &Split,
+    mut rows: Vec<u64>,
+    mut batch: RecordBatch,
+) -> Result<SourceBatch, SourceError> {
+    let mut faults: BTreeMap<u64, String> = BTreeMap::new();
+    for (row, fault) in source.faults(&batch) {
+        if let Some(row) = rows.get(row) {
+            faults.entry(*row).or_insert(fault);
+        }
+    }
+    if !faults.is_empty() {
+        let kept = rows.iter().map(|row| Some(!faults.contains_key(row))).collect();
+        batch = filter_record_batch(&batch, &kept).map_err(|e| SourceError::Format {
+            location: split.name.clone(),
+            message: e.to_string(),
+        })?;
+        rows.retain(|row| !faults.contains_key(row));
+    }
+    let refused = faults.into_iter().map(|(row, error)| Unreadable {
+        key: key(split, row),
+        split: split.name.clone(),
+        range: row..row + 1,
+        error,
+        bytes: None,
+    });
+    let records = source.adapt(split, &rows, &batch)?;
+    Ok(SourceBatch { records, refused: refused.collect() })
+}
+
+/// Some columns of the first rows of a file. Blocks.
+pub(in crate::source) fn first(
+    location: &Location,
+    split: &Split,
+    footer: &ArrowReaderMetadata,
+    columns: &[usize],
+    rows: u64,
+) -> Result<RecordBatch, Failure> {
+    let reader = reader(location, split.bytes);
+    let builder = ParquetRecordBatchStreamBuilder::new_with_metadata(reader, footer.clone());
+    let only = ProjectionMask::roots(footer.parquet_schema(), columns.iter().copied());
+    let builder = builder.with_projection(only).with_limit(rows as usize);
+    let empty = RecordBatch::new_empty(Arc::new(arrow::datatypes::Schema::empty()));
+    let mut stream =
+        builder.with_batch_size(rows as usize).build().map_err(|error| failure(location, error))?;
+    let first = Handle::current().block_on(stream.try_next());
+    Ok(first.map_err(|error| failure(location, error))?.unwrap_or(empty))
 }
 
 fn give_refused<R: Rows + ?Sized>(

@@ -5,8 +5,11 @@ use ::parquet::file::metadata::{KeyValue, ParquetMetaDataReader, ParquetMetaData
 use ::parquet::file::properties::WriterProperties;
 use anabranch_pipelines::record::{Modality, media};
 use anabranch_pipelines::source::Source;
-use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, StringArray};
-use arrow::datatypes::{DataType, Int32Type, Int64Type};
+use arrow::array::{
+    Array, ArrayRef, AsArray, Int64Array, LargeBinaryArray, RecordBatch, StringArray,
+    StringViewArray, StructArray,
+};
+use arrow::datatypes::{DataType, Field, Int32Type, Int64Type};
 
 use super::ParquetOptions;
 use crate::source::testing::{conforming, folder, path};
@@ -155,4 +158,88 @@ fn media_have_the_facts_that_their_bytes_tell() {
     assert_eq!(encodings.as_string::<i32>().iter().collect::<Vec<_>>(), [Some("png"), None, None]);
     let heights = seen.records.column_by_name("picture_height").unwrap();
     assert_eq!(heights.as_primitive::<Int64Type>().values().to_vec(), [7, 8, 9]);
+}
+
+/// A file whose footer says this of its columns.
+fn described(batch: &RecordBatch, features: &serde_json::Value) -> Vec<u8> {
+    let info = serde_json::json!({ "info": { "features": features } }).to_string();
+    let entry = KeyValue::new("huggingface".to_owned(), info);
+    let properties = WriterProperties::builder().set_key_value_metadata(Some(vec![entry]));
+    let mut writer =
+        ArrowWriter::try_new(Vec::new(), batch.schema(), Some(properties.build())).unwrap();
+    writer.write(batch).unwrap();
+    writer.into_inner().unwrap()
+}
+
+fn classes(labels: Vec<Option<i64>>) -> Vec<u8> {
+    let column: ArrayRef = Arc::new(Int64Array::from(labels));
+    let batch = RecordBatch::try_from_iter([("label", column)]).unwrap();
+    let names = ["cat", "dog"];
+    described(&batch, &serde_json::json!({ "label": { "_type": "ClassLabel", "names": names } }))
+}
+
+#[test]
+fn classes_are_numbers_with_names_or_names() {
+    let folder = folder(&[("a.parquet", &classes(vec![Some(1), None, Some(-1), Some(0)]))]);
+    let of = |classes: &str| {
+        let options = serde_json::json!({ "path": path(&folder, "a.parquet"), "classes": classes });
+        let seen = conforming(
+            &serde_json::from_value::<ParquetOptions>(options).unwrap().build().unwrap(),
+        );
+        let field = seen.records.schema().field_with_name("label").unwrap().clone();
+        assert_eq!(field.metadata().get(super::NAMES_KEY).unwrap(), r#"["cat","dog"]"#);
+        Arc::clone(seen.records.column_by_name("label").unwrap())
+    };
+    let numbers = of("numbers");
+    let numbers: Vec<_> = numbers.as_primitive::<Int64Type>().iter().collect();
+    assert_eq!(numbers, [Some(1), None, None, Some(0)]);
+    let names = of("names");
+    let names: Vec<_> = names.as_string::<i32>().iter().collect();
+    assert_eq!(names, [Some("dog"), None, None, Some("cat")]);
+}
+
+#[test]
+fn a_class_without_a_name_is_a_letter() {
+    let folder = folder(&[("a.parquet", &classes(vec![Some(1), Some(2), Some(0), Some(-7)]))]);
+    let seen = conforming(&parquet(path(&folder, "a.parquet"), None));
+    let labels = seen.records.column_by_name("label").unwrap();
+    assert_eq!(labels.as_primitive::<Int64Type>().values().to_vec(), [1, 0]);
+    let errors: Vec<_> = seen.refused.iter().map(|r| (r.range.start, r.error.as_str())).collect();
+    assert_eq!(
+        errors,
+        [(1, "`label`: 2 is none of its 2 classes"), (3, "`label`: -7 is none of its 2 classes")]
+    );
+}
+
+#[test]
+fn media_of_any_arrow_type_are_known_by_their_first_bytes() {
+    let png = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x03\0\0\0\x02\x08\x02\0\0\0\0\0\0\0".as_slice();
+    let wav = b"RIFF\0\0\0\0WAVEfmt ".as_slice();
+    let structs = |bytes: Vec<Option<&[u8]>>| -> ArrayRef {
+        let bytes: ArrayRef = Arc::new(LargeBinaryArray::from(bytes));
+        let paths: ArrayRef = Arc::new(StringViewArray::new_null(bytes.len()));
+        let field =
+            |name: &str, a: &ArrayRef| Arc::new(Field::new(name, a.data_type().clone(), true));
+        Arc::new(StructArray::from(vec![
+            (field("path", &paths), paths),
+            (field("bytes", &bytes), bytes),
+        ]))
+    };
+    let batch = RecordBatch::try_from_iter([
+        ("first", structs(vec![None, Some(png)])),
+        ("second", structs(vec![Some(wav), None])),
+        ("third", structs(vec![Some(b"neither"), None])),
+    ]);
+    let folder = folder(&[("a.parquet", &described(&batch.unwrap(), &serde_json::json!({})))]);
+    let seen = conforming(&parquet(path(&folder, "a.parquet"), None));
+    let schema = seen.records.schema();
+    let modality = |name: &str| Modality::of(schema.field_with_name(name).unwrap());
+    assert_eq!(modality("first"), Some(Modality::Image));
+    assert_eq!(modality("second"), Some(Modality::Audio));
+    assert_eq!(modality("third"), None);
+    assert_eq!(media::bytes(media::of(&seen.records, "first").unwrap(), 1), Some(png));
+    let widths = seen.records.column_by_name("first_width").unwrap();
+    assert_eq!(widths.as_primitive::<Int32Type>().iter().collect::<Vec<_>>(), [None, Some(3)]);
+    let encodings = seen.records.column_by_name("second_encoding").unwrap();
+    assert_eq!(encodings.as_string::<i32>().iter().collect::<Vec<_>>(), [Some("wav"), None]);
 }
