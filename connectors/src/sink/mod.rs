@@ -2,10 +2,12 @@
 
 mod base64;
 mod card;
+mod cells;
 mod columns;
 mod index;
 mod json;
 mod jsonl;
+mod mds;
 mod parquet;
 mod piece;
 mod publish;
@@ -17,6 +19,7 @@ mod table;
 mod webdataset;
 
 pub use jsonl::{JsonlCompression, JsonlOptions};
+pub use mds::{MdsCompression, MdsEncoding, MdsOptions};
 pub use parquet::ParquetOptions;
 pub use table::TableOptions;
 pub use webdataset::WebdatasetOptions;

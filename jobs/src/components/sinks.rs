@@ -1,6 +1,8 @@
 //! Kinds of sinks.
 
-use anabranch_connectors::sink::{JsonlOptions, ParquetOptions, TableOptions, WebdatasetOptions};
+use anabranch_connectors::sink::{
+    JsonlOptions, MdsOptions, ParquetOptions, TableOptions, WebdatasetOptions,
+};
 use anabranch_pipelines::sink::Sink;
 
 use super::Component;
@@ -10,6 +12,7 @@ use crate::component;
 pub(super) fn all() -> Vec<Component<dyn Sink>> {
     vec![
         component!("jsonl", JsonlOptions),
+        component!("mds", MdsOptions),
         component!("parquet", ParquetOptions),
         component!("table", TableOptions),
         component!("webdataset", WebdatasetOptions),

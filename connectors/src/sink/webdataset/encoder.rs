@@ -5,12 +5,13 @@ use std::sync::Arc;
 use anabranch_pipelines::record::media;
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StructArray};
 use arrow::datatypes::{DataType, Field, FieldRef, Fields};
-use arrow::json::writer::{NullableEncoder, make_encoder};
+use arrow::json::writer::make_encoder;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 
 use super::archive;
 use super::layout::{Layout, Suffix, extension};
 use super::name::Names;
+use crate::sink::cells::Cells;
 use crate::sink::json;
 use crate::sink::shard::Encode;
 
@@ -103,56 +104,6 @@ fn rest(batch: &RecordBatch, layout: &Layout) -> Result<StructArray, String> {
     }
     StructArray::try_new_with_length(Fields::from(fields), arrays, None, batch.num_rows())
         .map_err(|e| e.to_string())
-}
-
-/// The members of one column.
-enum Cells<'a> {
-    Bytes(Box<dyn Fn(usize) -> Option<&'a [u8]> + 'a>),
-    Json(NullableEncoder<'a>),
-}
-
-impl<'a> Cells<'a> {
-    fn of(
-        field: &'a FieldRef,
-        array: &'a ArrayRef,
-        options: &'a arrow::json::writer::EncoderOptions,
-    ) -> Result<Self, String> {
-        macro_rules! bytes {
-            ($values:expr, $to:expr) => {{
-                let values = $values;
-                Self::Bytes(Box::new(move |row| {
-                    values.is_valid(row).then(|| $to(values.value(row)))
-                }))
-            }};
-        }
-        Ok(match array.data_type() {
-            media if media::is_media(media) => {
-                let media = array.as_struct();
-                Self::Bytes(Box::new(move |row| media::bytes(media, row)))
-            }
-            DataType::Utf8 => bytes!(array.as_string::<i32>(), str::as_bytes),
-            DataType::LargeUtf8 => bytes!(array.as_string::<i64>(), str::as_bytes),
-            DataType::Utf8View => bytes!(array.as_string_view(), str::as_bytes),
-            DataType::Binary => bytes!(array.as_binary::<i32>(), std::convert::identity),
-            DataType::LargeBinary => bytes!(array.as_binary::<i64>(), std::convert::identity),
-            DataType::BinaryView => bytes!(array.as_binary_view(), std::convert::identity),
-            _ => Self::Json(make_encoder(field, array, options).map_err(|e| e.to_string())?),
-        })
-    }
-
-    /// The member of a row, unless that misses the value.
-    fn bytes<'b>(&mut self, row: usize, body: &'b mut Vec<u8>) -> Option<&'b [u8]>
-    where
-        'a: 'b,
-    {
-        match self {
-            Self::Bytes(value) => value(row),
-            Self::Json(values) => (!values.is_null(row)).then(|| {
-                values.encode(row, body);
-                body.as_slice()
-            }),
-        }
-    }
 }
 
 /// What stands behind the name of each row.
