@@ -18,6 +18,7 @@ mod rewrite;
 mod select;
 mod tensor;
 mod text;
+mod tokenise;
 mod utf8;
 
 pub use decode::DecodeOptions;
@@ -28,6 +29,7 @@ pub use normalise::{Form, NormaliseOptions, Whitespace};
 pub use quality::QualityOptions;
 pub use resize::ResizeOptions;
 pub use select::SelectOptions;
+pub use tokenise::{TokenModel, TokeniseOptions, Training};
 
 use thiserror::Error;
 

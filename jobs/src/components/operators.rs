@@ -2,7 +2,7 @@
 
 use anabranch_operators::{
     DecodeOptions, EncodeOptions, FilterOptions, JoinOptions, NormaliseOptions, QualityOptions,
-    ResizeOptions, SelectOptions,
+    ResizeOptions, SelectOptions, TokeniseOptions,
 };
 use anabranch_pipelines::operator::Operator;
 
@@ -20,5 +20,6 @@ pub(super) fn all() -> Vec<Component<dyn Operator>> {
         component!("quality", QualityOptions),
         component!("resize", ResizeOptions),
         component!("select", SelectOptions),
+        component!("tokenise", TokeniseOptions),
     ]
 }

@@ -5,7 +5,7 @@ use super::operator::{check, numbered};
 use crate::codec::{self, Media, Pcm};
 use crate::{
     DecodeOptions, EncodeOptions, FilterOptions, NormaliseOptions, QualityOptions, ResizeOptions,
-    SelectOptions,
+    SelectOptions, TokeniseOptions,
 };
 use anabranch_pipelines::executor::isolated::Recipe;
 use anabranch_pipelines::operator::{Allocation, Context, Operator};
@@ -40,6 +40,7 @@ fn rebuild(recipe: &Recipe) -> Result<Arc<dyn Operator>, String> {
         "quality" => read::<QualityOptions>(options)?.build(),
         "resize" => read::<ResizeOptions>(options)?.build(),
         "select" => read::<SelectOptions>(options)?.build(),
+        "tokenise" => read::<TokeniseOptions>(options)?.build(),
         "liar" if options == "is rebuilt as another" => return Ok(Arc::new(Liar("swaps rows"))),
         "liar" => return Ok(Arc::new(Liar("nothing"))),
         kind => return Err(format!("no operator `{kind}`")),
@@ -178,6 +179,15 @@ fn quality_of_texts_pictures_and_sounds() {
     holds(options::<QualityOptions>(quality).build().unwrap(), &decoded(Modality::Image));
     let quality = r#"{"column": "media", "min_decibels": -10}"#;
     holds(options::<QualityOptions>(quality).build().unwrap(), &decoded(Modality::Audio));
+}
+
+#[test]
+fn tokenise_with_all_models() {
+    let text = |row: usize| format!("the row {row} of the rows, é {}", "x".repeat(row % 4));
+    for model in ["byte", "char", "bpe"] {
+        let tokenise: TokeniseOptions = options(&format!(r#"{{"model": "{model}"}}"#));
+        holds(tokenise.build().unwrap(), &of_texts(ROWS, text));
+    }
 }
 
 #[test]
