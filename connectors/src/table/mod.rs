@@ -1,5 +1,6 @@
 //! Tables: Parquet shards under a Delta log.
 
+pub(crate) mod checksums;
 mod delta;
 pub(crate) mod dictionaries;
 mod letters;

@@ -18,6 +18,7 @@ use crate::sink::columns;
 use crate::sink::piece::Piece;
 use crate::sink::shard::Encode;
 use crate::sink::statistics::{self, NotNumbers};
+use crate::table::checksums::Checksums;
 
 /// Rows are handed to the Parquet writer in slices of this many, or fewer large ones, however they were
 /// batched: pages and row groups then begin at the same rows, and shards have the same bytes.
@@ -76,6 +77,8 @@ impl Format {
             piece: Piece::new(SLICE, self.slice()),
             row_group: self.row_group,
             not_numbers: NotNumbers::default(),
+            checksums: Checksums::default(),
+            given: 0,
         })
     }
 
@@ -111,6 +114,9 @@ pub(in crate::sink) struct Encoder {
     piece: Piece,
     row_group: usize,
     not_numbers: NotNumbers,
+    checksums: Checksums,
+    /// Bytes that were handed out.
+    given: u64,
 }
 
 impl Encode for Encoder {
@@ -131,11 +137,13 @@ impl Encode for Encoder {
                 break;
             }
         }
-        Ok((at, std::mem::take(self.writer.inner_mut())))
+        Ok((at, self.take()))
     }
 
     fn finish(mut self) -> Result<(Vec<u8>, serde_json::Value), String> {
         self.slice()?;
+        self.close_row_group()?;
+        self.writer.append_key_value_metadata(self.checksums.entry());
         let footer = self.writer.finish().map_err(|e| e.to_string())?;
         let statistics = statistics::of(&footer, &self.stored, &self.not_numbers);
         Ok((std::mem::take(self.writer.inner_mut()), statistics))
@@ -161,8 +169,25 @@ impl Encoder {
         }
         // Else the buffer would grow by doubling, and be as large again.
         self.writer.inner_mut().reserve(size);
-        self.writer.flush().map_err(|e| e.to_string())?;
+        self.close_row_group()?;
         Ok(true)
+    }
+
+    /// Writes the row group, if it has rows, and takes down its checksums.
+    fn close_row_group(&mut self) -> Result<(), String> {
+        self.writer.flush().map_err(|e| e.to_string())?;
+        self.writer.sync().map_err(|e| e.to_string())?;
+        for group in self.writer.flushed_row_groups().iter().skip(self.checksums.groups()) {
+            self.checksums.push(group, self.writer.inner(), self.given)?;
+        }
+        Ok(())
+    }
+
+    /// What was written since the last call.
+    fn take(&mut self) -> Vec<u8> {
+        let bytes = std::mem::take(self.writer.inner_mut());
+        self.given += bytes.len() as u64;
+        bytes
     }
 }
 
