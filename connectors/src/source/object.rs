@@ -29,7 +29,7 @@ const RATIO: u64 = 200;
 
 /// Why an object gave no more bytes.
 #[derive(Debug)]
-pub(super) enum Failure {
+pub(crate) enum Failure {
     /// The store failed, which says nothing about the object: the run fails and may be resumed.
     Store(SourceError),
     /// The object is damaged, gone or changed, which costs its records and not the run.

@@ -140,42 +140,54 @@ impl Inner {
 
 impl Shards {
     fn of(location: &Location, schema: &Schema, files: Vec<Visible>) -> Result<Self, String> {
-        if let Some(file) = files.iter().find(|file| file.deletions || file.partitioned) {
-            return Err(format!(
-                "`{}` has deletion vectors or partition values, which are not read; rewrite the table without",
-                file.path
-            ));
-        }
+        plain(&files)?;
         let splits = files.into_iter().map(|file| {
             let version = file.bytes.to_string();
             Split { name: file.path, bytes: file.bytes, version }
         });
-        let stored = schema.fields();
-        let named = |at: usize, name: &str, kind: &DataType| {
-            stored.get(at).is_some_and(|f| f.name() == name && f.data_type() == kind)
-        };
-        let ours = named(0, ID, &DataType::Binary) && named(1, KEY, &DataType::Utf8);
-        let (mut fields, mut columns): (Vec<Field>, Vec<Option<String>>) = (Vec::new(), Vec::new());
-        if ours {
-            fields.push(Field::new(ID, DataType::FixedSizeBinary(16), false));
-            fields.push(Field::new(KEY, DataType::Utf8, false));
-            columns.extend([Some(ID.to_owned()), Some(KEY.to_owned())]);
-        } else {
-            fields.push(Field::new(KEY, DataType::Utf8, false));
-            columns.push(None);
-        }
-        for field in stored.iter().skip(if ours { 2 } else { 0 }) {
-            let taken = |name: &str| name == ID || fields.iter().any(|field| field.name() == name);
-            let name = free_name(field.name(), taken);
-            let mut metadata = field.metadata().clone();
-            let original = metadata.remove(ORIGINAL_TYPE).and_then(|name| name.parse().ok());
-            let data_type = original.unwrap_or_else(|| field.data_type().clone());
-            fields.push(Field::new(name, data_type, true).with_metadata(metadata));
-            columns.push(Some(field.name().clone()));
-        }
-        let schema = Arc::new(Schema::new(fields));
+        let (columns, schema) = restored(schema);
         Ok(Self { location: location.clone(), splits: splits.collect(), columns, schema })
     }
+}
+
+/// Whether all rows of these files are the table's, and all its columns stand in them.
+pub(crate) fn plain(files: &[Visible]) -> Result<(), String> {
+    match files.iter().find(|file| file.deletions || file.partitioned) {
+        None => Ok(()),
+        Some(file) => Err(format!(
+            "`{}` has deletion vectors or partition values, which are not read; rewrite the table without",
+            file.path
+        )),
+    }
+}
+
+/// The columns of a table's records with the types that they had when they were written, and the stored column of
+/// each; `None` is the key of rows that have none.
+pub(crate) fn restored(schema: &Schema) -> (Vec<Option<String>>, SchemaRef) {
+    let stored = schema.fields();
+    let named = |at: usize, name: &str, kind: &DataType| {
+        stored.get(at).is_some_and(|f| f.name() == name && f.data_type() == kind)
+    };
+    let ours = named(0, ID, &DataType::Binary) && named(1, KEY, &DataType::Utf8);
+    let (mut fields, mut columns): (Vec<Field>, Vec<Option<String>>) = (Vec::new(), Vec::new());
+    if ours {
+        fields.push(Field::new(ID, DataType::FixedSizeBinary(16), false));
+        fields.push(Field::new(KEY, DataType::Utf8, false));
+        columns.extend([Some(ID.to_owned()), Some(KEY.to_owned())]);
+    } else {
+        fields.push(Field::new(KEY, DataType::Utf8, false));
+        columns.push(None);
+    }
+    for field in stored.iter().skip(if ours { 2 } else { 0 }) {
+        let taken = |name: &str| name == ID || fields.iter().any(|field| field.name() == name);
+        let name = free_name(field.name(), taken);
+        let mut metadata = field.metadata().clone();
+        let original = metadata.remove(ORIGINAL_TYPE).and_then(|name| name.parse().ok());
+        let data_type = original.unwrap_or_else(|| field.data_type().clone());
+        fields.push(Field::new(name, data_type, true).with_metadata(metadata));
+        columns.push(Some(field.name().clone()));
+    }
+    (columns, Arc::new(Schema::new(fields)))
 }
 
 impl Rows for Shards {

@@ -60,7 +60,7 @@ pub(super) fn read_all(source: &Arc<dyn Source>) -> Vec<SourceBatch> {
     })
 }
 
-pub(super) fn block_on<R>(future: impl Future<Output = R>) -> R {
+pub(crate) fn block_on<R>(future: impl Future<Output = R>) -> R {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()

@@ -9,7 +9,7 @@ use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use anabranch_pipelines::store::{Location, explain};
 use arrow::array::{
-    ArrayRef, Int64Array, MapBuilder, RecordBatch, StringArray, StringBuilder, StructArray,
+    ArrayRef, AsArray, Int64Array, MapBuilder, RecordBatch, StringArray, StringBuilder, StructArray,
 };
 use arrow::datatypes::{DataType, Field, Fields, Schema};
 use arrow::error::ArrowError;
@@ -20,7 +20,7 @@ use delta_kernel::engine::arrow_data::ArrowEngineData;
 use delta_kernel::scan::state::ScanFile;
 use delta_kernel::schema::StructType;
 use delta_kernel::transaction::{CommitResult, UpdateTableOperation, create_table::create_table};
-use delta_kernel::{Engine, KernelError, Snapshot, SnapshotRef};
+use delta_kernel::{Engine, EngineData, KernelError, Snapshot, SnapshotRef};
 use delta_kernel_default_engine::DefaultEngineBuilder;
 use delta_kernel_default_engine::executor::tokio::TokioMultiThreadExecutor;
 use object_store::prefix::PrefixStore;
@@ -71,6 +71,10 @@ pub(crate) struct Visible {
     pub(crate) deletions: bool,
     /// Values of partition columns, which stand in no file.
     pub(crate) partitioned: bool,
+    /// Rows, if the log knows.
+    pub(crate) rows: Option<u64>,
+    /// [Statistics](crate::sink::statistics) of its columns, as JSON, if the log has any.
+    pub(crate) statistics: Option<String>,
 }
 
 /// The threads of all Delta logs. Several, because writing a checkpoint reads while it writes, and each
@@ -148,15 +152,23 @@ impl DeltaLog {
         let mut files = Vec::new();
         for found in scan.scan_metadata(self.engine.as_ref()).map_err(|e| self.failed(&e))? {
             let found = found.map_err(|e| self.failed(&e))?;
+            let mut statistics = stored_statistics(found.scan_files.data());
+            files.reserve(statistics.len());
+            let from = files.len();
             let visit = |files: &mut Vec<Visible>, file: ScanFile| {
                 files.push(Visible {
                     deletions: file.dv_info.has_vector(),
                     partitioned: !file.partition_values.is_empty(),
+                    rows: file.stats.as_ref().map(|stats| stats.num_records),
+                    statistics: None,
                     path: file.path,
                     bytes: u64::try_from(file.size).unwrap_or_default(),
                 });
             };
             files = found.visit_scan_files(files, visit).map_err(|e| self.failed(&e))?;
+            for file in files.iter_mut().skip(from) {
+                file.statistics = statistics.remove(&file.path);
+            }
         }
         // Names carry run, commit, epoch and lane: any fixed order will do, and of a run this is the order in
         // which it was written.
@@ -357,6 +369,15 @@ fn plain(error: &KernelError) -> &KernelError {
         KernelError::Backtraced { source, .. } => plain(source),
         other => other,
     }
+}
+
+/// What the log says of the values of files, by path, as it stands there.
+fn stored_statistics(data: &dyn EngineData) -> HashMap<String, String> {
+    let rows = data.any_ref().downcast_ref::<ArrowEngineData>().map(ArrowEngineData::record_batch);
+    let text = |name: &str| rows?.column_by_name(name)?.as_string_opt::<i32>();
+    let (Some(paths), Some(stats)) = (text("path"), text("stats")) else { return HashMap::new() };
+    let known = paths.iter().zip(stats).filter_map(|(path, stats)| path.zip(stats));
+    known.map(|(path, stats)| (path.to_owned(), stats.to_owned())).collect()
 }
 
 /// The `add` actions of these files of a table with these columns.

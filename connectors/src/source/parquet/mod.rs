@@ -41,7 +41,7 @@ use super::scan::key;
 use super::values::free_name;
 
 mod huggingface;
-pub(super) mod rows;
+pub(crate) mod rows;
 #[cfg(test)]
 mod tests;
 

@@ -105,7 +105,7 @@ impl Footers {
 
 /// Why what a footer says of its rows cannot be, if so: nothing else is known of how many there are, and every
 /// one of them is measured.
-fn implausible(footer: &ParquetMetaData, size: u64) -> Option<String> {
+pub(crate) fn implausible(footer: &ParquetMetaData, size: u64) -> Option<String> {
     let mut all = 0_u64;
     for (at, group) in footer.row_groups().iter().enumerate() {
         let rows = group.num_rows();
@@ -126,7 +126,7 @@ fn implausible(footer: &ParquetMetaData, size: u64) -> Option<String> {
 }
 
 /// A file in a store, as the Parquet reader asks for it.
-struct Stored {
+pub(crate) struct Stored {
     location: Location,
     size: u64,
 }
@@ -148,7 +148,7 @@ impl AsyncFileReader for Stored {
     }
 }
 
-fn reader(location: &Location, size: u64) -> Stored {
+pub(crate) fn reader(location: &Location, size: u64) -> Stored {
     Stored { location: location.clone(), size }
 }
 
@@ -373,7 +373,7 @@ fn give_refused<R: Rows + ?Sized>(
     Ok(output.give(Ok(SourceBatch { records, refused: refused.collect() })))
 }
 
-fn failure(location: &Location, error: ParquetError) -> Failure {
+pub(crate) fn failure(location: &Location, error: ParquetError) -> Failure {
     let store = |source: object_store::Error| match source {
         object_store::Error::NotFound { .. } => {
             Failure::Damaged("it is not there any more".to_owned())

@@ -1,0 +1,271 @@
+//! Reads, checks and decodes the rows of one block.
+
+use std::collections::BTreeMap;
+use std::io::Cursor;
+use std::ops::Range;
+use std::sync::Arc;
+
+use anabranch_pipelines::store::Location;
+use arrow::array::RecordBatch;
+use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema};
+use bytes::Bytes;
+use object_store::ObjectStoreExt;
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::{
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder, RowSelection,
+};
+use parquet::errors::ParquetError;
+use parquet::file::metadata::ParquetMetaData;
+use parquet::file::reader::{ChunkReader, Length};
+
+use crate::source::object::Failure;
+use crate::source::parquet::rows::{failure, implausible, reader};
+use crate::table::checksums::Checksums;
+
+/// Rows of one array at most: offsets of nested lists stay small.
+const ROWS: usize = 8192;
+
+/// A shard in its store.
+#[derive(Debug, Clone)]
+pub(super) struct Shard {
+    /// Path relative to the table.
+    pub(super) name: String,
+    pub(super) location: Location,
+    pub(super) bytes: u64,
+    /// Rows, if the log knows.
+    pub(super) rows: Option<u64>,
+}
+
+impl Shard {
+    /// What its footer says, with texts and bytes as views, which point into what was read.
+    pub(super) async fn footer(&self) -> Result<ArrowReaderMetadata, Failure> {
+        let mut file = reader(&self.location, self.bytes);
+        let loaded = ArrowReaderMetadata::load_async(&mut file, ArrowReaderOptions::new()).await;
+        let loaded = match loaded {
+            Ok(loaded) => loaded,
+            Err(error) => return Err(self.fault(error).await),
+        };
+        if let Some(fault) = implausible(loaded.metadata(), self.bytes) {
+            return Err(Failure::Damaged(fault));
+        }
+        let schema = loaded.schema();
+        let views = Schema::new(schema.fields().iter().map(view).collect::<Fields>());
+        let options = ArrowReaderOptions::new().with_schema(Arc::new(views));
+        ArrowReaderMetadata::try_new(Arc::clone(loaded.metadata()), options)
+            .map_err(|e| Failure::Damaged(e.to_string()))
+    }
+
+    /// The rows of a range in these columns, all of them read and checked.
+    ///
+    /// What cannot be right is damage, whichever worker meets it and whatever it wants of the range.
+    pub(super) async fn load(
+        &self,
+        columns: &Arc<[String]>,
+        rows: Range<u64>,
+    ) -> Result<Vec<RecordBatch>, Failure> {
+        let footer = self.footer().await?;
+        let chosen = chosen(&footer, columns, &rows, self.rows).map_err(Failure::Damaged)?;
+        let mut pieces = BTreeMap::new();
+        for range in joined(&chosen.chunks) {
+            let Location { store, path, .. } = &self.location;
+            let got = match store.get_range(path, range.clone()).await {
+                Ok(got) => got,
+                Err(error) => {
+                    return Err(self.fault(ParquetError::External(Box::new(error))).await);
+                }
+            };
+            if got.len() as u64 != range.end - range.start {
+                return Err(Failure::Damaged(format!("it ends before byte {}", range.end)));
+            }
+            pieces.insert(range.start, got);
+        }
+        let read = Read { pieces, length: self.bytes };
+        let (columns, rows) = (Arc::clone(columns), rows.clone());
+        let decoded =
+            tokio::task::spawn_blocking(move || decode(&footer, read, &chosen, &columns, &rows));
+        let lost = |e: tokio::task::JoinError| Failure::Damaged(format!("decoding it failed: {e}"));
+        decoded.await.map_err(lost)?.map_err(Failure::Damaged)
+    }
+}
+
+impl Shard {
+    /// What an error says of the shard. To read behind its end is an error of the store, but a shard that is
+    /// shorter than it was is damaged.
+    async fn fault(&self, error: ParquetError) -> Failure {
+        let failure = failure(&self.location, error);
+        let Failure::Store(_) = failure else { return failure };
+        match self.location.store.head(&self.location.path).await {
+            Ok(there) if there.size != self.bytes => Failure::Damaged(format!(
+                "it has {} bytes, and the table's log says {}",
+                there.size, self.bytes
+            )),
+            _ => failure,
+        }
+    }
+}
+
+/// The type in which a column is read.
+fn view(field: &FieldRef) -> FieldRef {
+    let data_type = match field.data_type() {
+        DataType::Binary => DataType::BinaryView,
+        DataType::Utf8 => DataType::Utf8View,
+        DataType::Struct(fields) => DataType::Struct(fields.iter().map(view).collect()),
+        _ => return Arc::clone(field),
+    };
+    Arc::new(Field::new(field.name(), data_type, field.is_nullable()))
+}
+
+/// What is read for a range of rows.
+struct Chosen {
+    groups: Vec<usize>,
+    /// The row at which the first of the groups begins.
+    first: u64,
+    roots: Vec<usize>,
+    /// (row group, column, bytes in the file).
+    chunks: Vec<(usize, usize, Range<u64>)>,
+}
+
+fn chosen(
+    footer: &ArrowReaderMetadata,
+    columns: &[String],
+    rows: &Range<u64>,
+    known: Option<u64>,
+) -> Result<Chosen, String> {
+    let parquet = footer.metadata();
+    let all = count(parquet);
+    if let Some(known) = known.filter(|known| *known != all) {
+        return Err(format!("it has {all} rows, and the table's log says {known}"));
+    }
+    let root = |name: &String| {
+        let found = footer.schema().index_of(name);
+        found.map_err(|_| format!("it lacks the column `{name}` of the table"))
+    };
+    let roots = columns.iter().map(root).collect::<Result<Vec<_>, _>>()?;
+    let (mut groups, mut first, mut at, mut chunks) = (Vec::new(), None, 0, Vec::new());
+    for (number, group) in parquet.row_groups().iter().enumerate() {
+        let end = at + u64::try_from(group.num_rows()).unwrap_or_default();
+        if at < rows.end && rows.start < end {
+            first.get_or_insert(at);
+            groups.push(number);
+            for (column, chunk) in group.columns().iter().enumerate() {
+                if roots.contains(&footer.parquet_schema().get_column_root_idx(column)) {
+                    let (start, length) = chunk.byte_range();
+                    chunks.push((number, column, start..start.saturating_add(length)));
+                }
+            }
+        }
+        at = end;
+    }
+    Ok(Chosen { groups, first: first.unwrap_or(0), roots, chunks })
+}
+
+/// Rows that a footer names.
+pub(super) fn count(parquet: &ParquetMetaData) -> u64 {
+    let rows = parquet.row_groups().iter().map(|group| u64::try_from(group.num_rows()));
+    rows.fold(0, |all, rows| all.saturating_add(rows.unwrap_or_default()))
+}
+
+/// The chunks' bytes, those side by side in one range.
+fn joined(chunks: &[(usize, usize, Range<u64>)]) -> Vec<Range<u64>> {
+    let mut ranges: Vec<Range<u64>> = chunks.iter().map(|(.., range)| range.clone()).collect();
+    ranges.sort_by_key(|range| range.start);
+    let mut joined: Vec<Range<u64>> = Vec::new();
+    for range in ranges {
+        match joined.last_mut() {
+            Some(last) if range.start <= last.end => last.end = last.end.max(range.end),
+            _ => joined.push(range),
+        }
+    }
+    joined
+}
+
+fn decode(
+    footer: &ArrowReaderMetadata,
+    read: Read,
+    chosen: &Chosen,
+    columns: &[String],
+    rows: &Range<u64>,
+) -> Result<Vec<RecordBatch>, String> {
+    let text = |e: ParquetError| e.to_string();
+    if let Some(sums) = Checksums::of(footer.metadata())? {
+        for (group, column, range) in &chosen.chunks {
+            let bytes = read.slice(range).map_err(text)?;
+            if !sums.fit(*group, *column, &bytes) {
+                let path = footer.parquet_schema().column(*column).path().string();
+                return Err(format!(
+                    "the checksum of column `{path}` in row group {group} is not that of what was written"
+                ));
+            }
+        }
+    }
+    let roots = chosen.roots.iter().copied();
+    let wanted = rows.start - chosen.first..rows.end - chosen.first;
+    let wanted = wanted.start as usize..wanted.end as usize;
+    let groups =
+        chosen.groups.iter().filter_map(|group| footer.metadata().row_groups().get(*group));
+    let all: i64 = groups.map(|group| group.num_rows()).sum();
+    let selection =
+        RowSelection::from_consecutive_ranges([wanted.clone()].into_iter(), all as usize);
+    let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(read, footer.clone())
+        .with_row_groups(chosen.groups.clone())
+        .with_projection(ProjectionMask::roots(footer.parquet_schema(), roots))
+        .with_row_selection(selection)
+        .with_batch_size(ROWS.min(wanted.len().max(1)))
+        .build()
+        .map_err(text)?;
+    let mut batches = Vec::new();
+    let mut found = 0;
+    for batch in reader {
+        let batch = batch.map_err(|e| e.to_string())?;
+        found += batch.num_rows();
+        // In the order in which the table has them, not the file.
+        let order: Option<Vec<usize>> =
+            columns.iter().map(|name| batch.schema().index_of(name).ok()).collect();
+        let order = order.ok_or("a column went missing")?;
+        batches.push(batch.project(&order).map_err(|e| e.to_string())?);
+    }
+    match found == wanted.len() {
+        true => Ok(batches),
+        false => Err(format!("{found} of {} rows are in it", wanted.len())),
+    }
+}
+
+/// The ranges of a file that were read, as the Parquet reader asks for them.
+struct Read {
+    pieces: BTreeMap<u64, Bytes>,
+    length: u64,
+}
+
+impl Read {
+    fn slice(&self, range: &Range<u64>) -> Result<Bytes, ParquetError> {
+        let outside =
+            || ParquetError::EOF(format!("bytes {} to {} were not read", range.start, range.end));
+        let (start, piece) = self.pieces.range(..=range.start).next_back().ok_or_else(outside)?;
+        let from = range.start - start;
+        let until = range.end.saturating_sub(*start);
+        match from <= until && until <= piece.len() as u64 {
+            true => Ok(piece.slice(from as usize..until as usize)),
+            false => Err(outside()),
+        }
+    }
+}
+
+impl Length for Read {
+    fn len(&self) -> u64 {
+        self.length
+    }
+}
+
+impl ChunkReader for Read {
+    type T = Cursor<Bytes>;
+
+    fn get_read(&self, start: u64) -> Result<Self::T, ParquetError> {
+        let (at, piece) = self.pieces.range(..=start).next_back().unzip();
+        let end = at.zip(piece).map_or(start, |(at, piece)| at + piece.len() as u64);
+        self.slice(&(start..end)).map(Cursor::new)
+    }
+
+    fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes, ParquetError> {
+        self.slice(&(start..start.saturating_add(length as u64)))
+    }
+}
