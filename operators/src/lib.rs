@@ -3,6 +3,7 @@
 //! Every operator implements [`anabranch_pipelines::operator::Operator`]; every codec implements
 //! [`codec::Codec`]. This crate knows no connector, no job file and not how a run moves batches.
 
+mod arrays;
 pub mod codec;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
@@ -21,6 +22,7 @@ mod text;
 mod tokenise;
 mod utf8;
 
+pub use arrays::Arrays;
 pub use decode::DecodeOptions;
 pub use encode::EncodeOptions;
 pub use filter::FilterOptions;
