@@ -18,6 +18,7 @@ mod inspect;
 mod logs;
 mod manual;
 mod plan;
+mod read;
 mod replay;
 mod run;
 mod sample;
@@ -97,6 +98,8 @@ enum Command {
     Diff(diff::DiffArgs),
     /// Look into a path and write a job file for what is there.
     Init(init::InitArgs),
+    /// Read a table to stdout as an Arrow IPC stream, shuffled and decoded if asked to: for training.
+    Read(read::ReadArgs),
     /// Feed what the newest run of a job refused back in, through the job as it is now.
     Replay(JobArgs),
     /// Print the JSON Schema of job files, for editors.
@@ -183,6 +186,7 @@ pub fn main_with(registry: &Registry) -> ExitCode {
         }
         Command::Diff(args) => diff::diff(registry, &args),
         Command::Init(args) => init::init(registry, &args),
+        Command::Read(args) => read::read(&args, cli.quiet),
         Command::Replay(args) => replay::replay(registry, &args, cli.log_format, cli.quiet),
         Command::Worker => worker::worker(registry),
         Command::Invoke => worker::invoke(registry),
