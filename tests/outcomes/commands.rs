@@ -25,7 +25,7 @@ fn command_init_writes_jobs_that_run() {
         ("photos", 15, "codec = \"webp\""),
         ("audio_clips", 3, "codec = \"flac\""),
         ("fashion", 6000, "labels = { path = "),
-        ("avmnist", 6000, "kind = \"csv\""),
+        ("avmnist", 12_000, "kind = \"csv\""),
     ];
     for (name, rows, guessed) in cases {
         let (path, job) = (data().join(name).display().to_string(), format!("{name}.toml"));

@@ -1,5 +1,6 @@
 //! Every example of the reference page and of the documentation runs as it stands there.
 
+use std::io::Write;
 use std::path::Path;
 use std::process::Command;
 
@@ -11,15 +12,29 @@ use crate::{PROGRAM, folder};
 /// Runs a job of the reference; `made` holds what the examples of sinks wrote.
 fn run(name: &str, made: &Path, out: &Path) {
     let job = root().join("jobs/examples/reference").join(name).with_extension("toml");
-    let set = |key: &str, path: &Path| format!("{key}={}", path.display());
     let text = std::fs::read_to_string(&job).unwrap();
     let mut command = Command::new(PROGRAM);
-    command.arg("run").arg(&job).args(["--set", &set("out", out), "--set", &set("data", &data())]);
-    if text.contains("made = ") {
-        command.args(["--set", &set("made", made)]);
+    command.arg("run").arg(&job);
+    for (key, path) in [("out", out), ("data", &data()), ("made", made)] {
+        if text.contains(&format!("\n{key} = ")) {
+            command.arg("--set").arg(format!("{key}={}", path.display()));
+        }
     }
     let output = command.output().unwrap();
     assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Packs the pictures of a folder as they are.
+fn pack(folder: &Path, archive: &Path) {
+    let mut zip = zip::ZipWriter::new(std::fs::File::create(archive).unwrap());
+    let stored =
+        zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
+    for file in folder.read_dir().unwrap().map(|entry| entry.unwrap().path()) {
+        let name = file.file_name().unwrap().to_str().unwrap();
+        zip.start_file(name, stored).unwrap();
+        zip.write_all(&std::fs::read(&file).unwrap()).unwrap();
+    }
+    zip.finish().unwrap();
 }
 
 /// The jobs in `jobs/examples/reference` whose names begin so.
@@ -40,6 +55,7 @@ fn reference_examples_of_all_kinds_run() {
     for sink in jobs("sink-") {
         run(&sink, &made, &made.join(sink.trim_start_matches("sink-")));
     }
+    pack(&data().join("photos"), &made.join("pictures.zip"));
     for name in [jobs("source-"), jobs("operator-")].concat() {
         let out = folder.path().join(&name);
         run(&name, &made, &out);
