@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use anabranch_pipelines::graph::{SchemaError, nearest};
+use anabranch_pipelines::graph::SchemaError;
 use anabranch_pipelines::operator::{
     Allocation, Context, Growth, Operator, OperatorError, Outcome,
 };
@@ -14,7 +14,7 @@ use arrow::datatypes::SchemaRef;
 use serde::{Deserialize, Serialize};
 
 use crate::OptionsError;
-use crate::codec::{self, Codec, RAW};
+use crate::codec::{self, RAW, Setting};
 use crate::derived::Derived;
 use crate::rewrite::{self, Column, Expected, Rewritten};
 use crate::{tensor, text};
@@ -25,11 +25,14 @@ use crate::{tensor, text};
 pub struct EncodeOptions {
     /// The column: decoded media, a text, or lists of numbers.
     pub column: String,
-    /// Pictures: `"jpeg"`, `"png"`, `"webp"` or `"raw"`. Sounds: `"wav"`, `"flac"` or `"raw"`. Texts: `"zstd"`.
-    /// Lists of numbers: `"pco"`.
+    /// Pictures: `"jpeg"`, `"png"`, `"webp"`, `"qoi"` or `"raw"`. Sounds: `"wav"`, `"flac"`, `"opus"` or
+    /// `"raw"`. Texts: `"zstd"`. Lists of numbers: `"pco"`.
     pub codec: String,
-    /// 1 to 100, for codecs that have one; WebP is lossless at 100.
-    pub quality: Option<u8>,
+    /// 1 to 100, for `"jpeg"` and `"webp"`; 75 unless said otherwise. WebP is lossless at 100.
+    pub quality: Option<u16>,
+    /// 6 to 510 kilobits per second, for `"opus"`; its own choice for the rate and channels unless said
+    /// otherwise.
+    pub bitrate: Option<u16>,
     /// 1 to 22, for `"zstd"`; 9 unless said otherwise.
     pub level: Option<i32>,
     /// The largest dictionary that `"zstd"` may train on the first texts; `"64KiB"` unless said otherwise, none
@@ -48,55 +51,40 @@ impl EncodeOptions {
             let message = "`level` and `dictionary` are options of the codec \"zstd\"";
             return Err(OptionsError(message.to_owned()));
         }
-        let quality = self.quality;
-        let without_quality = |codec: &str| match quality {
-            Some(_) => Err(OptionsError(format!("`{codec}` has no `quality`: it is lossless"))),
-            None => Ok(()),
+        let lossless = |codec: &str| match (self.quality, self.bitrate) {
+            (Some(_), _) => Err(codec::no_such(codec, "quality", None)),
+            (_, Some(_)) => Err(codec::no_such(codec, "bitrate", None)),
+            _ => Ok(()),
         };
         match self.codec.as_str() {
             text::ZSTD => {
-                without_quality(text::ZSTD)?;
-                return text::compress(self);
+                lossless(text::ZSTD)?;
+                text::compress(self)
             }
             tensor::PCO => {
-                without_quality(tensor::PCO)?;
-                return Ok(tensor::compress(self));
+                lossless(tensor::PCO)?;
+                Ok(tensor::compress(self))
             }
             RAW => {
-                without_quality(RAW)?;
-                return Ok(Arc::new(Store { options: self, schema: Derived::default() }));
+                lossless(RAW)?;
+                Ok(Arc::new(Store { options: self, schema: Derived::default() }))
             }
-            _ => {}
-        }
-        let Some(codec) = codec::named(&self.codec) else {
-            let others = [RAW, text::ZSTD, tensor::PCO];
-            let names = codec::ALL.iter().map(|codec| codec.name()).chain(others);
-            let hint = nearest(&self.codec, names.clone())
-                .map(|name| format!(" (did you mean \"{name}\"?)"));
-            return Err(OptionsError(format!(
-                "there is no codec {:?}{}; there are {}",
-                self.codec,
-                hint.unwrap_or_default(),
-                names.collect::<Vec<_>>().join(", ")
-            )));
-        };
-        if codec.default_quality().is_none() {
-            without_quality(&self.codec)?;
-        }
-        match quality {
-            Some(0 | 101..) => Err(OptionsError("`quality` is 1 to 100".to_owned())),
-            _ => Ok(Arc::new(Encode {
-                codec,
-                options: self,
-                schema: Derived::default(),
-                bytes: Expected::default(),
-            })),
+            name => {
+                let others = [RAW, text::ZSTD, tensor::PCO];
+                let setting = Setting::new(name, self.quality, self.bitrate, &others)?;
+                Ok(Arc::new(Encode {
+                    setting,
+                    options: self,
+                    schema: Derived::default(),
+                    bytes: Expected::default(),
+                }))
+            }
         }
     }
 }
 
 struct Encode {
-    codec: &'static dyn Codec,
+    setting: Setting,
     options: EncodeOptions,
     schema: Derived<SchemaRef>,
     bytes: Expected,
@@ -115,7 +103,7 @@ impl Operator for Encode {
         let [input] = inputs else {
             return Err(SchemaError::Mismatch("encode reads one input".into()));
         };
-        let (column, modality) = (&self.options.column, self.codec.modality());
+        let (column, modality) = (&self.options.column, self.setting.codec.modality());
         SchemaError::require_media(input, column, modality, Some(media::State::Decoded))?;
         Ok(rewrite::schema(input, column, modality, media::State::Encoded))
     }
@@ -131,15 +119,14 @@ impl Operator for Encode {
         _: &Allocation,
         _: &Context,
     ) -> Result<Outcome, OperatorError> {
-        let (column, modality) = (&self.options.column, self.codec.modality());
+        let (column, modality) = (&self.options.column, self.setting.codec.modality());
         let input = batch.schema();
         let schema = self.schema.of(&input, || self.output(&[Arc::clone(&input)]))?;
         let media = Column::of(&batch, column, modality);
         rewrite::column(&batch, column, modality, &schema, &self.bytes, |row, bytes| {
             let Some(media) = media.samples(row)? else { return Ok(None) };
-            let quality = self.options.quality;
-            self.codec.encode(&media, quality, bytes).map_err(|e| e.to_string())?;
-            Ok(Some(Rewritten { encoding: self.codec.name(), facts: Some(media.facts) }))
+            self.setting.encode(&media, bytes).map_err(|e| e.to_string())?;
+            Ok(Some(Rewritten { encoding: self.setting.codec.name(), facts: Some(media.facts) }))
         })
     }
 }

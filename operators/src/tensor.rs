@@ -334,6 +334,7 @@ mod tests {
             column: "x".into(),
             codec: PCO.into(),
             quality: None,
+            bitrate: None,
             level: None,
             dictionary: None,
         };

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use anabranch_pipelines::record::{Modality, media};
 use arrow::array::{Array, ArrayRef, Int32Array, Int64Array, StructArray};
 
-use super::wav;
+use super::sound;
 
 /// The fact columns behind `NAME_encoding`, in the order of [`media::fact_fields`].
 pub(super) fn columns(modality: Modality, column: &StructArray) -> Vec<ArrayRef> {
@@ -24,10 +24,10 @@ pub(super) fn columns(modality: Modality, column: &StructArray) -> Vec<ArrayRef>
             ]
         }
         Modality::Audio => {
-            let waves: Vec<_> = bytes.map(|bytes| bytes.and_then(wav::probe)).collect();
-            let rates = waves.iter().map(|wave| i32::try_from(wave.as_ref()?.sample_rate).ok());
-            let channels = waves.iter().map(|wave| Some(i32::from(wave.as_ref()?.channels)));
-            let frames = waves.iter().map(|wave| i64::try_from(wave.as_ref()?.frames?).ok());
+            let sounds: Vec<_> = bytes.map(|bytes| bytes.and_then(sound::probe)).collect();
+            let rates = sounds.iter().map(|sound| i32::try_from(sound.as_ref()?.sample_rate).ok());
+            let channels = sounds.iter().map(|sound| Some(i32::from(sound.as_ref()?.channels)));
+            let frames = sounds.iter().map(|sound| i64::try_from(sound.as_ref()?.frames?).ok());
             vec![numbers(rates), numbers(channels), Arc::new(frames.collect::<Int64Array>())]
         }
         Modality::Text | Modality::Tensor | Modality::Latent => Vec::new(),

@@ -104,8 +104,14 @@ fn encoding_of(extension: &str) -> Option<&'static str> {
         "jpg" | "jpeg" => "jpeg",
         "png" => "png",
         "webp" => "webp",
+        "qoi" => "qoi",
         "wav" => "wav",
         "flac" => "flac",
+        "opus" => "opus",
+        "mp3" => "mp3",
+        "ogg" | "oga" => "ogg",
+        "aac" => "aac",
+        "m4a" | "m4b" => "m4a",
         _ => return None,
     })
 }
@@ -145,8 +151,8 @@ pub(super) fn modality(name: &str) -> Option<Modality> {
 /// The modality that an extension names.
 pub(super) fn modality_of(extension: &str) -> Option<Modality> {
     match encoding_of(extension)? {
-        "jpeg" | "png" | "webp" => Some(Modality::Image),
-        "wav" | "flac" => Some(Modality::Audio),
+        "jpeg" | "png" | "webp" | "qoi" => Some(Modality::Image),
+        "wav" | "flac" | "opus" | "mp3" | "ogg" | "aac" | "m4a" => Some(Modality::Audio),
         _ => None,
     }
 }

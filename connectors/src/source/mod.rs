@@ -20,6 +20,7 @@ pub(crate) mod parquet;
 mod pixels;
 mod sample;
 mod scan;
+mod sound;
 pub(crate) mod table;
 mod tar;
 #[cfg(test)]

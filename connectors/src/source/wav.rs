@@ -2,20 +2,13 @@
 //!
 //! RIFF is a list of chunks, each with a name and a size; the two that matter may stand anywhere in it.
 
+use super::sound::Sound;
+
 /// Samples whose frames all have one size: integers, floats, and the wrapper that says which.
 const PLAIN: [u16; 3] = [1, 3, 0xFFFE];
 
-/// A sound's rate, channels and frames.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Wave {
-    pub(super) sample_rate: u32,
-    pub(super) channels: u16,
-    /// How many moments in time have samples; not known where they are compressed.
-    pub(super) frames: Option<u64>,
-}
-
 /// Reads the header of a whole file. `None` when it is no WAV file or says nothing of its samples.
-pub(super) fn probe(file: &[u8]) -> Option<Wave> {
+pub(super) fn probe(file: &[u8]) -> Option<Sound> {
     let riff = file.starts_with(b"RIFF") || file.starts_with(b"RF64");
     if !riff || file.get(8..12)? != b"WAVE" {
         return None;
@@ -38,7 +31,7 @@ pub(super) fn probe(file: &[u8]) -> Option<Wave> {
         // Chunks begin at even places.
         at = body.checked_add(size)?.checked_add(size % 2)?;
     }
-    format.map(|format| Wave { frames: None, ..format.of(0) })
+    format.map(|format| Sound { frames: None, ..format.of(0) })
 }
 
 #[derive(Clone, Copy)]
@@ -63,10 +56,10 @@ impl Format {
         (format.channels > 0 && format.sample_rate > 0).then_some(format)
     }
 
-    fn of(self, data: usize) -> Wave {
+    fn of(self, data: usize) -> Sound {
         let plain = PLAIN.contains(&self.tag) && self.frame > 0;
         let frames = plain.then(|| data as u64 / u64::from(self.frame));
-        Wave { sample_rate: self.sample_rate, channels: self.channels, frames }
+        Sound { sample_rate: self.sample_rate, channels: self.channels, frames }
     }
 }
 
@@ -101,7 +94,7 @@ mod tests {
 
     #[test]
     fn chunks_may_stand_anywhere() {
-        let wave = Some(Wave { sample_rate: 44_100, channels: 2, frames: Some(5) });
+        let wave = Some(Sound { sample_rate: 44_100, channels: 2, frames: Some(5) });
         let (format, data) = (format(1, 2, 44_100, 4), chunk(b"data", &[0; 20]));
         assert_eq!(probe(&riff(&[format.clone(), data.clone()])), wave);
         // An odd chunk is followed by one byte that counts for none.
@@ -141,7 +134,7 @@ mod tests {
             let mut file = riff(&[format(1, 2, 44_100, 4)]);
             file.extend(tail);
             file.truncate(file.len().saturating_sub(cut));
-            if let Some(Wave { frames: Some(frames), .. }) = probe(&file) {
+            if let Some(Sound { frames: Some(frames), .. }) = probe(&file) {
                 prop_assert!(frames * 4 <= file.len() as u64);
             }
         }

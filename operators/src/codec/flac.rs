@@ -7,7 +7,7 @@ use flac_codec::decode::FlacSampleReader;
 use flac_codec::encode::{FlacSampleWriter, Options};
 use flac_codec::metadata::Metadata;
 
-use super::{Codec, CodecError, Facts, Limits, Media, Pcm};
+use super::{Codec, CodecError, Facts, Ladder, Limits, Media, Pcm};
 
 pub(super) struct Flac;
 
@@ -20,11 +20,11 @@ impl Codec for Flac {
         Modality::Audio
     }
 
-    fn lossless(&self, _: Option<u8>) -> bool {
+    fn lossless(&self, _: Option<u16>) -> bool {
         true
     }
 
-    fn default_quality(&self) -> Option<u8> {
+    fn ladder(&self) -> Option<Ladder> {
         None
     }
 
@@ -35,7 +35,7 @@ impl Codec for Flac {
     fn encode(
         &self,
         media: &Media<'_>,
-        _: Option<u8>,
+        _: Option<u16>,
         bytes: &mut Vec<u8>,
     ) -> Result<(), CodecError> {
         let Facts::Audio { format, rate, channels, .. } = media.facts else {

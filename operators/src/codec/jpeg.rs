@@ -9,7 +9,7 @@ use zune_core::colorspace::ColorSpace;
 use zune_core::options::DecoderOptions;
 use zune_jpeg::JpegDecoder;
 
-use super::{Codec, CodecError, Facts, Limits, Media};
+use super::{Codec, CodecError, Facts, Ladder, Limits, Media};
 
 pub(super) struct Jpeg;
 
@@ -22,12 +22,12 @@ impl Codec for Jpeg {
         Modality::Image
     }
 
-    fn lossless(&self, _: Option<u8>) -> bool {
+    fn lossless(&self, _: Option<u16>) -> bool {
         false
     }
 
-    fn default_quality(&self) -> Option<u8> {
-        Some(75)
+    fn ladder(&self) -> Option<Ladder> {
+        Some(Ladder::QUALITY)
     }
 
     fn recognises(&self, bytes: &[u8]) -> bool {
@@ -37,7 +37,7 @@ impl Codec for Jpeg {
     fn encode(
         &self,
         media: &Media<'_>,
-        quality: Option<u8>,
+        quality: Option<u16>,
         bytes: &mut Vec<u8>,
     ) -> Result<(), CodecError> {
         let Facts::Image { width, height, channels } = media.facts else {
@@ -54,7 +54,7 @@ impl Codec for Jpeg {
                 || CodecError(format!("{width} x {height} pixels are more than JPEG holds"));
             u16::try_from(side).map_err(|_| error())
         };
-        let mut encoder = Encoder::new(bytes, quality.unwrap_or(75));
+        let mut encoder = Encoder::new(bytes, u8::try_from(quality.unwrap_or(75)).unwrap_or(100));
         encoder.set_sampling_factor(SamplingFactor::F_2_2);
         encoder
             .encode(media.samples, side(width)?, side(height)?, colour)

@@ -23,16 +23,30 @@
 //! Codecs append to the caller's buffer, so that the media of a whole batch are decoded into one column
 //! without a copy.
 
+use std::ops::RangeInclusive;
+
 use anabranch_pipelines::quantity::ByteSize;
 use anabranch_pipelines::record::Modality;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+mod aac;
 mod flac;
+mod floats;
 mod jpeg;
+mod m4a;
+mod mp3;
+mod ogg;
+mod opus;
+mod packets;
 mod png;
+mod qoi;
+mod setting;
+mod vorbis;
 mod wav;
 mod webp;
+
+pub(crate) use setting::{Setting, no_such};
 
 /// The decoded media of one record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -217,6 +231,24 @@ impl CodecError {
     fn corrupt(codec: &str, error: impl std::fmt::Display) -> Self {
         Self(format!("not a whole {codec}: {error}"))
     }
+
+    fn only_decoded(codec: &str) -> Self {
+        let names: Vec<&str> = encoders().map(Codec::name).collect();
+        Self(format!("{codec} is only decoded here; what encodes is {}", names.join(", ")))
+    }
+}
+
+/// The option of `encode` by which a codec that loses something is told how much.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ladder {
+    /// Its name: `quality`, or `bitrate` in kilobits per second.
+    pub option: &'static str,
+    /// What it may be.
+    pub steps: RangeInclusive<u16>,
+}
+
+impl Ladder {
+    const QUALITY: Self = Self { option: "quality", steps: 1..=100 };
 }
 
 /// A way to store the media of one record. See the [module documentation](self).
@@ -227,23 +259,29 @@ pub trait Codec: Send + Sync {
     /// What it stores.
     fn modality(&self) -> Modality;
 
-    /// Whether decoding gives back exactly what was encoded, at this quality.
-    fn lossless(&self, quality: Option<u8>) -> bool;
+    /// Whether decoding gives back exactly what was encoded, at this step of its ladder.
+    fn lossless(&self, step: Option<u16>) -> bool;
 
-    /// The quality that `None` stands for; `None` when the codec has no quality.
-    fn default_quality(&self) -> Option<u8>;
+    /// How it is told what to keep; `None` when there is nothing to tell.
+    fn ladder(&self) -> Option<Ladder>;
+
+    /// Whether it encodes too: some formats are only read here.
+    fn encodes(&self) -> bool {
+        true
+    }
 
     /// Whether bytes begin like this codec's.
     fn recognises(&self, bytes: &[u8]) -> bool;
 
-    /// Encodes the media of one record and appends it to `bytes`. The quality is 1 to 100.
+    /// Encodes the media of one record and appends it to `bytes`. The step is one of its ladder, or `None`
+    /// for the codec's own choice.
     ///
     /// # Errors
-    /// When the codec cannot hold this media; `bytes` may then end in a part of it.
+    /// When the codec cannot hold this media, or only decodes; `bytes` may then end in a part of it.
     fn encode(
         &self,
         media: &Media<'_>,
-        quality: Option<u8>,
+        step: Option<u16>,
         bytes: &mut Vec<u8>,
     ) -> Result<(), CodecError>;
 
@@ -261,7 +299,24 @@ pub trait Codec: Send + Sync {
 }
 
 /// All codecs that files are stored with.
-pub const ALL: &[&dyn Codec] = &[&jpeg::Jpeg, &png::Png, &webp::WebP, &wav::Wav, &flac::Flac];
+pub const ALL: &[&dyn Codec] = &[
+    &jpeg::Jpeg,
+    &png::Png,
+    &webp::WebP,
+    &qoi::Qoi,
+    &wav::Wav,
+    &flac::Flac,
+    &opus::Opus,
+    &mp3::Mp3,
+    &vorbis::Vorbis,
+    &aac::Aac,
+    &m4a::M4a,
+];
+
+/// Those of them that encode.
+pub fn encoders() -> impl Iterator<Item = &'static dyn Codec> + Clone {
+    ALL.iter().copied().filter(|codec| codec.encodes())
+}
 
 /// The codec of this name.
 pub fn named(name: &str) -> Option<&'static dyn Codec> {

@@ -5,7 +5,7 @@ use std::io::Cursor;
 use anabranch_pipelines::record::Modality;
 use png::{BitDepth, ColorType, Decoder, Encoder, Transformations};
 
-use super::{Codec, CodecError, Facts, Limits, Media};
+use super::{Codec, CodecError, Facts, Ladder, Limits, Media};
 
 pub(super) struct Png;
 
@@ -18,11 +18,11 @@ impl Codec for Png {
         Modality::Image
     }
 
-    fn lossless(&self, _: Option<u8>) -> bool {
+    fn lossless(&self, _: Option<u16>) -> bool {
         true
     }
 
-    fn default_quality(&self) -> Option<u8> {
+    fn ladder(&self) -> Option<Ladder> {
         None
     }
 
@@ -33,7 +33,7 @@ impl Codec for Png {
     fn encode(
         &self,
         media: &Media<'_>,
-        _: Option<u8>,
+        _: Option<u16>,
         bytes: &mut Vec<u8>,
     ) -> Result<(), CodecError> {
         let Facts::Image { width, height, channels } = media.facts else {

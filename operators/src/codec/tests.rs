@@ -4,10 +4,12 @@ use super::*;
 use crate::conformance::codec::{Example, check, examples};
 use std::io::Cursor;
 
+mod sounds;
+
 #[test]
 fn every_codec_passes_the_conformance_suite() {
-    for codec in ALL {
-        check(*codec, &examples(*codec)).unwrap_or_else(|failure| panic!("{failure}"));
+    for codec in encoders() {
+        check(codec, &examples(codec)).unwrap_or_else(|failure| panic!("{failure}"));
     }
 }
 
@@ -17,6 +19,7 @@ fn codecs_hold_the_channels_and_formats_that_they_say() {
         ("jpeg", vec![Example::picture(20, 10, 1)]),
         ("png", vec![Example::picture(20, 10, 1), Example::picture(20, 10, 4)]),
         ("webp", vec![Example::picture(20, 10, 4)]),
+        ("qoi", vec![Example::picture(20, 10, 4)]),
         ("wav", vec![Example::sound(Pcm::F32, 2, 300), Example::sound(Pcm::S32, 1, 300)]),
         ("flac", vec![Example::sound(Pcm::S32, 1, 300), Example::sound(Pcm::S24, 2, 300)]),
     ];

@@ -5,7 +5,7 @@ use std::io::Cursor;
 use anabranch_pipelines::record::Modality;
 use hound::{SampleFormat, WavSpec, WavWriter};
 
-use super::{Codec, CodecError, Facts, Limits, Media, Pcm};
+use super::{Codec, CodecError, Facts, Ladder, Limits, Media, Pcm};
 
 pub(super) struct Wav;
 
@@ -18,11 +18,11 @@ impl Codec for Wav {
         Modality::Audio
     }
 
-    fn lossless(&self, _: Option<u8>) -> bool {
+    fn lossless(&self, _: Option<u16>) -> bool {
         true
     }
 
-    fn default_quality(&self) -> Option<u8> {
+    fn ladder(&self) -> Option<Ladder> {
         None
     }
 
@@ -33,7 +33,7 @@ impl Codec for Wav {
     fn encode(
         &self,
         media: &Media<'_>,
-        _: Option<u8>,
+        _: Option<u16>,
         bytes: &mut Vec<u8>,
     ) -> Result<(), CodecError> {
         let Facts::Audio { format, rate, channels, .. } = media.facts else {

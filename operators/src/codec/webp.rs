@@ -3,7 +3,7 @@
 use anabranch_pipelines::record::Modality;
 use webp::{BitstreamFeatures, Decoder, Encoder, PixelLayout};
 
-use super::{Codec, CodecError, Facts, Limits, Media};
+use super::{Codec, CodecError, Facts, Ladder, Limits, Media};
 
 pub(super) struct WebP;
 
@@ -16,12 +16,12 @@ impl Codec for WebP {
         Modality::Image
     }
 
-    fn lossless(&self, quality: Option<u8>) -> bool {
+    fn lossless(&self, quality: Option<u16>) -> bool {
         quality == Some(100)
     }
 
-    fn default_quality(&self) -> Option<u8> {
-        Some(75)
+    fn ladder(&self) -> Option<Ladder> {
+        Some(Ladder::QUALITY)
     }
 
     fn recognises(&self, bytes: &[u8]) -> bool {
@@ -31,7 +31,7 @@ impl Codec for WebP {
     fn encode(
         &self,
         media: &Media<'_>,
-        quality: Option<u8>,
+        quality: Option<u16>,
         bytes: &mut Vec<u8>,
     ) -> Result<(), CodecError> {
         let Facts::Image { width, height, channels } = media.facts else {
