@@ -187,7 +187,7 @@ fn modality(schema: &SchemaRef, column: &str) -> Result<Modality, SchemaError> {
 ///
 /// # Errors
 /// When the store fails, which is no fault of the record.
-fn fetch(
+pub(crate) fn fetch(
     batch: &RecordBatch,
     column: &str,
     limits: &Limits,

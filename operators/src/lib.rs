@@ -8,7 +8,9 @@ pub mod codec;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 mod decode;
+mod dedup;
 mod derived;
+mod digest;
 mod encode;
 mod filter;
 mod join;
@@ -24,6 +26,8 @@ mod utf8;
 
 pub use arrays::Arrays;
 pub use decode::DecodeOptions;
+pub use dedup::DedupOptions;
+pub use digest::DigestOptions;
 pub use encode::EncodeOptions;
 pub use filter::FilterOptions;
 pub use join::{How, JoinOptions, Matches, Names, Unmatched};

@@ -1,8 +1,8 @@
 //! Kinds of operators.
 
 use anabranch_operators::{
-    DecodeOptions, EncodeOptions, FilterOptions, JoinOptions, NormaliseOptions, QualityOptions,
-    ResizeOptions, SelectOptions, TokeniseOptions,
+    DecodeOptions, DedupOptions, DigestOptions, EncodeOptions, FilterOptions, JoinOptions,
+    NormaliseOptions, QualityOptions, ResizeOptions, SelectOptions, TokeniseOptions,
 };
 use anabranch_pipelines::operator::Operator;
 
@@ -13,6 +13,8 @@ use crate::component;
 pub(super) fn all() -> Vec<Component<dyn Operator>> {
     vec![
         component!("decode", DecodeOptions),
+        component!("dedup", DedupOptions),
+        component!("digest", DigestOptions),
         component!("encode", EncodeOptions),
         component!("filter", FilterOptions),
         component!("join", JoinOptions),

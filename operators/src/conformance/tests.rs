@@ -4,8 +4,8 @@ use super::codec::Example;
 use super::operator::{check, numbered};
 use crate::codec::{self, Media, Pcm};
 use crate::{
-    DecodeOptions, EncodeOptions, FilterOptions, NormaliseOptions, QualityOptions, ResizeOptions,
-    SelectOptions, TokeniseOptions,
+    DecodeOptions, DigestOptions, EncodeOptions, FilterOptions, NormaliseOptions, QualityOptions,
+    ResizeOptions, SelectOptions, TokeniseOptions,
 };
 use anabranch_pipelines::executor::isolated::Recipe;
 use anabranch_pipelines::operator::{Allocation, Context, Operator};
@@ -34,6 +34,7 @@ fn rebuild(recipe: &Recipe) -> Result<Arc<dyn Operator>, String> {
     }
     let built = match recipe.kind.as_str() {
         "decode" => read::<DecodeOptions>(options)?.build(),
+        "digest" => read::<DigestOptions>(options)?.build(),
         "encode" => read::<EncodeOptions>(options)?.build(),
         "filter" => read::<FilterOptions>(options)?.build(),
         "normalise" => read::<NormaliseOptions>(options)?.build(),
@@ -179,6 +180,12 @@ fn quality_of_texts_pictures_and_sounds() {
     holds(options::<QualityOptions>(quality).build().unwrap(), &decoded(Modality::Image));
     let quality = r#"{"column": "media", "min_decibels": -10}"#;
     holds(options::<QualityOptions>(quality).build().unwrap(), &decoded(Modality::Audio));
+}
+
+#[test]
+fn digest_of_media_and_numbers() {
+    let digest: DigestOptions = options(r#"{"by": ["media", "label"]}"#);
+    holds(digest.build().unwrap(), &files(Modality::Image));
 }
 
 #[test]

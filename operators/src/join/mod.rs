@@ -49,6 +49,13 @@ impl From<OneOrMore> for Names {
     }
 }
 
+impl Names {
+    /// The names, in order.
+    pub fn as_slice(&self) -> &[String] {
+        &self.0
+    }
+}
+
 impl<const N: usize> From<[&str; N]> for Names {
     fn from(names: [&str; N]) -> Self {
         Self(names.map(str::to_owned).to_vec())
