@@ -38,6 +38,7 @@ use anabranch_pipelines::source::Source;
 use serde_json::Value as Json;
 use toml::de::ValueDeserializer;
 
+mod mixture;
 mod operators;
 mod sinks;
 mod sources;

@@ -2,11 +2,13 @@
 
 use anabranch_connectors::source::{
     CifarOptions, CsvOptions, FilesOptions, IdxOptions, JsonlOptions, MdsOptions, ParquetOptions,
-    SampleOptions, TableOptions, TarOptions, TextOptions, WebDatasetOptions, ZipOptions,
+    SampleOptions, TableOptions, TarOptions, TextOptions, WebDatasetOptions,
+    ZipOptions,
 };
 use anabranch_pipelines::source::Source;
 
 use super::Component;
+use super::mixture::MixtureOptions;
 use crate::component;
 
 /// All kinds of sources.
@@ -18,6 +20,7 @@ pub(super) fn all() -> Vec<Component<dyn Source>> {
         component!("idx", IdxOptions),
         component!("jsonl", JsonlOptions),
         component!("mds", MdsOptions),
+        component!("mixture", MixtureOptions),
         component!("parquet", ParquetOptions),
         component!("sample", SampleOptions),
         component!("table", TableOptions),
