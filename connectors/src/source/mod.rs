@@ -28,6 +28,7 @@ mod tar;
 #[cfg(test)]
 pub(crate) mod testing;
 mod text;
+mod urls;
 mod values;
 mod wav;
 mod webdataset;
@@ -46,6 +47,7 @@ pub use sample::SampleOptions;
 pub use table::TableOptions;
 pub use tar::TarOptions;
 pub use text::{TextOptions, TextSplit};
+pub use urls::{Unreachable, UrlsOptions};
 pub use values::ValueType;
 pub use webdataset::{WebDatasetOptions, WebDatasetType};
 pub use zip::ZipOptions;

@@ -2,7 +2,7 @@
 
 use anabranch_connectors::source::{
     CifarOptions, CsvOptions, FilesOptions, IdxOptions, JsonlOptions, MdsOptions, ParquetOptions,
-    SampleOptions, TableOptions, TarOptions, TextOptions, WebDatasetOptions,
+    SampleOptions, TableOptions, TarOptions, TextOptions, UrlsOptions, WebDatasetOptions,
     ZipOptions,
 };
 use anabranch_pipelines::source::Source;
@@ -26,6 +26,7 @@ pub(super) fn all() -> Vec<Component<dyn Source>> {
         component!("table", TableOptions),
         component!("tar", TarOptions),
         component!("text", TextOptions),
+        component!("urls", UrlsOptions),
         component!("webdataset", WebDatasetOptions),
         component!("zip", ZipOptions),
     ]

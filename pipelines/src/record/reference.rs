@@ -27,6 +27,40 @@ pub struct Reference {
     pub range: Option<std::ops::Range<u64>>,
 }
 
+/// What stands between a URI and the version that is meant.
+const VERSION: &str = "#etag=";
+
+impl Reference {
+    /// The same object, as long as its store calls it by this ETag: read later, another one is an error.
+    ///
+    /// The ETag becomes part of the URI, behind `#etag=`, which no server sees. Such a reference stands for the
+    /// whole object; its range says how large that is.
+    ///
+    /// ```
+    /// use anabranch_pipelines::record::Reference;
+    ///
+    /// let plain = Reference { uri: "https://x.org/a.jpg?w=2".to_owned(), range: Some(0..7) };
+    /// let text = plain.at_version("\"1 #2\"").to_string();
+    /// assert_eq!(text, "https://x.org/a.jpg?w=2#etag=%221+%232%22#0+7");
+    /// let read: Reference = text.parse()?;
+    /// assert_eq!(read.version(), ("https://x.org/a.jpg?w=2", Some("\"1 #2\"".to_owned())));
+    /// # Ok::<(), anabranch_pipelines::record::ReferenceError>(())
+    /// ```
+    #[must_use]
+    pub fn at_version(self, etag: &str) -> Self {
+        let etag: String = url::form_urlencoded::byte_serialize(etag.as_bytes()).collect();
+        Self { uri: format!("{}{VERSION}{etag}", self.uri), range: self.range }
+    }
+
+    /// The URI without a version, and the ETag if there is one.
+    pub fn version(&self) -> (&str, Option<String>) {
+        let Some((uri, etag)) = self.uri.rsplit_once(VERSION) else { return (&self.uri, None) };
+        let pair = format!("e={etag}");
+        let read = url::form_urlencoded::parse(pair.as_bytes()).next();
+        (uri, read.map(|(_, etag)| etag.into_owned()))
+    }
+}
+
 /// A path that is no reference.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("`{0}` is no reference: expected `scheme://...` with an optional `#offset+length`")]

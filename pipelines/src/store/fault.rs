@@ -26,6 +26,33 @@ pub(super) fn is_transient(error: &Error) -> bool {
     }
 }
 
+/// The status by which a server refused a request for good, if it did: asked again, it answers the same.
+///
+/// ```
+/// use anabranch_pipelines::store::refusal;
+/// use object_store::Error;
+///
+/// let gone = Error::NotFound { path: "a".to_owned(), source: "no such key".into() };
+/// assert_eq!(refusal(&gone), Some(404));
+/// let busy = "Server returned non-2xx status code: 503 Service Unavailable: ";
+/// assert_eq!(refusal(&Error::Generic { store: "HTTP", source: busy.into() }), None);
+/// ```
+pub fn refusal(error: &Error) -> Option<u16> {
+    match error {
+        Error::NotFound { .. } => Some(404),
+        Error::PermissionDenied { .. } => Some(403),
+        Error::Unauthenticated { .. } => Some(401),
+        // The client tells other statuses in words alone.
+        Error::Generic { source, .. } => {
+            let text = source.to_string();
+            let (_, status) = text.split_once("status code: ")?;
+            let status: u16 = status.get(..3)?.parse().ok()?;
+            ((400..500).contains(&status) && !matches!(status, 408 | 425 | 429)).then_some(status)
+        }
+        _ => None,
+    }
+}
+
 /// A store's error in words, with what to do about it where that is known.
 ///
 /// ```

@@ -8,7 +8,7 @@ use futures::future::join_all;
 use object_store::ObjectStoreExt;
 use tokio::runtime::Handle;
 
-use super::{Location, explain};
+use super::{Location, explain, refusal};
 use crate::operator::{FetchError, Fetcher};
 use crate::record::Reference;
 
@@ -37,10 +37,26 @@ impl Fetcher for StoreFetcher {
 
 async fn read(reference: &Reference) -> Result<Bytes, FetchError> {
     let error = |message, passing| FetchError { path: reference.to_string(), message, passing };
-    let location = Location::parse(&reference.uri).map_err(|e| error(e.to_string(), false))?;
-    let read = match &reference.range {
-        Some(range) => location.store.get_range(&location.path, range.clone()).await,
-        None => match location.store.get(&location.path).await {
+    let (uri, version) = reference.version();
+    let location = Location::parse(uri).map_err(|e| error(e.to_string(), false))?;
+    let read = match (&reference.range, &version) {
+        // A reference to one version is to all of it.
+        (range, Some(version)) => {
+            let found = location.store.get(&location.path).await;
+            let size = range.as_ref().map(|range| range.end);
+            if let Ok(found) = &found
+                && (found.meta.e_tag.as_ref() != Some(version)
+                    || size.is_some_and(|size| size != found.meta.size))
+            {
+                return Err(error("it changed since its source looked at it".to_owned(), false));
+            }
+            match found {
+                Ok(found) => found.bytes().await,
+                Err(e) => Err(e),
+            }
+        }
+        (Some(range), None) => location.store.get_range(&location.path, range.clone()).await,
+        (None, None) => match location.store.get(&location.path).await {
             Ok(found) => found.bytes().await,
             Err(e) => Err(e),
         },
@@ -48,6 +64,12 @@ async fn read(reference: &Reference) -> Result<Bytes, FetchError> {
     match (read, &reference.range) {
         (Ok(bytes), _) => Ok(bytes),
         (Err(e @ object_store::Error::NotFound { .. }), _) => Err(error(e.to_string(), false)),
+        (Err(e @ object_store::Error::Precondition { .. }), _) => Err(error(e.to_string(), false)),
+        // On the web each server decides for itself; that of a bucket would refuse all alike.
+        (Err(e), _) if uri.starts_with("http") && refusal(&e).is_some() => {
+            let status = refusal(&e).unwrap_or_default();
+            Err(error(format!("the server answers with status {status}"), false))
+        }
         (Err(e), range) => {
             // Stores have many words for a range behind the end of an object; its size is told in one.
             let head = location.store.head(&location.path).await;

@@ -29,8 +29,9 @@ mod fetch;
 mod leftovers;
 mod mount;
 mod patient;
+mod web;
 
-pub use fault::explain;
+pub use fault::{explain, refusal};
 pub use fetch::StoreFetcher;
 pub use mount::mount;
 pub use patient::{Patience, Patient};
@@ -120,6 +121,10 @@ impl Location {
                     Entry::Vacant(new) => Arc::clone(new.insert(client(&url).map_err(error)?.0)),
                 };
                 Ok(Self { store, path: path()?, url: written() })
+            }
+            "http" | "https" => {
+                let (store, path) = web::store(&url).map_err(error)?;
+                Ok(Self { store, path, url: written() })
             }
             _ => {
                 let (store, path) = client(&url).map_err(error)?;

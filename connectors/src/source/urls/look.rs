@@ -1,0 +1,188 @@
+//! A look at each URL when its row is read.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use anabranch_pipelines::quantity::ByteSize;
+use anabranch_pipelines::record::{Reference, media};
+use anabranch_pipelines::source::{
+    BatchSize, Marks, SourceBatch, SourceBatches, SourceError, SplitRange, Unreadable,
+};
+use anabranch_pipelines::store::{Location, explain, refusal};
+use arrow::array::{ArrayRef, AsArray, BinaryArray, BooleanArray, RecordBatch, StringArray};
+use arrow::compute::filter_record_batch;
+use futures::stream::{self, StreamExt, TryStreamExt};
+use object_store::ObjectStoreExt;
+
+use super::{Columns, Inner, Unreachable, file};
+use crate::source::facts;
+use crate::source::inner::{Place, Record, in_order};
+use crate::source::media as named;
+
+/// URLs that are asked for at a time.
+const REQUESTS: usize = 32;
+/// Size of an object at most: what one row can hold.
+const LARGEST: u64 = i32::MAX as u64;
+
+/// Reads rows of the list, and looks at their URLs.
+pub(super) struct Looks {
+    inner: Arc<Inner>,
+    batches: SourceBatches,
+    /// Ranges whose records' places are not known yet.
+    ranges: VecDeque<SplitRange>,
+    marks: Option<(SplitRange, Marks)>,
+}
+
+/// What was learnt of an object.
+struct Seen {
+    reference: Reference,
+    etag: Option<String>,
+}
+
+impl Looks {
+    pub(super) fn new(inner: Arc<Inner>, ranges: Vec<SplitRange>, size: BatchSize) -> Self {
+        let batches = inner.list.open(ranges.clone(), size);
+        Self { inner, batches, ranges: ranges.into(), marks: None }
+    }
+
+    /// The next batch.
+    pub(super) async fn next(&mut self) -> Result<Option<SourceBatch>, SourceError> {
+        let inner = Arc::clone(&self.inner);
+        let columns = inner.columns().await?;
+        let Some(batch) = self.batches.try_next().await? else { return Ok(None) };
+        let mut places = Vec::new();
+        for _ in 0..batch.records.num_rows() + batch.refused.len() {
+            places.extend(self.place().await?);
+        }
+        let mut batches = [batch];
+        let records = in_order(&inner.list, &places, &mut batches)?;
+        let [SourceBatch { records: rows, .. }] = batches;
+        let urls = rows.columns().get(columns.url).and_then(|c| c.as_string_opt::<i32>()).cloned();
+        let urls = urls.unwrap_or_else(|| StringArray::new_null(rows.num_rows()));
+        let looks = urls.iter().map(|url| inner.look(url.map(str::to_owned)));
+        let looked = stream::iter(looks.collect::<Vec<_>>()).buffered(REQUESTS);
+        let mut looked = looked.try_collect::<Vec<_>>().await?.into_iter();
+        let (mut seen, mut kept, mut refused) = (Vec::new(), Vec::new(), Vec::new());
+        let keys = rows.column_by_name(anabranch_pipelines::record::KEY);
+        let keys = keys.and_then(|keys| keys.as_string_opt::<i32>());
+        for (at, record) in records {
+            let row = match record {
+                Record::Refused(refusal) => {
+                    refused.push(refusal);
+                    continue;
+                }
+                Record::Row(_, row) => row,
+            };
+            let (Some(place), Some(look)) = (places.get(at), looked.next()) else { continue };
+            kept.push(look.is_ok());
+            match look {
+                Ok(found) => seen.push(found),
+                Err(error) => refused.push(Unreadable {
+                    key: keys.map(|keys| keys.value(row).to_owned()).unwrap_or_default(),
+                    split: place.split.name.clone(),
+                    range: place.mark.range.clone(),
+                    error,
+                    bytes: None,
+                }),
+            }
+        }
+        let error = |e: arrow::error::ArrowError| SourceError::Options(e.to_string());
+        let rows = filter_record_batch(&rows, &BooleanArray::from(kept)).map_err(error)?;
+        let records = assemble(columns, &rows, &seen).map_err(error)?;
+        Ok(Some(SourceBatch { records, refused }))
+    }
+
+    /// Where the next record stands.
+    async fn place(&mut self) -> Result<Option<Place>, SourceError> {
+        loop {
+            if let Some((range, marks)) = &mut self.marks {
+                match marks.try_next().await? {
+                    Some(mark) if mark.range.start < range.range.end => {
+                        return Ok(Some(Place { split: Arc::clone(&range.split), mark }));
+                    }
+                    _ => self.marks = None,
+                }
+            }
+            let Some(range) = self.ranges.pop_front() else { return Ok(None) };
+            let marks = self.inner.list.measure(Arc::clone(&range.split), range.range.start);
+            self.marks = Some((range, marks));
+        }
+    }
+}
+
+impl Inner {
+    /// The object of a URL, or why the record is refused.
+    async fn look(&self, url: Option<String>) -> Result<Result<Seen, String>, SourceError> {
+        let Some(url) = url.map(|url| url.trim().to_owned()).filter(|url| !url.is_empty()) else {
+            return Ok(Err("it has no URL".to_owned()));
+        };
+        if !url.contains("://") {
+            return Ok(Err(format!("`{url}` is no URL, as `https://...` is")));
+        }
+        let at = match Location::parse(&url) {
+            Ok(at) => at,
+            Err(error) => return Ok(Err(error.to_string())),
+        };
+        let uri = file_or(&at, &url);
+        if !self.options.etag {
+            return Ok(Ok(Seen { reference: Reference { uri, range: None }, etag: None }));
+        }
+        let found = match at.store.head(&at.path).await {
+            Ok(found) => found,
+            Err(error) => {
+                if let Some(status) = refusal(&error) {
+                    let what = match status {
+                        404 => "it is not there",
+                        401 | 403 => "it may not be read",
+                        _ => "the server refuses it",
+                    };
+                    return Ok(Err(format!("`{url}`: {what} (status {status})")));
+                }
+                return match self.options.unreachable {
+                    Unreachable::Refuse => Ok(Err(format!("`{url}`: {}", explain(&error)))),
+                    Unreachable::Fail => Err(SourceError::Store { location: url, source: error }),
+                };
+            }
+        };
+        if found.size > LARGEST {
+            let (size, most) = (ByteSize(found.size), ByteSize(LARGEST));
+            return Ok(Err(format!("`{url}` has {size}, of at most {most}")));
+        }
+        let reference = Reference { uri, range: Some(0..found.size) };
+        // A file on this machine is read by its size, and has no version that reading it would tell again.
+        let reference = match &found.e_tag {
+            Some(etag) if at.local_path().is_none() => reference.at_version(etag),
+            _ => reference,
+        };
+        Ok(Ok(Seen { reference, etag: found.e_tag }))
+    }
+}
+
+/// A URL as references name it: without what no server sees.
+fn file_or(at: &Location, url: &str) -> String {
+    match at.local_path() {
+        Some(_) => at.url.clone(),
+        None => url.split('#').next().unwrap_or(url).to_owned(),
+    }
+}
+
+/// The list's columns and those of the objects.
+fn assemble(
+    columns: &Columns,
+    rows: &RecordBatch,
+    seen: &[Seen],
+) -> Result<RecordBatch, arrow::error::ArrowError> {
+    let paths: StringArray = seen.iter().map(|seen| Some(seen.reference.to_string())).collect();
+    let bytes = BinaryArray::new_null(seen.len());
+    let column = media::assemble(bytes, paths);
+    let encoding = |seen: &Seen| named::encoding(file(&seen.reference.uri));
+    let encodings: StringArray = seen.iter().map(encoding).collect();
+    let facts = facts::columns(columns.modality, &column);
+    let etags: StringArray = seen.iter().map(|seen| seen.etag.as_deref()).collect();
+    let mut all: Vec<ArrayRef> = rows.columns().to_vec();
+    all.push(Arc::new(column));
+    all.push(Arc::new(encodings));
+    all.extend(facts);
+    all.push(Arc::new(etags));
+    RecordBatch::try_new(Arc::clone(&columns.schema), all)
+}
