@@ -10,6 +10,22 @@
 //!
 //! Every store but the local disk is asked again when it fails for a moment or stalls ([`Patient`]).
 //! [`mount`] puts a store of one's own under a URL.
+//!
+//! # Credentials and endpoints
+//!
+//! Clients of buckets are set up by the environment variables that `object_store` reads. Of S3 they are
+//! `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN` and `AWS_REGION`, or what the machine's role
+//! gives. Another server that speaks S3 (MinIO, Ceph, R2) is named by `AWS_ENDPOINT_URL`; one without TLS needs
+//! `AWS_ALLOW_HTTP=true` as well:
+//!
+//! ```text
+//! AWS_ENDPOINT_URL=http://127.0.0.1:9000 AWS_ALLOW_HTTP=true AWS_REGION=us-east-1 \
+//! AWS_ACCESS_KEY_ID=... AWS_SECRET_ACCESS_KEY=... anabranch run job.toml --set out=s3://bucket/photos
+//! ```
+//!
+//! Google Cloud Storage takes `GOOGLE_APPLICATION_CREDENTIALS`, Azure `AZURE_STORAGE_ACCOUNT_NAME` and
+//! `AZURE_STORAGE_ACCOUNT_KEY`. A server must honour conditional puts (`If-None-Match: *`): the run log stands on
+//! them.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -68,8 +84,7 @@ static CLIENTS: LazyLock<Mutex<HashMap<String, Arc<dyn ObjectStore>>>> =
 fn client(url: &Url) -> Result<(Arc<dyn ObjectStore>, Path), String> {
     let (store, path) =
         object_store::parse_url_opts(url, std::env::vars()).map_err(|e| e.to_string())?;
-    let store = Patient::new(Arc::from(store), Patience::with_retrying_store());
-    Ok((Arc::new(store), path))
+    Ok((Arc::new(Patient::of_retrying(Arc::from(store))), path))
 }
 
 impl Location {

@@ -124,12 +124,20 @@ impl Patience {
 pub struct Patient {
     inner: Arc<dyn ObjectStore>,
     patience: Patience,
+    /// Whether `inner` makes requests again without saying so.
+    repeats: bool,
 }
 
 impl Patient {
     /// A patient view of `inner`.
     pub fn new(inner: Arc<dyn ObjectStore>, patience: Patience) -> Self {
-        Self { inner, patience }
+        Self { inner, patience, repeats: false }
+    }
+
+    /// A view of a store that asks again by itself, as those of the clouds do. They repeat a put-if-absent whose
+    /// answer was lost, and then tell a conflict with themselves: so every conflict is looked at.
+    pub(super) fn of_retrying(inner: Arc<dyn ObjectStore>) -> Self {
+        Self { inner, patience: Patience::with_retrying_store(), repeats: true }
     }
 
     /// Whether the object holds these bytes already, as a lost answer would leave it.
@@ -154,7 +162,7 @@ impl Patient {
         + Sync
         + 'static,
     ) -> BoxStream<'static, Result<ObjectMeta>> {
-        let Self { inner, patience } = self.clone();
+        let Self { inner, patience, .. } = self.clone();
         // A listing that breaks begins again: what it gave before must not be given twice.
         let all = async move {
             let attempt = || async {
@@ -203,7 +211,7 @@ impl ObjectStore for Patient {
         let (answer, uncertain) = self.patience.request(bytes, put).await;
         match answer {
             Err(error @ Error::AlreadyExists { .. })
-                if uncertain && options.mode == PutMode::Create =>
+                if (uncertain || self.repeats) && options.mode == PutMode::Create =>
             {
                 let found = self.holds(location, &payload).await.ok_or(error)?;
                 let (e_tag, version) = (found.e_tag, found.version);
@@ -239,7 +247,7 @@ impl ObjectStore for Patient {
         &self,
         locations: BoxStream<'static, Result<Path>>,
     ) -> BoxStream<'static, Result<Path>> {
-        let Self { inner, patience } = self.clone();
+        let Self { inner, patience, .. } = self.clone();
         let delete = move |location: Result<Path>| {
             let inner = Arc::clone(&inner);
             async move {
@@ -362,6 +370,14 @@ mod tests {
         let (faulty, store) = with(&[Fault::None, Fault::Before]);
         faulty.put_opts(&Path::from("a"), "theirs".into(), create()).await.unwrap();
         let taken = store.put_opts(&Path::from("a"), "mine".into(), create()).await;
+        assert!(matches!(taken, Err(Error::AlreadyExists { .. })));
+
+        // A store that asks again by itself hides that an attempt was lost.
+        let inner = Arc::new(InMemory::new());
+        inner.put_opts(&Path::from("a"), "mine".into(), create()).await.unwrap();
+        let store = Patient::of_retrying(inner);
+        store.put_opts(&Path::from("a"), "mine".into(), create()).await.unwrap();
+        let taken = store.put_opts(&Path::from("a"), "theirs".into(), create()).await;
         assert!(matches!(taken, Err(Error::AlreadyExists { .. })));
 
         // The same bytes, but no attempt of ours was lost: somebody else wrote them.
