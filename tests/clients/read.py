@@ -25,12 +25,16 @@ def pixels(image: Image.Image) -> str:
     return f"{image.width}x{image.height} {digest(image.convert('RGB').tobytes())}"
 
 
+def sound(data: bytes) -> str:
+    samples, rate = soundfile.read(io.BytesIO(data), dtype="int16", always_2d=True)
+    return f"{samples.shape[0]}x{samples.shape[1]} at {rate} {digest(samples.tobytes())}"
+
+
 def media(value: dict) -> dict:
     data = value["bytes"]
     seen = {"bytes": digest(data), "path": value["path"]}
     if data[:4] in (b"fLaC", b"RIFF") and data[8:12] != b"WEBP":
-        samples, rate = soundfile.read(io.BytesIO(data), dtype="int16", always_2d=True)
-        seen["decoded"] = f"{samples.shape[0]}x{samples.shape[1]} at {rate} {digest(samples.tobytes())}"
+        seen["decoded"] = sound(data)
     else:
         seen["decoded"] = pixels(Image.open(io.BytesIO(data)))
     return seen
@@ -100,4 +104,5 @@ def main():
         print(json.dumps(row, sort_keys=True))
 
 
-main()
+if __name__ == "__main__":
+    main()

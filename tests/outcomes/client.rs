@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anabranch_pipelines::record::media;
-use anabranch_tests::program::root;
+use anabranch_tests::program::{python, root};
 use anabranch_tests::table::Table;
 use arrow::array::AsArray;
 use serde_json::Value as Json;
@@ -12,24 +12,12 @@ use sha2::{Digest, Sha256};
 
 use crate::{example, folder, table};
 
-/// Python with the packages that `ci/setup` installs.
-fn python() -> PathBuf {
-    let target =
-        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
-    let venv =
-        std::env::var_os("ANABRANCH_VENV").map_or_else(|| target.join("venv"), PathBuf::from);
-    let python = venv.join("bin/python");
-    assert!(python.is_file(), "no Python packages at {}; run ci/setup", venv.display());
-    python
-}
-
-/// What one tool sees of a table, ordered by id, and what it says beside.
-fn seen_by(reader: &str, table: &Table) -> (Vec<Json>, String) {
-    let script = root().join("tests/clients/read.py");
-    let ran = Command::new(python())
-        .arg(script)
+/// What a script prints of a folder, a row on each line, and what it says beside.
+fn printed(python: &Path, script: &str, reader: &str, folder: &Path) -> (Vec<Json>, String) {
+    let ran = Command::new(python)
+        .arg(root().join("tests/clients").join(script))
         .arg(reader)
-        .arg(&table.path)
+        .arg(folder)
         .env("HF_DATASETS_OFFLINE", "1")
         .output()
         .unwrap();
@@ -37,6 +25,11 @@ fn seen_by(reader: &str, table: &Table) -> (Vec<Json>, String) {
     assert!(ran.status.success(), "{reader}: {beside}");
     let text = String::from_utf8(ran.stdout).unwrap();
     (text.lines().map(|line| serde_json::from_str(line).unwrap()).collect(), beside)
+}
+
+/// What one tool sees of a table, ordered by id, and what it says beside.
+fn seen_by(reader: &str, table: &Table) -> (Vec<Json>, String) {
+    printed(&python(), "read.py", reader, &table.path)
 }
 
 /// Every tool agrees with every other, and with what we wrote.
@@ -104,4 +97,85 @@ fn client_tools_see_no_row_of_a_killed_run_twice() {
     job.succeed();
     assert_eq!(seen_by("polars", &table).0.len(), 15);
     all_agree(folder.path(), &["image"], &[]);
+}
+
+/// The quickstart job with a sink of this kind and these settings, in a folder of that name.
+fn quickstart(folder: &Path, kind: &str, sets: &[(&str, &str)]) -> PathBuf {
+    let job = example(folder, "quickstart").set("records", 50).set("job.part.records", 20);
+    sets.iter().fold(job.sink(kind).out(kind), |job, (key, value)| job.set(key, value)).succeed();
+    folder.join(kind)
+}
+
+/// What training loops want of the rows that Polars sees in a table of the same job, ordered by key.
+fn expected(folder: &Path) -> Vec<Json> {
+    let table = Table::at(quickstart(folder, "table", &[]));
+    let mut rows = seen_by("polars", &table).0;
+    rows.sort_by_key(|row| row["key"].as_str().unwrap().to_owned());
+    assert_eq!(rows.len(), 50);
+    let row = |row: &Json| {
+        let (image, audio) = (&row["image"]["decoded"], &row["audio"]["decoded"]);
+        serde_json::json!({
+            "key": row["key"], "image": image, "audio": audio, "caption": row["caption"],
+            "label": row["label"], "image_width": row["image_width"],
+        })
+    };
+    rows.iter().map(row).collect()
+}
+
+#[test]
+fn client_libraries_iterate_webdataset_shards() {
+    let folder = folder();
+    let expected = expected(folder.path());
+    let written = quickstart(folder.path(), "webdataset", &[]);
+    assert_eq!(printed(&python(), "iterate.py", "webdataset", &written).0, expected);
+    // Without torch, `datasets` takes no sound from archives: here it is bytes.
+    std::fs::remove_dir_all(&written).unwrap();
+    let sets = [("sink.table.members.audio", "sound")];
+    let written = quickstart(folder.path(), "webdataset", &sets);
+    assert_eq!(printed(&python(), "iterate.py", "datasets", &written).0, expected);
+}
+
+#[test]
+fn client_datasets_loads_a_folder_of_parquet() {
+    let folder = folder();
+    let expected = expected(folder.path());
+    let written = quickstart(folder.path(), "parquet", &[]);
+    assert_eq!(printed(&python(), "iterate.py", "datasets", &written).0, expected);
+}
+
+/// Python with the libraries of training loops, several gigabytes that only `ci/soak` installs.
+fn training_python() -> PathBuf {
+    let venv =
+        std::env::var_os("ANABRANCH_SOAK_VENV").expect("ANABRANCH_SOAK_VENV, which ci/soak sets");
+    PathBuf::from(venv).join("bin/python")
+}
+
+#[test]
+#[ignore = "needs PyTorch, which ci/soak installs"]
+fn client_training_loops_iterate_webdataset_shards() {
+    let folder = folder();
+    let expected = expected(folder.path());
+    let written = quickstart(folder.path(), "webdataset", &[]);
+    for reader in ["wids", "torch_webdataset"] {
+        let found = printed(&training_python(), "iterate.py", reader, &written).0;
+        assert_eq!(found, expected, "{reader}");
+    }
+}
+
+#[test]
+#[ignore = "needs mosaicml-streaming and PyTorch, which ci/soak installs"]
+fn client_training_loops_iterate_mds_shards() {
+    for compression in ["none", "zstd"] {
+        let folder = folder();
+        let expected = expected(folder.path());
+        let sets = [
+            ("sink.table.compression", compression),
+            ("sink.table.encodings", r#"{ image = "jpeg", label = "int" }"#),
+        ];
+        let written = quickstart(folder.path(), "mds", &sets);
+        for reader in ["streaming", "torch_streaming"] {
+            let found = printed(&training_python(), "iterate.py", reader, &written).0;
+            assert_eq!(found, expected, "{reader}, {compression}");
+        }
+    }
 }

@@ -1,6 +1,10 @@
 //! Shards have the same bytes, however many workers, processes and threads made them.
 
-use crate::{example, folder, soak, table};
+use std::collections::BTreeMap;
+
+use anabranch_tests::dataset::Dataset;
+
+use crate::{example, folder, soak};
 
 /// Ways to run a job that must not show in its shards.
 const WAYS: [&[&str]; 8] = [
@@ -16,19 +20,24 @@ const WAYS: [&[&str]; 8] = [
 
 /// Runs the job in these ways and compares the shards of all.
 fn same(name: &str, sets: &[&str], ways: &[&[&str]]) {
-    let mut first: Option<Vec<(String, String)>> = None;
+    same_as("table", name, sets, ways);
+}
+
+/// The same with a sink of any kind.
+fn same_as(kind: &'static str, name: &str, sets: &[&str], ways: &[&[&str]]) {
+    let mut first: Option<BTreeMap<String, String>> = None;
     for way in ways {
         let folder = folder();
         let sets = ["job.credit=1GiB"].iter().chain(sets).chain(*way);
-        let job = sets.fold(example(folder.path(), name), |job, set| job.arg("--set").arg(*set));
-        job.succeed();
-        let table = table(folder.path());
-        table.check("table");
-        let hashes = table.hashes("table");
-        assert!(hashes.len() > 1, "one shard compares little: {hashes:?}");
+        let job = example(folder.path(), name).sink(kind);
+        sets.fold(job, |job, set| job.arg("--set").arg(*set)).succeed();
+        let dataset = Dataset::at(kind, folder.path().join("table"));
+        dataset.check();
+        let contents = dataset.contents();
+        assert!(dataset.visible().len() > 1, "one shard compares little: {contents:?}");
         match &first {
-            Some(first) => assert_eq!(&hashes, first, "{name}: {way:?}"),
-            None => first = Some(hashes),
+            Some(first) => assert_eq!(&contents, first, "{name}: {way:?}"),
+            None => first = Some(contents),
         }
     }
 }
@@ -89,4 +98,17 @@ fn determinism_of_cifar10() {
 #[test]
 fn determinism_of_avmnist() {
     same("avmnist", &["job.part.records=5000"], &ways());
+}
+
+#[test]
+fn determinism_of_sinks_that_are_no_tables() {
+    for kind in ["parquet", "webdataset", "mds"] {
+        same_as(kind, "quickstart", &["records=90", "job.part.records=40"], &ways());
+    }
+}
+
+#[test]
+fn determinism_of_packed_mds() {
+    let sets = ["records=90", "job.part.records=40", "sink.table.compression=zstd"];
+    same_as("mds", "quickstart", &sets, &ways());
 }

@@ -3,6 +3,7 @@
 use std::process::Command;
 
 use anabranch_operators::codec::{self, Limits};
+use anabranch_tests::dataset::Dataset;
 use anabranch_tests::program::{Job, data};
 use anabranch_tests::table::Table;
 use arrow::array::{Array, AsArray, RecordBatch};
@@ -108,4 +109,19 @@ fn example_text_is_smaller_paragraph_by_paragraph() {
     let compressed = compressed.column_by_name("bytes").unwrap().as_binary::<i32>();
     let bytes: usize = compressed.iter().flatten().map(<[u8]>::len).sum();
     assert!(bytes * 3 < text.len() * 2, "{bytes} of {}", text.len());
+}
+
+#[test]
+fn example_shards_are_the_same_records_in_three_formats() {
+    let folder = folder();
+    example(folder.path(), "shards").set("records", 450).succeed();
+    let out = folder.path().join("table");
+    let kinds = ["webdataset", "mds", "parquet"];
+    let logged = kinds.into_iter().find(|kind| out.join(kind).join("_anabranch").is_dir());
+    let log = Table::at(out.join(logged.expect("a run log below the first sink")));
+    assert_eq!(log.dead_letters(), []);
+    for kind in kinds {
+        assert_eq!(Dataset::at(kind, out.join(kind)).visible().len(), 3, "{kind}");
+        assert_eq!(log.shards(kind).iter().map(|shard| shard.rows).sum::<u64>(), 450, "{kind}");
+    }
 }

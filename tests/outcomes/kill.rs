@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use anabranch_tests::dataset::Dataset;
 use anabranch_tests::program::{Job, Running, signal_process};
 use anabranch_tests::random::Random;
 use anabranch_tests::table::{Table, assert_same};
@@ -53,23 +54,31 @@ const ANY: [Shape; 4] = [(1, 1), (2, 1), (1, 3), (2, 3)];
 /// Kills and resumes `job` so many times, each start in one of these shapes; its table must then be that of
 /// the undisturbed job.
 fn survives(folder: &Path, job: Job, kills: usize, shapes: &[Shape]) {
+    survives_as("table", folder, job, kills, shapes);
+}
+
+/// The same for a sink of any kind.
+fn survives_as(kind: &'static str, folder: &Path, job: Job, kills: usize, shapes: &[Shape]) {
     let mut random = Random::seeded();
     // The same for all shapes: what part a source is cut into may follow from it.
-    let job = job.set("job.credit", "1GiB").set("job.restarts", 20);
+    let job = job.sink(kind).set("job.credit", "1GiB").set("job.restarts", 20);
     let begun = Instant::now();
     job.clone().out("undisturbed").succeed();
     let whole = begun.elapsed();
-    let undisturbed = Table::at(folder.join("undisturbed"));
-    undisturbed.check("table");
+    let undisturbed = Dataset::at(kind, folder.join("undisturbed"));
+    undisturbed.check();
     let (mut killed, mut rounds) = (0, 0);
     while killed < kills {
         let name = format!("table-{rounds}");
-        let (job, table) = (job.clone().out(&name), Table::at(folder.join(&name)));
+        let (job, dataset) = (job.clone().out(&name), Dataset::at(kind, folder.join(&name)));
+        let table = &dataset.table;
         rounds += 1;
-        while !finishes(&job, &table, &mut random, whole, (&mut killed, kills), shapes) {}
-        table.check("table");
-        assert_eq!(table.hashes("table"), undisturbed.hashes("table"), "shards after kills");
-        assert_same(&table.rows("table"), &undisturbed.rows("table"), "rows after kills");
+        while !finishes(&job, table, &mut random, whole, (&mut killed, kills), shapes) {}
+        dataset.check();
+        assert_eq!(dataset.contents(), undisturbed.contents(), "shards after kills");
+        if kind == "table" {
+            assert_same(&table.rows(kind), &undisturbed.table.rows(kind), "rows after kills");
+        }
         std::fs::remove_dir_all(&table.path).unwrap();
     }
     println!("{killed} kills in {rounds} runs of {} ms", whole.as_millis());
@@ -142,6 +151,28 @@ fn kill_avmnist_and_its_joins() {
     let folder = folder();
     let job = example(folder.path(), "avmnist").small_commits(2500).set("job.snapshot_every", 2);
     survives(folder.path(), job, if soak() { 15 } else { 2 }, &ANY);
+}
+
+#[test]
+fn kill_parquet_at_any_moment() {
+    let folder = folder();
+    let job = example(folder.path(), "photos").small_commits(1);
+    survives_as("parquet", folder.path(), job, if soak() { 20 } else { 3 }, &ANY);
+}
+
+#[test]
+fn kill_webdataset_at_any_moment() {
+    let folder = folder();
+    let job = example(folder.path(), "photos").small_commits(1);
+    survives_as("webdataset", folder.path(), job, if soak() { 20 } else { 3 }, &ANY);
+}
+
+#[test]
+fn kill_mds_at_any_moment() {
+    let folder = folder();
+    let job = example(folder.path(), "photos").small_commits(1);
+    let job = job.set("sink.table.compression", "zstd");
+    survives_as("mds", folder.path(), job, if soak() { 20 } else { 3 }, &ANY);
 }
 
 /// A complete photos table whose newest Delta entry is missing: what a kill between the last entry of the

@@ -14,6 +14,7 @@ mod panic;
 mod reference;
 mod replay;
 mod rerun;
+mod s3;
 mod stream;
 
 use std::path::Path;

@@ -35,6 +35,17 @@ pub fn data() -> PathBuf {
     data.canonicalize().unwrap_or(data)
 }
 
+/// Python with the packages that `ci/setup` installs.
+pub fn python() -> PathBuf {
+    let target =
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
+    let venv =
+        std::env::var_os("ANABRANCH_VENV").map_or_else(|| target.join("venv"), PathBuf::from);
+    let python = venv.join("bin/python");
+    assert!(python.is_file(), "no Python packages at {}; run ci/setup", venv.display());
+    python
+}
+
 /// A job file with settings, and a folder that holds what it leaves behind.
 #[derive(Debug, Clone)]
 pub struct Job {
@@ -43,6 +54,7 @@ pub struct Job {
     file: PathBuf,
     command: &'static str,
     args: Vec<String>,
+    env: Vec<(String, String)>,
 }
 
 impl Job {
@@ -51,7 +63,8 @@ impl Job {
         let file = root().join("jobs/examples").join(name).with_extension("toml");
         let (program, folder) = (program.into(), folder.to_owned());
         let text = std::fs::read_to_string(&file).expect("an example of this name");
-        let job = Self { program, folder, file, command: "run", args: Vec::new() }.out("table");
+        let (args, env) = (Vec::new(), Vec::new());
+        let job = Self { program, folder, file, command: "run", args, env }.out("table");
         if text.contains("\ndata = ") { job.set("data", data().display()) } else { job }
     }
 
@@ -60,7 +73,7 @@ impl Job {
         let file = folder.join("job.toml");
         std::fs::write(&file, text).expect("the folder takes a job file");
         let (program, folder) = (program.into(), folder.to_owned());
-        Self { program, folder, file, command: "run", args: Vec::new() }
+        Self { program, folder, file, command: "run", args: Vec::new(), env: Vec::new() }
     }
 
     /// With `--set KEY=VALUE`.
@@ -74,6 +87,19 @@ impl Job {
     pub fn out(self, name: &str) -> Self {
         let out = self.folder.join(name);
         self.set("out", out.display())
+    }
+
+    /// With another kind of sink in the place of the table.
+    #[must_use]
+    pub fn sink(self, kind: &str) -> Self {
+        self.set("sink.table.kind", kind)
+    }
+
+    /// With an environment variable.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: impl std::fmt::Display) -> Self {
+        self.env.push((name.to_owned(), value.to_string()));
+        self
     }
 
     /// With commits of one record: a job that can be killed in many places.
@@ -139,6 +165,7 @@ impl Job {
             .arg(self.command)
             .arg(&self.file)
             .args(&self.args)
+            .envs(self.env.iter().map(|(name, value)| (name, value)))
             .current_dir(&self.folder)
             .stdin(Stdio::null())
             .stdout(file("out"))

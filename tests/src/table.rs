@@ -155,6 +155,22 @@ impl Table {
     /// What must hold after a run has ended well: its log has no gap, every shard it names is there byte
     /// for byte, nobody sees a shard that it does not name, and everybody sees those that it does.
     pub fn check(&self, sink: &str) {
+        let run = self.check_log();
+        let mut named = BTreeSet::new();
+        for shard in self.shards(sink) {
+            is_whole(&self.path.join(&shard.path), &shard);
+            assert!(named.insert(shard.path.clone()), "{} is named twice", shard.path);
+        }
+        let of_this_run = |path: &String| path.contains(&format!("/{run}-"));
+        let visible: BTreeSet<String> = self.visible().into_iter().filter(of_this_run).collect();
+        assert_eq!(visible, named, "the Delta log shows what the run log names");
+        let there = names(&self.path.join("data")).into_iter().map(|name| format!("data/{name}"));
+        let there: BTreeSet<String> = there.filter(of_this_run).collect();
+        assert_eq!(there, named, "no shard is left that the run log does not name");
+    }
+
+    /// What must hold of the log of a run that has ended well, whatever its sink; gives the run's id.
+    pub(crate) fn check_log(&self) -> String {
         let run = self.runs().pop().expect("a run at the destination");
         let mut epoch = 0;
         for (number, commit) in run.commits.iter().enumerate() {
@@ -167,25 +183,20 @@ impl Table {
                 "commit {number} ends the run"
             );
         }
-        let mut named = BTreeSet::new();
-        for shard in self.shards(sink) {
-            let bytes = std::fs::read(self.path.join(&shard.path)).expect("a named shard is there");
-            assert_eq!(bytes.len() as u64, shard.bytes, "{}", shard.path);
-            let hash: String = Sha256::digest(&bytes).iter().map(|b| format!("{b:02x}")).collect();
-            assert_eq!(hash, shard.sha256, "{}", shard.path);
-            assert!(named.insert(shard.path.clone()), "{} is named twice", shard.path);
-        }
-        let of_this_run = |path: &String| path.contains(&format!("/{}-", run.id));
-        let visible: BTreeSet<String> = self.visible().into_iter().filter(of_this_run).collect();
-        assert_eq!(visible, named, "the Delta log shows what the run log names");
-        let there = names(&self.path.join("data")).into_iter().map(|name| format!("data/{name}"));
-        let there: BTreeSet<String> = there.filter(of_this_run).collect();
-        assert_eq!(there, named, "no shard is left that the run log does not name");
+        run.id
     }
 }
 
+/// A shard is the file that the run log says.
+pub(crate) fn is_whole(file: &Path, shard: &Shard) {
+    let bytes = std::fs::read(file).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
+    assert_eq!(bytes.len() as u64, shard.bytes, "{}", shard.path);
+    let hash: String = Sha256::digest(&bytes).iter().map(|b| format!("{b:02x}")).collect();
+    assert_eq!(hash, shard.sha256, "{}", shard.path);
+}
+
 /// Names in a folder, sorted; none when it is not there.
-fn names(folder: &Path) -> Vec<String> {
+pub(crate) fn names(folder: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let mut names: Vec<String> =
         entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
