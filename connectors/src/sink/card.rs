@@ -24,6 +24,11 @@ impl Card {
         Ok(Self { split, files })
     }
 
+    /// Whether a file is one of them, by its name.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.files.rsplit_once('*').is_some_and(|(_, end)| name.ends_with(end))
+    }
+
     fn text(&self) -> String {
         let Self { split, files } = self;
         format!(

@@ -184,11 +184,12 @@ impl Index {
         }
     }
 
-    /// Paths of shards that readers might read until others replaced them.
-    pub(super) async fn replaced(&self) -> Result<HashSet<String>, SinkError> {
+    /// Paths of the shards that readers may read, and of those that they might until these were replaced.
+    pub(super) async fn paths(&self) -> Result<(HashSet<String>, HashSet<String>), SinkError> {
         let mut known = self.known.lock().await;
         self.look(&mut known).await?;
-        Ok(known.replaced.clone())
+        let shown = known.shown.iter().map(|shard| shard.path.clone()).collect();
+        Ok((shown, known.replaced.clone()))
     }
 
     /// Adds an entry, unless it is there.
@@ -276,4 +277,42 @@ impl Index {
 
 fn name(number: u64) -> String {
     format!("{number:020}.json")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_two_writers_derive_has_what_both_added() {
+        let folder = tempfile::tempdir().unwrap();
+        let location = Location::parse(folder.path().to_str().unwrap()).unwrap();
+        let writers = (0..3).map(|writer| {
+            let location = location.clone();
+            tokio::spawn(async move {
+                let index = Index::of(&location);
+                let run =
+                    RunStart { run: format!("r{writer}"), sink: "s".into(), overwrite: false };
+                for commit in 0..8 {
+                    let (sha256, statistics) = (String::new(), serde_json::Value::Null);
+                    let path = format!("{writer}-{commit}");
+                    let shard = Listed { path, rows: 1, bytes: 1, sha256, statistics };
+                    let entry = Entry::new(&run, commit, false, Vec::new(), vec![shard]);
+                    index.add(entry).await.unwrap();
+                    let render = |shards: &[Listed]| {
+                        shards
+                            .iter()
+                            .flat_map(|shard| format!("{}\n", shard.path).into_bytes())
+                            .collect()
+                    };
+                    index.derive(&location.join("whole"), render).await.unwrap();
+                }
+            })
+        });
+        for writer in writers.collect::<Vec<_>>() {
+            writer.await.unwrap();
+        }
+        let whole = std::fs::read_to_string(folder.path().join("whole")).unwrap();
+        assert_eq!(whole.lines().collect::<HashSet<_>>().len(), 24, "{whole}");
+    }
 }

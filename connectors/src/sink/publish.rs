@@ -56,11 +56,31 @@ impl Published {
 
     /// Whether readers would see anything.
     pub(super) async fn exists(&self) -> Result<bool, SinkError> {
-        Ok(self.index.exists().await? || !self.names(DATA).await?.is_empty())
+        let seen = |names: HashSet<String>| names.iter().any(|name| self.card.has(name));
+        Ok(self.index.exists().await? || seen(self.names(DATA).await?))
     }
 
+    /// An overwrite replaces what runs wrote. What else readers would find is not ours to remove.
     pub(super) async fn start(&self, run: &RunStart, schema: &Schema) -> Result<(), SinkError> {
-        self.index.start(run, schema).await
+        self.index.start(run, schema).await?;
+        if !run.overwrite {
+            return Ok(());
+        }
+        let (shown, replaced) = self.index.paths().await?;
+        let mut names = self.names(DATA).await?.into_iter().filter(|name| self.card.has(name));
+        let foreign = names.find(|name| {
+            let path = format!("{DATA}/{name}");
+            !shown.contains(&path) && !replaced.contains(&path)
+        });
+        foreign.map_or(Ok(()), |name| {
+            Err(SinkError::Destination {
+                location: self.location.url.clone(),
+                message: format!(
+                    "`{DATA}` holds files that no run of this kind of sink wrote, `{name}` among them, which would \
+                     stay among the new ones; remove them, or write to another path"
+                ),
+            })
+        })
     }
 
     pub(super) async fn commit(&self, run: &RunStart, commit: &Commit) -> Result<(), SinkError> {
@@ -135,7 +155,7 @@ impl Published {
 
     /// Removes what was replaced.
     async fn withdraw(&self) -> Result<(), SinkError> {
-        let replaced = self.index.replaced().await?;
+        let (_, replaced) = self.index.paths().await?;
         if replaced.is_empty() {
             return Ok(());
         }
@@ -279,6 +299,9 @@ pub(super) mod tests {
 
             // An overwrite, killed before it removed what it replaces.
             let second = run("r2", true);
+            let schema = Schema::empty();
+            let error = published(&location).start(&second, &schema).await.unwrap_err().to_string();
+            assert!(error.contains("`mine.x` among them"), "{error}");
             put(&location, "_staging/r2-s-c000000-p00000000-0.x", "newer").await;
             let commit0 = commit(&second, 0, vec![shard("_staging/r2-s-c000000-p00000000-0.x")]);
             let killed = published(&location);
