@@ -62,7 +62,7 @@ pub enum Whitespace {
     Collapse,
 }
 
-/// Options of `kind = "normalise"`.
+/// Options of `kind = "normalise"`: texts get one Unicode form, tidy whitespace and no control characters.
 #[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NormaliseOptions {

@@ -14,6 +14,8 @@ macro_rules! examples {
 
 examples![
     "operator-decode",
+    "operator-dedup",
+    "operator-digest",
     "operator-encode",
     "operator-filter",
     "operator-join",
@@ -33,11 +35,13 @@ examples![
     "source-idx",
     "source-jsonl",
     "source-mds",
+    "source-mixture",
     "source-parquet",
     "source-sample",
     "source-table",
     "source-tar",
     "source-text",
+    "source-urls",
     "source-webdataset",
     "source-zip",
 ];

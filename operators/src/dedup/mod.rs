@@ -41,7 +41,7 @@ use serde::{Deserialize, Serialize};
 use crate::digest::value::{self, Hash, Identities, Identity};
 use crate::{Names, OptionsError};
 
-/// Options of `kind = "dedup"`.
+/// Options of `kind = "dedup"`: of records that are equal, the first stays.
 #[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DedupOptions {

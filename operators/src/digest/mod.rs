@@ -39,7 +39,7 @@ pub(crate) mod value;
 
 use value::{Identities, Identity};
 
-/// Options of `kind = "digest"`.
+/// Options of `kind = "digest"`: a column of hashes is added.
 #[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DigestOptions {

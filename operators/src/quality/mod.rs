@@ -47,7 +47,7 @@ mod text;
 
 use text::Measures;
 
-/// Options of `kind = "quality"`.
+/// Options of `kind = "quality"`: texts, pictures and sounds that say nearly nothing are left out.
 #[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct QualityOptions {

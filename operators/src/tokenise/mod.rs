@@ -85,7 +85,7 @@ impl Default for Training {
     }
 }
 
-/// Options of `kind = "tokenise"`.
+/// Options of `kind = "tokenise"`: texts become lists of token numbers.
 #[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TokeniseOptions {
