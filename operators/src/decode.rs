@@ -1,6 +1,7 @@
 //! `kind = "decode"`: any encoding of a media column to plain samples, texts or numbers.
 //!
-//! Pictures and sounds are recognised by their first bytes, since a file's name may lie; what was encoded by
+//! Pictures (JPEG, PNG, WebP, QOI) and sounds (WAV, FLAC, Opus, MP3, Vorbis, AAC) are recognised by their first
+//! bytes, since a file's name may lie; a file that was cut off is refused, not kept as far as it goes; what was encoded by
 //! `raw`, `zstd` or `pco` is known by its column. A record that is still a reference is fetched, all those
 //! of a batch at once. Growth is what the run takes credit for: a part of pictures that grow more than
 //! declared still decodes, slice by slice, but `growth` should then be raised.
@@ -19,7 +20,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::OptionsError;
-use crate::codec::{self, Facts, Limits, Pcm, RAW};
+use crate::codec::{self, Codec, Facts, Limits, Pcm, RAW};
 use crate::derived::Derived;
 use crate::rewrite::{self, Column, Expected, Rewritten};
 use crate::tensor;
@@ -46,11 +47,11 @@ pub struct DecodeOptions {
     pub dictionaries: Vec<String>,
 }
 
-fn keep() -> String {
+pub(crate) fn keep() -> String {
     "keep".to_owned()
 }
 
-const fn growth() -> f64 {
+pub(crate) const fn growth() -> f64 {
     24.0
 }
 
@@ -60,13 +61,7 @@ impl DecodeOptions {
     /// # Errors
     /// When an option is out of range.
     pub fn build(self) -> Result<Arc<dyn Operator>, OptionsError> {
-        if !["rgb", "gray", "keep"].contains(&self.mode.as_str()) {
-            let message = format!("`mode = {:?}`: it is \"rgb\", \"gray\" or \"keep\"", self.mode);
-            return Err(OptionsError(message));
-        }
-        if self.growth.is_nan() || self.growth < 1.0 {
-            return Err(OptionsError(format!("`growth = {}`: it is at least 1", self.growth)));
-        }
+        check(&self.mode, self.growth)?;
         Ok(Arc::new(Decode {
             options: self,
             dictionaries: Dictionaries::default(),
@@ -74,6 +69,18 @@ impl DecodeOptions {
             samples: Expected::default(),
         }))
     }
+}
+
+/// Refuses a mode that there is not, and a growth that shrinks.
+pub(crate) fn check(mode: &str, growth: f64) -> Result<(), OptionsError> {
+    if !["rgb", "gray", "keep"].contains(&mode) {
+        let message = format!("`mode = {mode:?}`: it is \"rgb\", \"gray\" or \"keep\"");
+        return Err(OptionsError(message));
+    }
+    if growth.is_nan() || growth < 1.0 {
+        return Err(OptionsError(format!("`growth = {growth}`: it is at least 1")));
+    }
+    Ok(())
 }
 
 struct Decode {
@@ -152,38 +159,60 @@ impl Operator for Decode {
         let fetched = fetch(&batch, name, limits, context)?;
         let column = Column::of(&batch, name, modality);
         rewrite::column(&batch, name, modality, &schema, &self.samples, |row, samples| {
-            let fetched = fetched.get(row).and_then(Option::as_ref);
-            let bytes = match (column.bytes(row), fetched) {
-                (Some(bytes), _) => bytes,
-                (None, Some(Ok(bytes))) => bytes.as_ref(),
-                (None, Some(Err(error))) => return Err(error.clone()),
-                (None, None) => return Ok(None),
-            };
-            let plain = column.encoding(row).is_some_and(|e| e == RAW || Pcm::named(e).is_some());
-            if plain && let Some(stored) = column.samples(row)? {
-                let start = samples.len();
-                samples.extend_from_slice(stored.samples);
-                let facts = recolour(stored.facts, start, &self.options.mode, samples);
-                return Ok(Some(Rewritten { encoding: facts.encoding(), facts: Some(facts) }));
-            }
-            let codec = codec::sniff(bytes).filter(|codec| codec.modality() == modality);
-            let codec = codec.ok_or_else(|| {
-                format!("its {} bytes begin like no {modality} that can be decoded", bytes.len())
-            })?;
+            let Some(bytes) = stored(&column, &fetched, row)? else { return Ok(None) };
             let start = samples.len();
-            let facts = codec.decode(bytes, limits, samples).map_err(|e| e.to_string())?;
+            let (facts, _) = one(&column, bytes, row, (modality, limits), samples)?;
             let facts = recolour(facts, start, &self.options.mode, samples);
             Ok(Some(Rewritten { encoding: facts.encoding(), facts: Some(facts) }))
         })
     }
 }
 
-fn modality(schema: &SchemaRef, column: &str) -> Result<Modality, SchemaError> {
+/// Bytes of records that were references, or why there are none; `None` for those that were none.
+pub(crate) type Fetched = Vec<Option<Result<Bytes, String>>>;
+
+/// The bytes of the record in row `row`, fetched or not; `None` when it has none.
+pub(crate) fn stored<'a>(
+    column: &Column<'a>,
+    fetched: &'a Fetched,
+    row: usize,
+) -> Result<Option<&'a [u8]>, String> {
+    match (column.bytes(row), fetched.get(row).and_then(Option::as_ref)) {
+        (Some(bytes), _) => Ok(Some(bytes)),
+        (None, Some(Ok(bytes))) => Ok(Some(bytes.as_ref())),
+        (None, Some(Err(error))) => Err(error.clone()),
+        (None, None) => Ok(None),
+    }
+}
+
+/// Decodes the bytes of the record in row `row`, appends its samples, and says what they are and which codec
+/// the bytes are of, unless they were plain samples.
+pub(crate) fn one(
+    column: &Column<'_>,
+    bytes: &[u8],
+    row: usize,
+    (modality, limits): (Modality, &Limits),
+    samples: &mut Vec<u8>,
+) -> Result<(Facts, Option<&'static dyn Codec>), String> {
+    let plain = column.encoding(row).is_some_and(|e| e == RAW || Pcm::named(e).is_some());
+    if plain && let Some(stored) = column.samples(row)? {
+        samples.extend_from_slice(stored.samples);
+        return Ok((stored.facts, None));
+    }
+    let codec = codec::sniff(bytes).filter(|codec| codec.modality() == modality);
+    let codec = codec.ok_or_else(|| {
+        format!("its {} bytes begin like no {modality} that can be decoded", bytes.len())
+    })?;
+    let facts = codec.decode(bytes, limits, samples).map_err(|e| e.to_string())?;
+    Ok((facts, Some(codec)))
+}
+
+pub(crate) fn modality(schema: &SchemaRef, column: &str) -> Result<Modality, SchemaError> {
     let field = SchemaError::require(schema, column)?;
     Ok(Modality::of(field).unwrap_or(Modality::Image))
 }
 
-/// Reads the records that are references, all at once. `None` for those that are none.
+/// Reads the records that are references, all at once.
 ///
 /// # Errors
 /// When the store fails, which is no fault of the record.
@@ -192,9 +221,9 @@ pub(crate) fn fetch(
     column: &str,
     limits: &Limits,
     context: &Context,
-) -> Result<Vec<Option<Result<Bytes, String>>>, OperatorError> {
+) -> Result<Fetched, OperatorError> {
     let Some(media) = media::of(batch, column) else { return Ok(Vec::new()) };
-    let mut records: Vec<Option<Result<Bytes, String>>> = vec![None; batch.num_rows()];
+    let mut records: Fetched = vec![None; batch.num_rows()];
     let mut wanted = Vec::new();
     for (row, record) in records.iter_mut().enumerate() {
         let reference = match media::bytes(media, row) {
@@ -227,7 +256,7 @@ pub(crate) fn fetch(
 }
 
 /// Changes the colours of the picture whose samples begin at `start`, in place.
-fn recolour(facts: Facts, start: usize, mode: &str, samples: &mut Vec<u8>) -> Facts {
+pub(crate) fn recolour(facts: Facts, start: usize, mode: &str, samples: &mut Vec<u8>) -> Facts {
     let Facts::Image { width, height, channels } = facts else { return facts };
     let wanted = match (mode, channels) {
         ("rgb", 1 | 4) => 3,

@@ -7,6 +7,7 @@ mod arrays;
 pub mod codec;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
+mod crop;
 mod decode;
 mod dedup;
 mod derived;
@@ -14,28 +15,40 @@ mod digest;
 mod encode;
 mod filter;
 mod join;
+mod loudness;
+mod mono;
 mod normalise;
 mod quality;
+mod resample;
 mod resize;
 mod rewrite;
 mod select;
 mod tensor;
 mod text;
 mod tokenise;
+mod transcode;
+mod transform;
+mod trim;
 mod utf8;
 
 pub use arrays::Arrays;
+pub use crop::CropOptions;
 pub use decode::DecodeOptions;
 pub use dedup::DedupOptions;
 pub use digest::DigestOptions;
 pub use encode::EncodeOptions;
 pub use filter::FilterOptions;
 pub use join::{How, JoinOptions, Matches, Names, Unmatched};
+pub use loudness::LoudnessOptions;
+pub use mono::MonoOptions;
 pub use normalise::{Form, NormaliseOptions, Whitespace};
 pub use quality::QualityOptions;
+pub use resample::ResampleOptions;
 pub use resize::ResizeOptions;
 pub use select::SelectOptions;
 pub use tokenise::{TokenModel, TokeniseOptions, Training};
+pub use transcode::TranscodeOptions;
+pub use trim::TrimOptions;
 
 use thiserror::Error;
 

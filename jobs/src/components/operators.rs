@@ -1,8 +1,9 @@
 //! Kinds of operators.
 
 use anabranch_operators::{
-    DecodeOptions, DedupOptions, DigestOptions, EncodeOptions, FilterOptions, JoinOptions,
-    NormaliseOptions, QualityOptions, ResizeOptions, SelectOptions, TokeniseOptions,
+    CropOptions, DecodeOptions, DedupOptions, DigestOptions, EncodeOptions, FilterOptions,
+    JoinOptions, LoudnessOptions, MonoOptions, NormaliseOptions, QualityOptions, ResampleOptions,
+    ResizeOptions, SelectOptions, TokeniseOptions, TranscodeOptions, TrimOptions,
 };
 use anabranch_pipelines::operator::Operator;
 
@@ -12,16 +13,22 @@ use crate::component;
 /// All kinds of operators.
 pub(super) fn all() -> Vec<Component<dyn Operator>> {
     vec![
+        component!("crop", CropOptions),
         component!("decode", DecodeOptions),
         component!("dedup", DedupOptions),
         component!("digest", DigestOptions),
         component!("encode", EncodeOptions),
         component!("filter", FilterOptions),
         component!("join", JoinOptions),
+        component!("loudness", LoudnessOptions),
+        component!("mono", MonoOptions),
         component!("normalise", NormaliseOptions),
         component!("quality", QualityOptions),
+        component!("resample", ResampleOptions),
         component!("resize", ResizeOptions),
         component!("select", SelectOptions),
         component!("tokenise", TokeniseOptions),
+        component!("transcode", TranscodeOptions),
+        component!("trim", TrimOptions),
     ]
 }

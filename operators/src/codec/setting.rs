@@ -54,6 +54,11 @@ impl Setting {
         Ok(Self { codec: found, step })
     }
 
+    /// Whether decoding gives back exactly what was encoded.
+    pub(crate) fn lossless(&self) -> bool {
+        self.codec.lossless(self.step)
+    }
+
     /// Encodes the media of one record and appends it to `bytes`.
     pub(crate) fn encode(&self, media: &Media<'_>, bytes: &mut Vec<u8>) -> Result<(), CodecError> {
         self.codec.encode(media, self.step, bytes)

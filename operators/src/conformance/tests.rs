@@ -4,8 +4,9 @@ use super::codec::Example;
 use super::operator::{check, numbered};
 use crate::codec::{self, Media, Pcm};
 use crate::{
-    DecodeOptions, DigestOptions, EncodeOptions, FilterOptions, NormaliseOptions, QualityOptions,
-    ResizeOptions, SelectOptions, TokeniseOptions,
+    CropOptions, DecodeOptions, DigestOptions, EncodeOptions, FilterOptions, LoudnessOptions,
+    MonoOptions, NormaliseOptions, QualityOptions, ResampleOptions, ResizeOptions, SelectOptions,
+    TokeniseOptions, TranscodeOptions, TrimOptions,
 };
 use anabranch_pipelines::executor::isolated::Recipe;
 use anabranch_pipelines::operator::{Allocation, Context, Operator};
@@ -33,15 +34,21 @@ fn rebuild(recipe: &Recipe) -> Result<Arc<dyn Operator>, String> {
         serde_json::from_value(options).map_err(|e| e.to_string())
     }
     let built = match recipe.kind.as_str() {
+        "crop" => read::<CropOptions>(options)?.build(),
         "decode" => read::<DecodeOptions>(options)?.build(),
         "digest" => read::<DigestOptions>(options)?.build(),
         "encode" => read::<EncodeOptions>(options)?.build(),
         "filter" => read::<FilterOptions>(options)?.build(),
+        "loudness" => read::<LoudnessOptions>(options)?.build(),
+        "mono" => read::<MonoOptions>(options)?.build(),
         "normalise" => read::<NormaliseOptions>(options)?.build(),
         "quality" => read::<QualityOptions>(options)?.build(),
+        "resample" => read::<ResampleOptions>(options)?.build(),
         "resize" => read::<ResizeOptions>(options)?.build(),
         "select" => read::<SelectOptions>(options)?.build(),
         "tokenise" => read::<TokeniseOptions>(options)?.build(),
+        "transcode" => read::<TranscodeOptions>(options)?.build(),
+        "trim" => read::<TrimOptions>(options)?.build(),
         "liar" if options == "is rebuilt as another" => return Ok(Arc::new(Liar("swaps rows"))),
         "liar" => return Ok(Arc::new(Liar("nothing"))),
         kind => return Err(format!("no operator `{kind}`")),
@@ -123,6 +130,42 @@ fn resize_with_all_filters() {
         let json =
             format!(r#"{{"column": "media", "width": 5, "height": 7, "filter": "{filter}"}}"#);
         holds(options::<ResizeOptions>(&json).build().unwrap(), &decoded(Modality::Image));
+    }
+}
+
+#[test]
+fn transcode_that_keeps_and_replaces() {
+    for (codec, modality) in codec::encoders().map(|codec| (codec.name(), codec.modality())) {
+        for more in ["", r#", "mode": "gray", "if_larger": "replace""#] {
+            let json = format!(r#"{{"column": "media", "codec": "{codec}"{more}}}"#);
+            holds(options::<TranscodeOptions>(&json).build().unwrap(), &files(modality));
+        }
+    }
+}
+
+#[test]
+fn crop_everywhere() {
+    for at in ["centre", "fixed", "random"] {
+        // Some of them are smaller than the part, and refused.
+        let json = format!(r#"{{"column": "media", "width": 10, "height": 7, "at": "{at}"}}"#);
+        holds(options::<CropOptions>(&json).build().unwrap(), &decoded(Modality::Image));
+        let json = format!(r#"{{"column": "media", "seconds": 0.01, "at": "{at}"}}"#);
+        holds(options::<CropOptions>(&json).build().unwrap(), &decoded(Modality::Audio));
+    }
+}
+
+#[test]
+fn sounds_mixed_resampled_trimmed_and_levelled() {
+    let sounds = decoded(Modality::Audio);
+    holds(options::<MonoOptions>(r#"{"column": "media"}"#).build().unwrap(), &sounds);
+    holds(options::<LoudnessOptions>(r#"{"column": "media"}"#).build().unwrap(), &sounds);
+    for rate in [8000, 11_025, 16_000, 4000] {
+        let json = format!(r#"{{"column": "media", "rate": {rate}}}"#);
+        holds(options::<ResampleOptions>(&json).build().unwrap(), &sounds);
+    }
+    for threshold in [-50, -6] {
+        let json = format!(r#"{{"column": "media", "threshold": {threshold}, "margin": 0.001}}"#);
+        holds(options::<TrimOptions>(&json).build().unwrap(), &sounds);
     }
 }
 

@@ -1,0 +1,256 @@
+//! `kind = "transcode"`: any encoding of a media column to another one, in one step.
+//!
+//! Each record is decoded, so that a damaged one is refused, and encoded. The original is kept where it is
+//! right already (the same lossless codec), and where encoding would make it larger.
+//!
+//! ```
+//! use anabranch_operators::TranscodeOptions;
+//! use anabranch_pipelines::graph::SchemaError;
+//! use anabranch_pipelines::record::{Modality, media};
+//! use arrow::datatypes::Schema;
+//!
+//! let options: TranscodeOptions = serde_json::from_value(serde_json::json!({
+//!     "column": "image", "codec": "webp", "quality": 80
+//! }))?;
+//! let transcode = options.build()?;
+//! let field = media::field("image", Modality::Image, media::State::Encoded);
+//! let output = transcode.output(&[Schema::new(vec![field]).into()])?;
+//! assert!(output.field_with_name("image_encoding").is_ok());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+use std::sync::Arc;
+
+use anabranch_pipelines::graph::SchemaError;
+use anabranch_pipelines::operator::{
+    Allocation, Context, Growth, Operator, OperatorError, Outcome,
+};
+use anabranch_pipelines::record::media;
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use serde::{Deserialize, Serialize};
+
+use crate::OptionsError;
+use crate::codec::{Codec, Limits, Media, Setting};
+use crate::decode;
+use crate::derived::Derived;
+use crate::rewrite::{self, Column, Expected, Rewritten};
+
+/// Options of `kind = "transcode"`.
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TranscodeOptions {
+    /// The media column, encoded.
+    pub column: String,
+    /// Pictures: `"jpeg"`, `"png"`, `"webp"` or `"qoi"`. Sounds: `"wav"`, `"flac"` or `"opus"`.
+    pub codec: String,
+    /// 1 to 100, for `"jpeg"` and `"webp"`; 75 unless said otherwise. WebP is lossless at 100.
+    pub quality: Option<u16>,
+    /// 6 to 510 kilobits per second, for `"opus"`; its own choice for the rate and channels unless said
+    /// otherwise.
+    pub bitrate: Option<u16>,
+    /// Colours of pictures: `"rgb"`, `"gray"`, or `"keep"` as stored. One whose colours change is never kept.
+    #[serde(default = "decode::keep")]
+    pub mode: String,
+    /// What becomes of a record that would grow: `"keep"` its original, or `"replace"` it all the same, for
+    /// those who need one encoding everywhere.
+    #[serde(default = "decode::keep")]
+    pub if_larger: String,
+    /// What decoding one record may take at most.
+    #[serde(default)]
+    pub limits: Limits,
+    /// With `if_larger = "replace"`: encoded bytes per stored byte that are planned for.
+    #[serde(default = "decode::growth")]
+    pub growth: f64,
+}
+
+impl TranscodeOptions {
+    /// The operator.
+    ///
+    /// # Errors
+    /// When there is no such codec, or an option is out of range.
+    pub fn build(self) -> Result<Arc<dyn Operator>, OptionsError> {
+        decode::check(&self.mode, self.growth)?;
+        let replace = match self.if_larger.as_str() {
+            "keep" => false,
+            "replace" => true,
+            other => {
+                let message = format!("`if_larger = {other:?}`: it is \"keep\" or \"replace\"");
+                return Err(OptionsError(message));
+            }
+        };
+        Ok(Arc::new(Transcode {
+            setting: Setting::new(&self.codec, self.quality, self.bitrate, &[])?,
+            replace,
+            options: self,
+            schema: Derived::default(),
+            bytes: Expected::default(),
+        }))
+    }
+}
+
+struct Transcode {
+    setting: Setting,
+    replace: bool,
+    options: TranscodeOptions,
+    schema: Derived<SchemaRef>,
+    bytes: Expected,
+}
+
+impl Transcode {
+    /// Appends what becomes of the record in row `row`. `samples` is room to decode it into.
+    fn transcode(
+        &self,
+        column: &Column<'_>,
+        original: &[u8],
+        row: usize,
+        samples: &mut Vec<u8>,
+        bytes: &mut Vec<u8>,
+    ) -> Result<Rewritten, String> {
+        let modality = self.setting.codec.modality();
+        samples.clear();
+        let (stored, codec) =
+            decode::one(column, original, row, (modality, &self.options.limits), samples)?;
+        let facts = decode::recolour(stored, 0, &self.options.mode, samples);
+        let encoding = codec.map_or(stored.encoding(), Codec::name);
+        let kept = Rewritten { encoding, facts: Some(stored) };
+        if facts == stored && encoding == self.setting.codec.name() && self.setting.lossless() {
+            bytes.extend_from_slice(original);
+            return Ok(kept);
+        }
+        let start = bytes.len();
+        self.setting.encode(&Media { samples, facts }, bytes).map_err(|e| e.to_string())?;
+        if facts == stored && !self.replace && bytes.len() - start >= original.len() {
+            bytes.truncate(start);
+            bytes.extend_from_slice(original);
+            return Ok(kept);
+        }
+        Ok(Rewritten { encoding: self.setting.codec.name(), facts: Some(facts) })
+    }
+}
+
+impl Operator for Transcode {
+    fn kind(&self) -> &'static str {
+        "transcode"
+    }
+
+    fn options(&self) -> serde_json::Value {
+        serde_json::to_value(&self.options).unwrap_or_default()
+    }
+
+    fn output(&self, inputs: &[SchemaRef]) -> Result<SchemaRef, SchemaError> {
+        let [input] = inputs else {
+            return Err(SchemaError::Mismatch("transcode reads one input".into()));
+        };
+        let (column, modality) = (&self.options.column, self.setting.codec.modality());
+        SchemaError::require_media(input, column, modality, Some(media::State::Encoded))?;
+        Ok(rewrite::schema(input, column, modality, media::State::Encoded))
+    }
+
+    fn growth(&self) -> Growth {
+        let grows = self.replace || self.options.mode != "keep";
+        Growth { factor: if grows { self.options.growth } else { 1.0 }, per_record: 4096 }
+    }
+
+    fn invoke(
+        &self,
+        batch: RecordBatch,
+        _: &Allocation,
+        context: &Context,
+    ) -> Result<Outcome, OperatorError> {
+        let (name, modality) = (&self.options.column, self.setting.codec.modality());
+        let input = batch.schema();
+        let schema = self.schema.of(&input, || self.output(&[Arc::clone(&input)]))?;
+        let fetched = decode::fetch(&batch, name, &self.options.limits, context)?;
+        let column = Column::of(&batch, name, modality);
+        let mut samples = Vec::new();
+        rewrite::column(&batch, name, modality, &schema, &self.bytes, |row, bytes| {
+            match decode::stored(&column, &fetched, row)? {
+                Some(stored) => self.transcode(&column, stored, row, &mut samples, bytes).map(Some),
+                None => Ok(None),
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::{self, Pcm};
+    use crate::conformance::codec::Example;
+    use anabranch_pipelines::record::Modality;
+    use arrow::array::AsArray;
+    use arrow::datatypes::Schema;
+
+    fn encoded(codec: &str, step: Option<u16>, example: &Example) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let media = Media { samples: &example.samples, facts: example.facts };
+        codec::named(codec).unwrap().encode(&media, step, &mut bytes).unwrap();
+        bytes
+    }
+
+    /// What becomes of these files, and what it is called.
+    fn transcoded(json: &str, modality: Modality, files: &[Vec<u8>]) -> Vec<(String, Vec<u8>)> {
+        let column = media::column(
+            files.iter().map(|f| Some(f.as_slice())).collect(),
+            vec![None; files.len()],
+        );
+        let field = media::field("media", modality, media::State::Encoded);
+        let batch =
+            RecordBatch::try_new(Arc::new(Schema::new(vec![field])), vec![Arc::new(column)]);
+        let options: TranscodeOptions = serde_json::from_str(json).unwrap();
+        let outcome =
+            options.build().unwrap().invoke(batch.unwrap(), &Allocation::PLAIN, &Context::plain());
+        let outcome = outcome.unwrap();
+        assert_eq!(outcome.refused, []);
+        let media = media::of(&outcome.records, "media").unwrap();
+        let names = outcome.records.column_by_name("media_encoding").unwrap().as_string::<i32>();
+        let rows = 0..files.len();
+        rows.map(|row| (names.value(row).to_owned(), media::bytes(media, row).unwrap().to_vec()))
+            .collect()
+    }
+
+    #[test]
+    fn originals_are_kept_where_they_are_right_or_smaller() {
+        let picture = Example::picture(64, 48, 3);
+        let files = [("png", None), ("jpeg", Some(30)), ("jpeg", Some(95)), ("webp", Some(100))]
+            .map(|(codec, step)| encoded(codec, step, &picture));
+        let options = r#"{ "column": "media", "codec": "jpeg", "quality": 80 }"#;
+        let after = transcoded(options, Modality::Image, &files);
+        for ((name, bytes), file) in after.iter().zip(&files) {
+            assert!(bytes == file || name == "jpeg", "{name}");
+            assert!(bytes.len() <= file.len());
+        }
+        // What was coarser already is not made larger, and what was finer shrinks.
+        assert_eq!(after[1].1, files[1]);
+        assert!(after[2].1.len() < files[2].len());
+        let lossless = r#"{ "column": "media", "codec": "png", "if_larger": "replace" }"#;
+        let after = transcoded(lossless, Modality::Image, &files);
+        assert!(after.iter().all(|(name, _)| name == "png"));
+        assert_eq!(after[0].1, files[0]);
+    }
+
+    #[test]
+    fn colours_change_and_sounds_become_smaller() {
+        let files = [encoded("jpeg", Some(10), &Example::picture(64, 48, 3))];
+        let options = r#"{ "column": "media", "codec": "png", "mode": "gray" }"#;
+        assert_eq!(transcoded(options, Modality::Image, &files)[0].0, "png");
+        let files = [encoded("wav", None, &Example::sound(Pcm::S16, 1, 8000))];
+        let options = r#"{ "column": "media", "codec": "opus", "bitrate": 16 }"#;
+        let [(name, bytes)] = &transcoded(options, Modality::Audio, &files)[..] else { panic!() };
+        assert!(name == "opus" && bytes.len() * 4 < files[0].len(), "{}", bytes.len());
+    }
+
+    #[test]
+    fn options_that_make_no_operator() {
+        for (options, told) in [
+            (r#"{ "column": "a", "codec": "jpeg", "if_larger": "drop" }"#, "if_larger"),
+            (r#"{ "column": "a", "codec": "mp3" }"#, "only one that decodes"),
+            (r#"{ "column": "a", "codec": "jpeg", "mode": "cmyk" }"#, "mode"),
+        ] {
+            let options: TranscodeOptions = serde_json::from_str(options).unwrap();
+            let Err(OptionsError(error)) = options.build() else { panic!("{told}") };
+            assert!(error.contains(told), "{error}");
+        }
+    }
+}
