@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anabranch_tests::program::{Ended, Job, data};
+use anabranch_tests::program::{Ended, Job, data, root};
 
 use crate::{PROGRAM, folder, table};
 
@@ -137,6 +137,12 @@ fn bad_input_sound() {
     // Four gigabytes of samples, says the header.
     long[40..44].copy_from_slice(&u32::MAX.to_le_bytes());
     write(folder.path(), "e-declares-more-than-it-has.wav", &long);
+    // Half a second of tones in the formats of music players, whole and cut.
+    for name in ["mono.mp3", "stereo.ogg", "stereo.opus", "mono.aac", "front.m4a"] {
+        let made = std::fs::read(root().join("operators/src/codec/tests").join(name)).unwrap();
+        write(folder.path(), &format!("f-good-{name}"), &made);
+        write(folder.path(), &format!("g-cut-{name}"), &made[..made.len() / 2]);
+    }
     let decode = "kind = 'decode'\ncolumn = 'audio'";
     let flac = "kind = 'encode'\ncolumn = 'audio'\ncodec = 'flac'";
     let ended = job(folder.path(), "kind = 'files'\npath = 'input/*'", &[decode, flac]).run();

@@ -63,6 +63,21 @@ fn example_spoken_digits_are_flac_and_smaller() {
 }
 
 #[test]
+fn example_speech_is_one_channel_at_one_rate_and_small() {
+    let (rows, table, _folder) = rows(|job| job, "speech");
+    assert_eq!(rows.num_rows(), 3);
+    assert_eq!(encodings(&rows, "audio_encoding"), ["opus"]);
+    for (fact, expected) in [("audio_sample_rate", 16_000), ("audio_channels", 1)] {
+        let facts = rows.column_by_name(fact).unwrap().as_primitive::<Int32Type>();
+        assert!(facts.iter().all(|fact| fact == Some(expected)), "{fact}: {facts:?}");
+    }
+    let clips = std::fs::read_dir(data().join("audio_clips")).unwrap();
+    let before: u64 = clips.map(|clip| clip.unwrap().metadata().unwrap().len()).sum();
+    let after: u64 = table.shards("table").iter().map(|shard| shard.bytes).sum();
+    assert!(after * 15 < before, "{after} of {before}");
+}
+
+#[test]
 fn example_fashion_has_pictures_titles_and_labels() {
     let (rows, ..) = rows(|job| job, "fashion");
     assert_eq!(rows.num_rows(), 6000);

@@ -15,6 +15,7 @@ mod reference;
 mod replay;
 mod rerun;
 mod s3;
+mod sounds;
 mod stream;
 
 use std::path::Path;
