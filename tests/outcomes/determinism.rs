@@ -86,6 +86,11 @@ fn determinism_of_spoken_digits() {
 }
 
 #[test]
+fn determinism_of_tokens() {
+    same("tokens", &["job.part.records=1500"], &ways());
+}
+
+#[test]
 fn determinism_of_text() {
     same("text", &["job.part.records=3000"], &ways());
 }

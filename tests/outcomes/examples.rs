@@ -140,3 +140,32 @@ fn example_shards_are_the_same_records_in_three_formats() {
         assert_eq!(log.shards(kind).iter().map(|shard| shard.rows).sum::<u64>(), 450, "{kind}");
     }
 }
+
+#[test]
+fn example_tokens_are_of_each_text_once() {
+    let (rows, table, _folder) = rows(|job| job, "tokens");
+    let texts = rows.column_by_name("text").unwrap().as_string::<i32>();
+    let mut seen = std::collections::HashSet::new();
+    assert!(texts.iter().all(|text| seen.insert(text.unwrap())), "a text is there twice");
+    let all = std::fs::read_to_string(data().join("text/tinyshakespeare.txt")).unwrap();
+    // Which are kept, by the job's own words: 30 characters, most of them letters, the first of each.
+    let words = |paragraph: &str| {
+        let lines =
+            paragraph.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "));
+        lines.filter(|line| !line.is_empty()).collect::<Vec<_>>().join("\n")
+    };
+    let kept = |text: &String| {
+        let characters = text.chars().filter(|c| !c.is_whitespace()).count();
+        let letters = text.chars().filter(|c| c.is_alphanumeric()).count();
+        characters >= 30 && letters as f64 >= characters as f64 * 0.6
+    };
+    let expected: std::collections::HashSet<String> =
+        all.split("\n\n").map(words).filter(kept).collect();
+    assert_eq!(seen.len(), expected.len());
+    let tokens = rows.column_by_name("tokens").unwrap().as_list::<i32>();
+    assert!(tokens.iter().all(|tokens| !tokens.unwrap().is_empty()));
+    let ids = tokens.values().as_primitive::<Int32Type>();
+    assert!(ids.values().iter().all(|id| (1..1024).contains(id)));
+    let run = table.path.join("_anabranch/runs").read_dir().unwrap().next().unwrap().unwrap();
+    assert!(run.path().join("decisions/tokens").is_file());
+}

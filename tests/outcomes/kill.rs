@@ -175,6 +175,13 @@ fn kill_mds_at_any_moment() {
     survives_as("mds", folder.path(), job, if soak() { 20 } else { 3 }, &ANY);
 }
 
+#[test]
+fn kill_tokens_and_what_their_dedup_has_seen() {
+    let folder = folder();
+    let job = example(folder.path(), "tokens").small_commits(400).set("job.snapshot_every", 2);
+    survives(folder.path(), job, if soak() { 15 } else { 2 }, &ANY);
+}
+
 /// A complete photos table whose newest Delta entry is missing: what a kill between the last entry of the
 /// run log and its derivation leaves.
 fn readers_were_not_told(folder: &Path) -> (Job, Table) {

@@ -17,6 +17,7 @@ mod rerun;
 mod s3;
 mod sounds;
 mod stream;
+mod tokens;
 
 use std::path::Path;
 

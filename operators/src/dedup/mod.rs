@@ -32,9 +32,9 @@ use anabranch_pipelines::operator::{
     Allocation, Context, Growth, Keyed, Operator, OperatorError, Outcome, Shard, Yield,
 };
 use anabranch_pipelines::quantity::ByteSize;
-use anabranch_pipelines::record::ID;
-use arrow::array::{BooleanArray, RecordBatch, UInt64Array};
-use arrow::compute::filter_record_batch;
+use anabranch_pipelines::record::{ID, compact};
+use arrow::array::{RecordBatch, UInt64Array};
+use arrow::compute::take_record_batch;
 use arrow::datatypes::SchemaRef;
 use serde::{Deserialize, Serialize};
 
@@ -159,23 +159,26 @@ struct Seen {
 impl Shard for Seen {
     fn absorb(&mut self, _: usize, batch: &RecordBatch) -> Result<Yield, OperatorError> {
         let identities = Identities::of(batch, self.by.as_slice())?;
-        let mut refused = Vec::new();
-        let stays = |row: usize| match identities.identity(row) {
-            Identity::Is(hash) => self.hashes.insert(hash),
-            Identity::Missing => true,
-            Identity::Unread(at) => {
-                let column = self.by.as_slice().get(at).map_or("", String::as_str);
-                let error = format!(
-                    "its `{column}` is a reference that was not read; put `kind = \"digest\"` before \
-                     `dedup`, and name its column in `by`"
-                );
-                refused.push((batch.slice(row, 1), error));
-                false
+        let (mut stay, mut refused) = (Vec::new(), Vec::new());
+        for row in 0..batch.num_rows() {
+            match identities.identity(row) {
+                Identity::Is(hash) if !self.hashes.insert(hash) => {}
+                Identity::Is(_) | Identity::Missing => stay.push(row as u64),
+                Identity::Unread(at) => {
+                    let column = self.by.as_slice().get(at).map_or("", String::as_str);
+                    let error = format!(
+                        "its `{column}` is a reference that was not read; put `kind = \"digest\"` before \
+                         `dedup`, and name its column in `by`"
+                    );
+                    refused.push((compact(&batch.slice(row, 1))?, error));
+                }
             }
+        }
+        // Copied out: a slice would hold, and be counted with, the lists of the whole epoch.
+        let records = match stay.is_empty() {
+            true => Vec::new(),
+            false => vec![take_record_batch(batch, &UInt64Array::from(stay))?],
         };
-        let keep: BooleanArray = (0..batch.num_rows()).map(stays).map(Some).collect();
-        let records = filter_record_batch(batch, &keep)?;
-        let records = if records.num_rows() > 0 { vec![records] } else { Vec::new() };
         Ok(Yield { records, refused })
     }
 
