@@ -1,7 +1,8 @@
 //! Reads, checks and decodes the rows of one block.
 
 use std::collections::BTreeMap;
-use std::io::Cursor;
+use std::fs::File;
+use std::io::{self, Cursor, Read as _, Seek, SeekFrom};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -18,6 +19,7 @@ use parquet::errors::ParquetError;
 use parquet::file::metadata::ParquetMetaData;
 use parquet::file::reader::{ChunkReader, Length};
 
+use super::buffers::Buffers;
 use crate::source::object::Failure;
 use crate::source::parquet::rows::{failure, implausible, reader};
 use crate::table::checksums::Checksums;
@@ -62,13 +64,13 @@ impl Shard {
         &self,
         columns: &Arc<[String]>,
         rows: Range<u64>,
+        buffers: &Arc<Buffers>,
     ) -> Result<Vec<RecordBatch>, Failure> {
         let footer = self.footer().await?;
         let chosen = chosen(&footer, columns, &rows, self.rows).map_err(Failure::Damaged)?;
         let mut pieces = BTreeMap::new();
         for range in joined(&chosen.chunks) {
-            let Location { store, path, .. } = &self.location;
-            let got = match store.get_range(path, range.clone()).await {
+            let got = match self.bytes(range.clone(), Arc::clone(buffers)).await {
                 Ok(got) => got,
                 Err(error) => {
                     return Err(self.fault(ParquetError::External(Box::new(error))).await);
@@ -89,6 +91,32 @@ impl Shard {
 }
 
 impl Shard {
+    /// The bytes of a range; fewer, if a local file ends before.
+    async fn bytes(&self, range: Range<u64>, buffers: Arc<Buffers>) -> object_store::Result<Bytes> {
+        let Location { store, path, .. } = &self.location;
+        let Some(file) = self.location.local_path() else {
+            return store.get_range(path, range).await;
+        };
+        // The store would clear its memory first, which costs as much as reading from the page cache.
+        let read = move || {
+            let mut file = File::open(file)?;
+            let length = range.end - range.start;
+            let there = file.metadata()?.len().saturating_sub(range.start).min(length);
+            // One more than there is, where the end of the file is noticed.
+            let mut buffer = buffers.take(usize::try_from(there + 1).unwrap_or_default());
+            file.seek(SeekFrom::Start(range.start))?;
+            file.take(length).read_to_end(&mut buffer.bytes)?;
+            Ok::<_, io::Error>(Bytes::from_owner(buffer))
+        };
+        let read = tokio::task::spawn_blocking(read).await.map_err(io::Error::other).flatten();
+        read.map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound => {
+                object_store::Error::NotFound { path: path.to_string(), source: source.into() }
+            }
+            _ => object_store::Error::Generic { store: "local", source: source.into() },
+        })
+    }
+
     /// What an error says of the shard. To read behind its end is an error of the store, but a shard that is
     /// shorter than it was is damaged.
     async fn fault(&self, error: ParquetError) -> Failure {

@@ -32,6 +32,7 @@ use serde_json::Value;
 use thiserror::Error;
 
 use self::block::{Shard, count};
+use self::buffers::Buffers;
 use self::order::{Block, Order, Pass, ShardSize, WindowPlan};
 use self::window::{BlockRows, Columns, Healthy};
 use crate::source::object::Failure;
@@ -39,6 +40,7 @@ use crate::source::table::{plain, restored};
 use crate::table::{DeltaLog, Visible, dictionaries};
 
 mod block;
+mod buffers;
 mod gather;
 mod order;
 mod permutation;
@@ -68,7 +70,7 @@ pub struct ReadOptions {
 
 impl ReadOptions {
     /// The default size of a window.
-    pub const WINDOW: ByteSize = ByteSize(256 << 20);
+    pub const WINDOW: ByteSize = ByteSize(128 << 20);
 
     /// The newest version of the table at `path`, in its own order.
     pub fn at(path: impl Into<String>) -> Self {
@@ -120,6 +122,7 @@ pub struct TableReader {
     /// Stored columns that are read.
     stored: Arc<[String]>,
     columns: Arc<Columns>,
+    buffers: Arc<Buffers>,
     constants: HashMap<String, i64>,
 }
 
@@ -172,6 +175,7 @@ impl TableReader {
             pass: Mutex::default(),
             stored,
             columns,
+            buffers: Arc::default(),
             constants,
         })
     }
@@ -253,7 +257,7 @@ impl TableReader {
             let shard = self.shards.get(block.shard);
             let missing = || Failure::Damaged("it is not among the shards".to_owned());
             let read = match shard.ok_or_else(missing) {
-                Ok(shard) => shard.load(&self.stored, block.rows.clone()).await,
+                Ok(shard) => shard.load(&self.stored, block.rows.clone(), &self.buffers).await,
                 Err(failure) => Err(failure),
             };
             let name: Arc<str> = shard.map_or("", |shard| shard.name.as_str()).into();

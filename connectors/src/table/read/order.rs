@@ -261,9 +261,9 @@ mod tests {
 
     #[test]
     fn mixing_is_what_the_documentation_says() {
-        // 20 shards of 64 MiB, 1.25 GiB: five windows of 256 MiB, of eight blocks each.
+        // 20 shards of 64 MiB, 1.25 GiB: ten windows of 128 MiB, of eight blocks each.
         let (distance, beside, distinct) =
-            mixing(&Order::new(&shards(&[(64 * MIB, 4096); 20]), Some(7), 256 * MIB));
+            mixing(&Order::new(&shards(&[(64 * MIB, 4096); 20]), Some(7), 128 * MIB));
         println!("windows: {distance:.3} {beside:.3} {distinct:.1}");
         // A uniformly random order: 1/3 of the table.
         assert!((distance - 1.0 / 3.0).abs() < 0.05, "{distance}");
