@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::thread;
+use std::thread::{self, JoinHandle};
 
 use anabranch_connectors::table::read::{Damage, Pick, RowAt, Window};
 use anabranch_operators::Arrays;
-use anabranch_pipelines::operator::Context;
+use anabranch_pipelines::operator::{Context, Refused};
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, RecordBatchOptions};
 use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
@@ -122,6 +122,7 @@ impl Maker {
                 return Ok((outcome.records, errors));
             }
             attempt += 1;
+            self.check_size(arrays, window, picks, &outcome.refused)?;
             for refused in outcome.refused {
                 let (Some(pick), Some(error)) =
                     (picks.get_mut(refused.row), errors.get_mut(refused.row))
@@ -143,6 +144,30 @@ impl Maker {
     }
 }
 
+impl Maker {
+    /// Fails when a record was refused that decodes alone: then its batch is too large for one array.
+    fn check_size(
+        &self,
+        arrays: &Arrays,
+        window: &Window,
+        picks: &[Pick],
+        refused: &[Refused],
+    ) -> Result<(), String> {
+        for Refused { row, error } in refused {
+            let alone = picks.get(*row).map(std::slice::from_ref).unwrap_or_default();
+            let alone = window.gather(alone).map_err(|e| e.to_string())?;
+            let outcome = arrays.decode(alone, &self.context).map_err(|e| e.to_string())?;
+            if outcome.refused.is_empty() {
+                return Err(format!(
+                    "read smaller batches, with `--batch {}`: {error}",
+                    picks.len().div_ceil(4)
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
 /// All batches, in order. Decoding is done by as many threads as there are processors; gathering alone costs
 /// less than handing rows to another thread.
 pub(super) fn all(
@@ -160,29 +185,45 @@ pub(super) fn all(
 struct Threads {
     made: Vec<Receiver<Result<Made, String>>>,
     next: usize,
+    /// Those that decode, and the one that cuts batches for them.
+    running: Vec<JoinHandle<()>>,
 }
 
 impl Threads {
     fn start(maker: &Arc<Maker>, batches: Batches) -> Self {
         let count = thread::available_parallelism().map_or(1, usize::from);
-        let (tasks, made): (Vec<_>, Vec<_>) = (0..count)
-            .map(|_| {
-                let (give, tasks) = sync_channel::<Result<Task, String>>(WAITING);
-                let (done, made) = sync_channel(WAITING);
-                let maker = Arc::clone(maker);
-                thread::spawn(move || work(&maker, &tasks, &done));
-                (give, made)
-            })
-            .unzip();
-        thread::spawn(move || {
+        let (mut tasks, mut made, mut running) = (Vec::new(), Vec::new(), Vec::new());
+        for _ in 0..count {
+            let (give, given) = sync_channel::<Result<Task, String>>(WAITING);
+            let (done, receive) = sync_channel(WAITING);
+            let maker = Arc::clone(maker);
+            running.push(thread::spawn(move || work(&maker, &given, &done)));
+            tasks.push(give);
+            made.push(receive);
+        }
+        running.push(thread::spawn(move || {
             for (batch, thread) in batches.zip(tasks.iter().cycle()) {
                 let failed = batch.is_err();
                 if thread.send(batch).is_err() || failed {
                     return;
                 }
             }
-        });
-        Self { made, next: 0 }
+        }));
+        Self { made, next: 0, running }
+    }
+
+    /// All was made, unless a thread panicked.
+    fn end(&mut self) -> Option<Result<Made, String>> {
+        // Whoever still works has nobody to give it to.
+        self.made.clear();
+        let ended = self.running.drain(..).map(JoinHandle::join);
+        let panic = ended.filter_map(Result::err).next()?;
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text =
+            text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no reason given");
+        Some(Err(format!(
+            "a thread that decodes panicked, which is a mistake in the program: {text}"
+        )))
     }
 }
 
@@ -202,8 +243,12 @@ impl Iterator for Threads {
     type Item = Result<Made, String>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let made = self.made.get(self.next)?.recv().ok()?;
-        self.next = (self.next + 1) % self.made.len();
-        Some(made)
+        match self.made.get(self.next)?.recv() {
+            Ok(made) => {
+                self.next = (self.next + 1) % self.made.len();
+                Some(made)
+            }
+            Err(_) => self.end(),
+        }
     }
 }

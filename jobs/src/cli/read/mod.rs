@@ -186,11 +186,12 @@ fn positions(args: &ReadArgs, rows: u64) -> Result<Positions, String> {
         end.ok_or_else(|| format!("`--passes {}` are too many to count its records", args.passes))?;
     if args.from > end {
         return Err(format!(
-            "`--from {}` is behind the end: {} {} over its {} end at position {end}",
+            "`--from {}` is behind position {end}, where {} {} over {} end{}",
             args.from,
             args.passes,
             if args.passes == 1 { "pass" } else { "passes" },
             plural(rows, "row"),
+            if args.passes == 1 { "s" } else { "" },
         ));
     }
     let Worker { index, of } = args.worker;
