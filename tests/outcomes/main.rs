@@ -11,6 +11,7 @@ mod examples;
 mod kill;
 mod memory;
 mod panic;
+mod read;
 mod reference;
 mod replay;
 mod rerun;
