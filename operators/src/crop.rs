@@ -25,7 +25,7 @@ use crate::OptionsError;
 use crate::codec::{Facts, Media};
 use crate::transform::{self, Sound, Transform};
 
-/// Options of `kind = "crop"`.
+/// Options of `kind = "crop"`: a part of every decoded picture or sound.
 #[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CropOptions {

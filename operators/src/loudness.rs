@@ -24,7 +24,7 @@ use crate::OptionsError;
 use crate::codec::{Facts, Media};
 use crate::transform::{self, Sound, Transform};
 
-/// Options of `kind = "loudness"`.
+/// Options of `kind = "loudness"`: decoded sounds become equally loud, by ITU-R BS.1770.
 #[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LoudnessOptions {

@@ -17,7 +17,7 @@ use crate::OptionsError;
 use crate::codec::{Facts, Media};
 use crate::transform::{self, Sound, Transform};
 
-/// Options of `kind = "mono"`.
+/// Options of `kind = "mono"`: the channels of decoded sounds become one.
 #[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MonoOptions {

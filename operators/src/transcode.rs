@@ -36,7 +36,7 @@ use crate::decode;
 use crate::derived::Derived;
 use crate::rewrite::{self, Column, Expected, Rewritten};
 
-/// Options of `kind = "transcode"`.
+/// Options of `kind = "transcode"`: stored pictures and sounds get another encoding, where it is worth it.
 #[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TranscodeOptions {

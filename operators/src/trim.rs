@@ -22,7 +22,7 @@ use crate::OptionsError;
 use crate::codec::{Facts, Media};
 use crate::transform::{self, Sound, Transform};
 
-/// Options of `kind = "trim"`.
+/// Options of `kind = "trim"`: silence at the ends of decoded sounds goes.
 #[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TrimOptions {

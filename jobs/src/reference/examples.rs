@@ -13,17 +13,23 @@ macro_rules! examples {
 }
 
 examples![
+    "operator-crop",
     "operator-decode",
     "operator-dedup",
     "operator-digest",
     "operator-encode",
     "operator-filter",
     "operator-join",
+    "operator-loudness",
+    "operator-mono",
     "operator-normalise",
     "operator-quality",
+    "operator-resample",
     "operator-resize",
     "operator-select",
     "operator-tokenise",
+    "operator-transcode",
+    "operator-trim",
     "sink-jsonl",
     "sink-mds",
     "sink-parquet",

@@ -26,7 +26,7 @@ mod filter;
 
 use filter::Filter;
 
-/// Options of `kind = "resample"`.
+/// Options of `kind = "resample"`: decoded sounds get another sampling rate.
 #[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ResampleOptions {
