@@ -46,15 +46,12 @@ pub(super) fn in_order(
                 Some(_) => refused.pop_front().map(Record::Refused),
                 None => rows.next().map(|(batch, row)| Record::Row(batch, row)),
             };
-            records.push((at, record.ok_or_else(|| lacks(source, split))?));
+            records.push((at, record.ok_or_else(|| differs(source, places.get(at)))?));
         }
     }
     match (rows.next(), refused.front()) {
         (None, None) => Ok(records),
-        _ => Err(places.last().map_or_else(
-            || lacks(source, &Split { name: String::new(), bytes: 0, version: String::new() }),
-            |place| lacks(source, &place.split),
-        )),
+        _ => Err(differs(source, places.last())),
     }
 }
 
@@ -62,12 +59,12 @@ fn begins_in(mark: &Range<u64>, record: &Range<u64>) -> bool {
     mark.contains(&record.start)
 }
 
-fn lacks(source: &Arc<dyn Source>, split: &Split) -> SourceError {
+fn differs(source: &Arc<dyn Source>, at: Option<&Place>) -> SourceError {
+    let kind = source.kind();
     SourceError::Format {
-        location: split.name.clone(),
+        location: at.map_or_else(|| kind.to_owned(), |place| place.split.name.clone()),
         message: format!(
-            "the source `{}` gave other records than it measured; was the data changed while it was read?",
-            source.kind()
+            "the source `{kind}` gave other records than it measured; was the data changed while it was read?"
         ),
     }
 }

@@ -29,6 +29,7 @@ pub(super) struct MixtureOptions {
 
 /// A part of a mixture.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "MixturePart")]
 struct Part {
     /// The kind of source.
     kind: String,

@@ -169,29 +169,23 @@ impl Source for Mixture {
     }
 
     fn measure(&self, _: Arc<Split>, from: u64) -> Marks {
-        let inner = Arc::clone(&self.inner);
-        let walk = async move { Walk::to(inner, from).await };
-        let marks = stream::once(walk).map_ok(|walk| {
-            stream::try_unfold(walk, |mut walk| async move {
-                let at = walk.position();
-                let Some(entry) = walk.next().await? else { return Ok(None) };
-                let Mark { records, bytes, .. } = entry.place.mark;
-                Ok(Some((Mark { range: at..at + 1, records, bytes }, walk)))
-            })
+        let walk = Walk::to(Arc::clone(&self.inner), from);
+        let marks = stream::try_unfold(walk, |mut walk| async move {
+            let at = walk.position();
+            let Some(entry) = walk.next().await? else { return Ok(None) };
+            let Mark { records, bytes, .. } = entry.place.mark;
+            Ok(Some((Mark { range: at..at + 1, records, bytes }, walk)))
         });
-        marks.try_flatten().boxed()
+        marks.boxed()
     }
 
     fn open(&self, ranges: Vec<SplitRange>, size: BatchSize) -> SourceBatches {
         let inner = Arc::clone(&self.inner);
-        let batches = stream::iter(joined(ranges.into_iter())).then(move |range| {
-            let inner = Arc::clone(&inner);
-            async move {
-                let walk = Walk::to(Arc::clone(&inner), range.range.start).await?;
-                Ok(inner.read(walk, range, size))
-            }
+        let batches = stream::iter(joined(ranges.into_iter())).flat_map(move |range| {
+            let walk = Walk::to(Arc::clone(&inner), range.range.start);
+            Arc::clone(&inner).read(walk, range, size)
         });
-        batches.try_flatten().boxed()
+        batches.boxed()
     }
 }
 

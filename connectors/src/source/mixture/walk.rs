@@ -67,10 +67,10 @@ struct Part {
 
 impl Walk {
     /// A walk that stands at a position.
-    pub(super) async fn to(inner: Arc<Inner>, position: u64) -> Result<Self, SourceError> {
+    pub(super) fn to(inner: Arc<Inner>, position: u64) -> Self {
         let mut walk = Self { inner, position, parts: Vec::new(), stood: 0 };
         walk.go_back();
-        Ok(walk)
+        walk
     }
 
     pub(super) fn position(&self) -> u64 {

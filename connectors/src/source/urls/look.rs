@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use anabranch_pipelines::quantity::ByteSize;
-use anabranch_pipelines::record::{Reference, media};
+use anabranch_pipelines::record::{KEY, Reference, media};
 use anabranch_pipelines::source::{
     BatchSize, Marks, SourceBatch, SourceBatches, SourceError, SplitRange, Unreadable,
 };
@@ -63,7 +63,7 @@ impl Looks {
         let looked = stream::iter(looks.collect::<Vec<_>>()).buffered(REQUESTS);
         let mut looked = looked.try_collect::<Vec<_>>().await?.into_iter();
         let (mut seen, mut kept, mut refused) = (Vec::new(), Vec::new(), Vec::new());
-        let keys = rows.column_by_name(anabranch_pipelines::record::KEY);
+        let keys = rows.column_by_name(KEY);
         let keys = keys.and_then(|keys| keys.as_string_opt::<i32>());
         for (at, record) in records {
             let row = match record {

@@ -16,7 +16,7 @@
 
 use std::sync::Arc;
 
-use anabranch_pipelines::record::{KEY, Modality, media};
+use anabranch_pipelines::record::{Modality, media};
 use anabranch_pipelines::source::{
     Abilities, BatchSize, Marks, Source, SourceBatches, SourceError, Split, SplitRange,
 };
@@ -239,7 +239,6 @@ impl Inner {
                 }
                 let fields = listed.fields().iter().map(|field| field.as_ref().clone());
                 let schema = Arc::new(Schema::new(fields.chain(added).collect::<Vec<_>>()));
-                debug_assert!(schema.field_with_name(KEY).is_ok());
                 Ok(Columns { schema, url, modality })
             })
             .await

@@ -76,7 +76,7 @@ pub(super) fn found(
     let mut endings: Vec<String> = Vec::new();
     for name in names {
         let Name::Of { key, ending } = Name::of(name) else { continue };
-        if let Some(modality) = alone(&ending)
+        if let Some(modality) = named::modality_of(&ending)
             && !seen.insert((key, modality))
         {
             apart.insert(modality);
@@ -87,7 +87,7 @@ pub(super) fn found(
     }
     let mut all: Vec<Column> = Vec::new();
     for ending in endings {
-        let name = match alone(&ending).filter(|modality| !apart.contains(modality)) {
+        let name = match named::modality_of(&ending).filter(|modality| !apart.contains(modality)) {
             Some(modality) => modality.name().to_owned(),
             None => match ending.rsplit_once('.') {
                 // `seg.png` is a column of images called `seg`.
@@ -111,11 +111,6 @@ pub(super) fn found(
             names()
         ))),
     }
-}
-
-/// The modality that a whole ending names.
-fn alone(ending: &str) -> Option<Modality> {
-    named::modality_of(ending)
 }
 
 /// What an ending says of the bytes, as readers of WebDataset understand it.
