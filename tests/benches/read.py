@@ -96,20 +96,25 @@ def one_record(path):
         return {"name": os.path.basename(path), "jpeg": file.read()}
 
 
-def prepare(binary, folder, count, copies, peer):
-    """The pictures, our table, and the peer's chunks."""
+def generate(folder, count):
+    """The pictures of the peers' image job, as it writes them."""
     peers = os.environ["ANABRANCH_PEERS"]
-    generate = [sys.executable, f"{peers}/gen_images.py", "--out", f"{folder}/images", "-n", str(count)]
-    subprocess.run(generate, check=True, stdout=subprocess.DEVNULL)
+    command = [sys.executable, f"{peers}/gen_images.py", "--out", f"{folder}/images", "-n", str(count)]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     sys.path.insert(0, peers)
     from common import reencode
 
-    os.mkdir(f"{folder}/jpegs")
     for path in sorted(glob.glob(f"{folder}/images/*")):
         with open(path, "rb") as file:
-            jpeg = reencode(file.read())
+            yield os.path.basename(path).split(".")[0], reencode(file.read())
+
+
+def prepare(binary, folder, jpegs, copies, peer):
+    """Our table and the peer's chunks of so many copies."""
+    os.mkdir(f"{folder}/jpegs")
+    for name, jpeg in jpegs:
         for copy in range(copies):
-            with open(f"{folder}/jpegs/{os.path.basename(path)[:6]}-{copy:03}.jpg", "wb") as out:
+            with open(f"{folder}/jpegs/{name}-{copy:03}.jpg", "wb") as out:
                 out.write(jpeg)
     with open(f"{folder}/job.toml", "w") as out:
         out.write(JOB.replace("JPEGS", f"{folder}/jpegs").replace("TABLE", f"{folder}/anabranch"))
@@ -141,10 +146,12 @@ def main():
     binary, smoke = sys.argv[1], "--smoke" in sys.argv
     count, rounds = (60, 1) if smoke else (2000, 5)
     names = ["anabranch"] if smoke else ["anabranch", "litdata"]
+    with tempfile.TemporaryDirectory() as folder:
+        jpegs = list(generate(folder, count))
     figures = []
     for decode, copies in ((False, 1 if smoke else 50), (True, 1 if smoke else 5)):
         with tempfile.TemporaryDirectory() as folder:
-            prepare(binary, folder, count, copies, peer=not smoke)
+            prepare(binary, folder, jpegs, copies, peer=not smoke)
             runs = {name: [] for name in names}
             for _ in range(rounds):
                 for name in names:

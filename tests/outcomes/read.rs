@@ -325,7 +325,7 @@ fn client_python_of_the_page_reads_batches() {
     assert!(code.lines().filter(|line| !line.trim().is_empty()).count() <= 10, "ten lines");
     std::fs::write(folder.path().join("reading.py"), format!("{code}{DRIVER}")).unwrap();
     // All that the page wants of PyTorch; the real one is too large for a test.
-    std::fs::write(folder.path().join("torch.py"), "def from_numpy(array): return array\n")
+    std::fs::write(folder.path().join("torch.py"), "def tensor(array): return array\n")
         .unwrap();
     std::os::unix::fs::symlink(PROGRAM, folder.path().join("anabranch")).unwrap();
     let output = Command::new(python())
