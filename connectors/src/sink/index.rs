@@ -184,10 +184,11 @@ impl Index {
         }
     }
 
-    /// Paths of the shards that readers may read, and of those that they might until these were replaced.
+    /// Paths of the shards that readers may read now, and of those that they might until these were replaced.
     pub(super) async fn paths(&self) -> Result<(HashSet<String>, HashSet<String>), SinkError> {
         let mut known = self.known.lock().await;
         self.look(&mut known).await?;
+        self.look_again(&mut known).await?;
         let shown = known.shown.iter().map(|shard| shard.path.clone()).collect();
         Ok((shown, known.replaced.clone()))
     }

@@ -66,9 +66,10 @@ impl Published {
         if !run.overwrite {
             return Ok(());
         }
+        // In this order: shards are listed behind the entry that names them.
+        let listed = self.names(DATA).await?;
         let (shown, replaced) = self.index.paths().await?;
-        let mut names = self.names(DATA).await?.into_iter().filter(|name| self.card.has(name));
-        let foreign = names.find(|name| {
+        let foreign = listed.into_iter().filter(|name| self.card.has(name)).find(|name| {
             let path = format!("{DATA}/{name}");
             !shown.contains(&path) && !replaced.contains(&path)
         });

@@ -17,7 +17,7 @@
 //! photos/_index/  photos/_staging/  photos/_anabranch/        what makes it exactly once
 //! ```
 //!
-//! A sample is called by its key, [without extension and dots](name). Its members, each left out where the value is
+//! A sample is called by its key, [without extension and dots](mod@name). Its members, each left out where the value is
 //! null:
 //!
 //! | Column | Member |
