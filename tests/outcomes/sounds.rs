@@ -1,6 +1,6 @@
 //! Sounds that other programs wrote are heard as they hear them, and they hear ours.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use anabranch_operators::codec::Pcm;
@@ -81,35 +81,38 @@ fn heard_by_us(folder: &Path, path: &str) -> Vec<Heard> {
     through(folder, path, &operators).into_iter().map(read).collect()
 }
 
+/// Files of these contents, in order of their names.
+fn stored(folder: &Path, name: &str, contents: Vec<Vec<u8>>) -> Vec<PathBuf> {
+    std::fs::create_dir_all(folder.join(name)).unwrap();
+    let write = |(at, bytes): (usize, Vec<u8>)| {
+        let path = folder.join(name).join(format!("{at}.{name}"));
+        std::fs::write(&path, bytes).unwrap();
+        path
+    };
+    contents.into_iter().enumerate().map(write).collect()
+}
+
 const CLIPS: [&str; 2] = ["libri_198-209-0000_16k_mono.wav", "trumpet_44k_stereo.wav"];
 
 #[test]
 fn client_libsndfile_hears_our_opus_as_we_do() {
     let folder = folder();
+    // A rate that Opus has, for both.
     let clips = data().join("audio_clips/*.wav").display().to_string();
-    let opus = [
-        "kind = 'decode'",
-        "kind = 'resample'\nrate = 48000",
-        "kind = 'encode'\ncodec = 'opus'\nbitrate = 128",
-    ];
-    let files = folder.path().join("opus");
-    std::fs::create_dir_all(&files).unwrap();
-    for (at, bytes) in through(folder.path(), &clips, &opus).into_iter().enumerate() {
-        std::fs::write(files.join(format!("{at}.opus")), bytes).unwrap();
-    }
-    let ours =
-        heard_by_us(&folder.path().join("ours"), &files.join("*.opus").display().to_string());
     let wav =
         ["kind = 'decode'", "kind = 'resample'\nrate = 48000", "kind = 'encode'\ncodec = 'wav'"];
-    let originals = folder.path().join("originals");
-    std::fs::create_dir_all(&originals).unwrap();
-    let originals = through(&originals, &clips, &wav);
+    let originals = stored(folder.path(), "wav", through(folder.path(), &clips, &wav));
+    let clips = folder.path().join("wav/*").display().to_string();
+    let opus = ["kind = 'decode'", "kind = 'encode'\ncodec = 'opus'\nbitrate = 128"];
+    let place = folder.path().join("encoded");
+    std::fs::create_dir_all(&place).unwrap();
+    let files = stored(folder.path(), "opus", through(&place, &clips, &opus));
+    let path = folder.path().join("opus/*").display().to_string();
+    let ours = heard_by_us(&folder.path().join("ours"), &path);
     assert_eq!((ours.len(), originals.len()), (3, 3));
-    for (at, (ours, original)) in ours.iter().zip(originals).enumerate() {
-        let theirs = heard_by_libsndfile(&files.join(format!("{at}.opus")));
-        let path = folder.path().join("original.wav");
-        std::fs::write(&path, original).unwrap();
-        let original = heard_by_libsndfile(&path);
+    for (at, ours) in ours.iter().enumerate() {
+        let (theirs, original) =
+            (heard_by_libsndfile(&files[at]), heard_by_libsndfile(&originals[at]));
         assert_eq!(ours.facts(), theirs.facts());
         assert_eq!(ours.facts(), original.facts(), "frames in are frames out");
         let alike = snr(&theirs.samples, &ours.samples);
@@ -126,21 +129,21 @@ fn client_what_libsndfile_stores_we_hear_as_it_does() {
     std::fs::create_dir_all(&files).unwrap();
     let kinds =
         [("mp3", "MP3", "MPEG_LAYER_III"), ("oga", "OGG", "VORBIS"), ("opus", "OGG", "OPUS")];
-    let mut stored = Vec::new();
+    let mut written = Vec::new();
     for (extension, container, subtype) in kinds {
         // Opus has no 44.1 kHz.
         for clip in CLIPS.into_iter().take(if extension == "opus" { 1 } else { 2 }) {
             let path = files.join(format!("{clip}.{extension}"));
             let clip = data().join("audio_clips").join(clip);
             sound(&["encode", clip.to_str().unwrap(), path.to_str().unwrap(), container, subtype]);
-            stored.push(path);
+            written.push(path);
         }
     }
-    stored.sort();
+    written.sort();
     let path = files.join("*").display().to_string();
     let ours = heard_by_us(&folder.path().join("ours"), &path);
-    assert_eq!(ours.len(), stored.len());
-    for (ours, path) in ours.iter().zip(&stored) {
+    assert_eq!(ours.len(), written.len());
+    for (ours, path) in ours.iter().zip(&written) {
         let theirs = heard_by_libsndfile(path);
         assert_eq!(ours.facts(), theirs.facts(), "{}", path.display());
         let alike = snr(&theirs.samples, &ours.samples);
@@ -152,7 +155,7 @@ fn client_what_libsndfile_stores_we_hear_as_it_does() {
     let rows = table(&told).rows("table");
     let keys = rows.column_by_name("key").unwrap().as_string::<i32>();
     for row in 0..rows.num_rows() {
-        let ours = &ours[stored.iter().position(|path| path.ends_with(keys.value(row))).unwrap()];
+        let ours = &ours[written.iter().position(|path| path.ends_with(keys.value(row))).unwrap()];
         let number = |name: &str| {
             rows.column_by_name(name).unwrap().as_primitive::<Int32Type>().value(row) as usize
         };

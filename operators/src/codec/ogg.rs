@@ -4,7 +4,7 @@
 
 use std::io::Cursor;
 
-use ::ogg::PacketReader;
+use ::ogg::{OggReadError, PacketReader};
 
 use super::CodecError;
 
@@ -32,9 +32,15 @@ pub(super) fn begins(bytes: &[u8], magic: &[u8]) -> bool {
 /// All packets of a file that holds one whole stream.
 pub(super) fn packets(codec: &'static str, bytes: &[u8]) -> Result<Vec<Packet>, CodecError> {
     let corrupt = |e: &dyn std::fmt::Display| CodecError::corrupt(codec, e);
+    let told = |error| match error {
+        OggReadError::ReadError(_) => corrupt(&"it is cut off in one of its pages"),
+        OggReadError::HashMismatch(..) => corrupt(&"the checksum of a page is wrong"),
+        OggReadError::NoCapturePatternFound => corrupt(&"no page at its beginning"),
+        other => corrupt(&other),
+    };
     let mut reader = PacketReader::new(Cursor::new(bytes));
     let (mut packets, mut serial, mut ended) = (Vec::new(), None, false);
-    while let Some(packet) = reader.read_packet().map_err(|e| corrupt(&e))? {
+    while let Some(packet) = reader.read_packet().map_err(told)? {
         if *serial.get_or_insert(packet.stream_serial()) != packet.stream_serial() {
             let several = "it holds several streams, and only one can be a record";
             return Err(CodecError(several.to_owned()));

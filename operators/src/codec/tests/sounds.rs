@@ -104,6 +104,12 @@ fn ogg_with_two_streams_or_without_its_end_is_refused() {
     let page = MONO_OGG.windows(4).rposition(|four| four == b"OggS").unwrap();
     let error = decode(&MONO_OGG[..page]).unwrap_err();
     assert!(error.0.contains("last page is missing"), "{error}");
+    let error = decode(&MONO_OGG[..page + 100]).unwrap_err();
+    assert!(error.0.contains("cut off in one of its pages"), "{error}");
+    let mut flipped = MONO_OGG.to_vec();
+    flipped[page + 100] ^= 1;
+    let error = decode(&flipped).unwrap_err();
+    assert!(error.0.contains("checksum"), "{error}");
 }
 
 #[test]
