@@ -60,8 +60,9 @@ impl Direct {
             Self::Numbers => {
                 let lists = batch.column(0).as_list::<i32>();
                 let encode = |list: arrow::array::ArrayRef| {
-                    let numbers = list.as_primitive::<Float32Type>().values().to_vec();
-                    pco::standalone::simple_compress(&numbers, &pco::ChunkConfig::default())
+                    let list = list.as_primitive::<Float32Type>();
+                    let config = pco::ChunkConfig::default();
+                    pco::standalone::simple_compress_into(list.values(), &config, Vec::new())
                         .unwrap()
                 };
                 lists.iter().map(|list| encode(list.unwrap())).collect()
