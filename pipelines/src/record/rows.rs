@@ -30,8 +30,8 @@ pub fn weight_of(batch: &RecordBatch) -> usize {
     referred.fold(bytes_of(batch), usize::saturating_add)
 }
 
-/// What `get_slice_memory_size` says, without taking the array apart for the types that media rows consist of:
-/// the run asks for every slice.
+/// What `get_slice_memory_size` says but for lists, without taking the array apart for the types that rows
+/// mostly consist of: the run asks for every slice.
 fn bytes_of_array(array: &dyn Array) -> usize {
     let nulls = array.nulls().filter(|nulls| nulls.null_count() > 0);
     let nulls = nulls.map_or(0, |_| array.len().div_ceil(8));
@@ -51,6 +51,12 @@ fn bytes_of_array(array: &dyn Array) -> usize {
     }
     if let Some(media) = array.as_struct_opt() {
         return nulls + media.columns().iter().map(|column| bytes_of_array(column)).sum::<usize>();
+    }
+    if let Some(lists) = array.as_list_opt::<i32>() {
+        // Arrow counts the elements of all lists, also of those that the slice leaves out.
+        let bounds = lists.value_offsets().first().zip(lists.value_offsets().last());
+        let (from, to) = bounds.map_or((0, 0), |(from, to)| (*from as usize, *to as usize));
+        return nulls + offsets + bytes_of_array(&lists.values().slice(from, to - from));
     }
     let data = array.to_data();
     data.get_slice_memory_size().unwrap_or_else(|_| data.get_array_memory_size())
@@ -101,13 +107,11 @@ mod tests {
         let texts = StringArray::from(vec![Some("one"), None, Some("three"), Some("")]);
         let bytes = vec![Some(b"first".as_slice()), None, Some(b""), Some(b"last one")];
         let media = media::column(bytes.clone(), vec![None, Some("path"), None, None]);
-        let list = |at: i64| (at != 1).then(|| (0..at).map(Some));
         let columns: Vec<ArrayRef> = vec![
             Arc::new(texts),
             Arc::new(BinaryArray::from(bytes)),
             Arc::new(media),
             Arc::new(Int32Array::from(vec![Some(1), None, Some(3), Some(4)])),
-            Arc::new(ListArray::from_iter_primitive::<Int64Type, _, _>((0..4).map(list))),
         ];
         let arrow = |column: &ArrayRef| column.to_data().get_slice_memory_size().unwrap();
         for (from, rows) in [(0, 4), (1, 2), (3, 1), (2, 0)] {
@@ -120,6 +124,17 @@ mod tests {
         let columns = vec![Arc::clone(&columns[2])];
         let batch = RecordBatch::try_new(Arc::new(Schema::new(vec![field])), columns).unwrap();
         assert_eq!(bytes_of(&batch), arrow(batch.column(0)));
+    }
+
+    #[test]
+    fn a_slice_of_lists_has_only_their_elements() {
+        let list = |at: i64| (at != 1).then(|| (0..at).map(Some));
+        let lists = ListArray::from_iter_primitive::<Int64Type, _, _>((0..4).map(list));
+        // A bitmap where a list is missing, the offsets, and the elements.
+        assert_eq!(bytes_of_array(&lists), 1 + 5 * 4 + 5 * 8);
+        assert_eq!(bytes_of_array(&lists.slice(1, 2)), 1 + 3 * 4 + 2 * 8);
+        assert_eq!(bytes_of_array(&lists.slice(3, 1)), 2 * 4 + 3 * 8);
+        assert_eq!(bytes_of_array(&lists.slice(2, 0)), 4);
     }
 
     #[test]
