@@ -4,14 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use anabranch_tests::program::root;
+use anabranch_tests::program::{Job, data, python, root};
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Float32Type, Int64Type, UInt8Type};
 use arrow::ipc::reader::StreamReader;
 use serde_json::Value as Json;
 
-use anabranch_tests::program::python;
 use crate::{PROGRAM, example, folder};
 
 /// A table of 300 rows in six shards, in the folder `table`.
@@ -261,6 +260,39 @@ fn resume_read_decodes_to_arrays() {
 }
 
 #[test]
+fn resume_read_puts_others_where_records_do_not_decode() {
+    let folder = folder();
+    let input = folder.path().join("input");
+    std::fs::create_dir(&input).unwrap();
+    for name in ["kodim01.png", "kodim02.png", "kodim03.png"] {
+        let bytes = std::fs::read(data().join("photos").join(name)).unwrap();
+        std::fs::write(input.join(name), &bytes).unwrap();
+        std::fs::write(input.join(format!("cut-{name}")), &bytes[..bytes.len() / 2]).unwrap();
+    }
+    let job = "[job]\nname = 'cut'\n[source.input]\nkind = 'files'\npath = 'input/*'\n\
+               [sink.table]\nkind = 'table'\npath = 'table'\ninputs = ['input']\n";
+    Job::text(PROGRAM, folder.path(), job).succeed();
+    let (table, report) = (folder.path().join("table"), folder.path().join("report.jsonl"));
+    let order = ["--shuffle", "1", "--columns", "key,image"];
+    let (stored, _) = read(&table, &order);
+    let args = [&order[..], &["--decode=rgb", "--report", report.to_str().unwrap()]].concat();
+    let (found, said) = read(&table, &args);
+    assert!(said.contains("does not decode, and another stands in for it"), "{said}");
+    let (stored, keys_found) = (keys(&stored), keys(&found));
+    for (key, found) in stored.iter().zip(&keys_found) {
+        assert!(!found.starts_with("cut-"));
+        assert!(key == found || key.starts_with("cut-"), "{key} became {found}");
+    }
+    let lines = lines(&report);
+    let replaced: Vec<usize> =
+        lines.iter().filter_map(|line| Some(line["position"].as_u64()? as usize)).collect();
+    let cut: Vec<usize> = (0..6).filter(|at| stored[*at].starts_with("cut-")).collect();
+    assert_eq!(replaced, cut);
+    assert!(lines[1]["error"].as_str().unwrap().contains("PNG"), "{}", lines[1]);
+    assert_eq!(keys(&read(&table, &args[..5]).0), keys_found);
+}
+
+#[test]
 fn resume_read_closed_pipe_is_no_error() {
     let folder = folder();
     let table = written(folder.path());
@@ -325,8 +357,7 @@ fn client_python_of_the_page_reads_batches() {
     assert!(code.lines().filter(|line| !line.trim().is_empty()).count() <= 10, "ten lines");
     std::fs::write(folder.path().join("reading.py"), format!("{code}{DRIVER}")).unwrap();
     // All that the page wants of PyTorch; the real one is too large for a test.
-    std::fs::write(folder.path().join("torch.py"), "def tensor(array): return array\n")
-        .unwrap();
+    std::fs::write(folder.path().join("torch.py"), "def tensor(array): return array\n").unwrap();
     std::os::unix::fs::symlink(PROGRAM, folder.path().join("anabranch")).unwrap();
     let output = Command::new(python())
         .arg("reading.py")

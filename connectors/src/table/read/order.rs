@@ -264,15 +264,13 @@ mod tests {
         // 20 shards of 64 MiB, 1.25 GiB: ten windows of 128 MiB, of eight blocks each.
         let (distance, beside, distinct) =
             mixing(&Order::new(&shards(&[(64 * MIB, 4096); 20]), Some(7), 128 * MIB));
-        println!("windows: {distance:.3} {beside:.3} {distinct:.1}");
         // A uniformly random order: 1/3 of the table.
         assert!((distance - 1.0 / 3.0).abs() < 0.05, "{distance}");
-        assert!((beside - 1.0 / 8.0).abs() < 0.01, "{beside}");
+        assert!((beside - 1.0 / 8.0).abs() < 0.005, "{beside}");
         assert!(distinct > 7.9, "{distinct}");
         // A window as large as the table: 40 blocks, all of them mixed.
         let (distance, beside, distinct) =
             mixing(&Order::new(&shards(&[(64 * MIB, 4096); 20]), Some(7), 1280 * MIB));
-        println!("one window: {distance:.3} {beside:.3} {distinct:.1}");
         assert!((distance - 1.0 / 3.0).abs() < 0.01, "{distance}");
         assert!(beside < 0.06 && distinct > 18.0, "{beside} {distinct}");
     }
