@@ -21,7 +21,7 @@
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -97,26 +97,6 @@ impl Patience {
             }
         }
     }
-
-    /// Makes a request until it is answered for good. The flag says whether an earlier attempt may have
-    /// taken effect although it failed.
-    async fn request<T, F: Future<Output = Result<T>>>(
-        &self,
-        bytes: u64,
-        mut request: impl FnMut() -> F,
-    ) -> (Result<T>, bool) {
-        let mut attempt = 1;
-        loop {
-            match self.limit(bytes, request()).await {
-                Err(error) if attempt < self.attempts && fault::is_transient(&error) => {
-                    tracing::debug!("attempt {attempt} failed, trying again: {error}");
-                    self.pause(attempt).await;
-                    attempt += 1;
-                }
-                answer => return (answer, attempt > 1),
-            }
-        }
-    }
 }
 
 /// A store that asks another one again. See the documentation of this module.
@@ -138,6 +118,33 @@ impl Patient {
     /// answer was lost, and then tell a conflict with themselves: so every conflict is looked at.
     pub(super) fn of_retrying(inner: Arc<dyn ObjectStore>) -> Self {
         Self { inner, patience: Patience::with_retrying_store(), repeats: true }
+    }
+
+    /// Makes a request until it is answered for good. The flag says whether an earlier attempt may have
+    /// taken effect although it failed.
+    async fn request<T, F: Future<Output = Result<T>>>(
+        &self,
+        bytes: u64,
+        mut request: impl FnMut() -> F,
+    ) -> (Result<T>, bool) {
+        let (begun, mut attempt) = (Instant::now(), 1);
+        loop {
+            match self.patience.limit(bytes, request()).await {
+                Err(error) if self.again(attempt, begun) && fault::is_transient(&error) => {
+                    tracing::debug!("attempt {attempt} failed, trying again: {error}");
+                    self.patience.pause(attempt).await;
+                    attempt += 1;
+                }
+                answer => return (answer, attempt > 1),
+            }
+        }
+    }
+
+    /// Whether to ask once more. What fails quickly was not repeated by a store that asks again by itself (the body
+    /// of an answer that broke): then it is worth as many attempts as at any other store.
+    fn again(&self, attempt: u32, begun: Instant) -> bool {
+        let quick = self.repeats && begun.elapsed() < self.patience.timeout / 10;
+        attempt < self.patience.attempts || (quick && attempt < Patience::default().attempts)
     }
 
     /// Whether the object holds these bytes already, as a lost answer would leave it.
@@ -162,23 +169,23 @@ impl Patient {
         + Sync
         + 'static,
     ) -> BoxStream<'static, Result<ObjectMeta>> {
-        let Self { inner, patience, .. } = self.clone();
+        let patient = self.clone();
         // A listing that breaks begins again: what it gave before must not be given twice.
         let all = async move {
             let attempt = || async {
                 let mut objects = Vec::new();
-                let mut listing = list(inner.as_ref());
-                while let Some(object) = patience.limit(0, listing.try_next()).await? {
+                let mut listing = list(patient.inner.as_ref());
+                while let Some(object) = patient.patience.limit(0, listing.try_next()).await? {
                     objects.push(object);
                 }
                 Ok(objects)
             };
             // Each object has its own time limit; a long listing as a whole has none.
-            let mut number = 1;
+            let (begun, mut number) = (Instant::now(), 1);
             loop {
                 match attempt().await {
-                    Err(error) if number < patience.attempts && fault::is_transient(&error) => {
-                        patience.pause(number).await;
+                    Err(error) if patient.again(number, begun) && fault::is_transient(&error) => {
+                        patient.patience.pause(number).await;
                         number += 1;
                     }
                     answer => return answer,
@@ -208,7 +215,7 @@ impl ObjectStore for Patient {
     ) -> Result<PutResult> {
         let bytes = payload.content_length() as u64;
         let put = || self.inner.put_opts(location, payload.clone(), options.clone());
-        let (answer, uncertain) = self.patience.request(bytes, put).await;
+        let (answer, uncertain) = self.request(bytes, put).await;
         match answer {
             Err(error @ Error::AlreadyExists { .. })
                 if (uncertain || self.repeats) && options.mode == PutMode::Create =>
@@ -228,31 +235,31 @@ impl ObjectStore for Patient {
         options: PutMultipartOptions,
     ) -> Result<Box<dyn MultipartUpload>> {
         let begin = || self.inner.put_multipart_opts(location, options.clone());
-        let inner = self.patience.request(0, begin).await.0?;
+        let inner = self.request(0, begin).await.0?;
         Ok(Box::new(Upload { inner, patience: self.patience }))
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
         let get = || self.inner.get_opts(location, options.clone());
-        let found = self.patience.request(0, get).await.0?;
+        let found = self.request(0, get).await.0?;
         Ok(body::resumed(found, &self.inner, location, &options, self.patience))
     }
 
     async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
         let bytes = ranges.iter().map(|range| range.end.saturating_sub(range.start)).sum();
-        self.patience.request(bytes, || self.inner.get_ranges(location, ranges)).await.0
+        self.request(bytes, || self.inner.get_ranges(location, ranges)).await.0
     }
 
     fn delete_stream(
         &self,
         locations: BoxStream<'static, Result<Path>>,
     ) -> BoxStream<'static, Result<Path>> {
-        let Self { inner, patience, .. } = self.clone();
+        let patient = self.clone();
         let delete = move |location: Result<Path>| {
-            let inner = Arc::clone(&inner);
+            let patient = patient.clone();
             async move {
                 let location = location?;
-                match patience.request(0, || inner.delete(&location)).await {
+                match patient.request(0, || patient.inner.delete(&location)).await {
                     // The attempt whose answer was lost had deleted it.
                     (Err(Error::NotFound { .. }), true) => Ok(location),
                     (answer, _) => answer.map(|()| location),
@@ -277,15 +284,15 @@ impl ObjectStore for Patient {
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
-        self.patience.request(0, || self.inner.list_with_delimiter(prefix)).await.0
+        self.request(0, || self.inner.list_with_delimiter(prefix)).await.0
     }
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
-        self.patience.request(0, || self.inner.copy_opts(from, to, options.clone())).await.0
+        self.request(0, || self.inner.copy_opts(from, to, options.clone())).await.0
     }
 
     async fn rename_opts(&self, from: &Path, to: &Path, options: RenameOptions) -> Result<()> {
-        self.patience.request(0, || self.inner.rename_opts(from, to, options.clone())).await.0
+        self.request(0, || self.inner.rename_opts(from, to, options.clone())).await.0
     }
 }
 
@@ -423,6 +430,17 @@ mod tests {
         }
         let listed: Vec<_> = store.list(None).try_collect().await.unwrap();
         assert_eq!(listed.len(), 2);
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_breaks_again_and_again_is_asked_for_at_clouds_too() {
+        let faults = Mutex::new(vec![Fault::None, Fault::After, Fault::After, Fault::After]);
+        let next = move |_, _: &str, _: &Path| faults.lock().unwrap().pop().unwrap_or(Fault::None);
+        let inner = Arc::new(InMemory::new());
+        inner.put(&Path::from("a"), "x".into()).await.unwrap();
+        let store = Patient::of_retrying(Arc::new(Faulty::new(inner, next)));
+        let listed: Vec<_> = store.list(None).try_collect().await.unwrap();
+        assert_eq!(listed.len(), 1);
     }
 
     #[tokio::test]
