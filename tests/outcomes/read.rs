@@ -12,7 +12,6 @@ use arrow::ipc::reader::StreamReader;
 use serde_json::Value as Json;
 
 use crate::{PROGRAM, example, folder};
-use anabranch_tests::program::python;
 
 /// A table of 300 rows in six shards, in the folder `table`.
 fn written(folder: &Path) -> PathBuf {
