@@ -49,7 +49,7 @@ fn command_diff_tells_what_changed() {
     assert_eq!(same, "same: 15 records: the tables hold the same records\n");
     let worse = example(folder.path(), "photos").set("operator.encode.quality", 30);
     worse.arg("--if-exists").arg("overwrite").succeed();
-    let args = ["diff", "table", "--old-version", "1", "--json", "--exit-code"];
+    let args = ["diff", "table", "--old-version", "0", "--json", "--exit-code"];
     let output = anabranch(folder.path(), &args);
     assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stderr));
     let found: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();

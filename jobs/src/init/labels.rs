@@ -86,7 +86,7 @@ mod tests {
     #[test]
     fn labels_are_the_table_whose_column_names_files() {
         let labels = Table::parse("labels.tsv", "id\tclass\n1\tcat\n2\tdog\n3\tc").unwrap();
-        let prices = Table::parse("prices.csv", "item,price\nx,1\ny,2\n").unwrap();
+        let prices = Table::parse("prices.csv", "item,price\nx,100\ny,200\n").unwrap();
         let found = find(&[prices.clone(), labels], &["cats/1.jpg", "dogs/2.jpg"]).unwrap();
         assert_eq!((found.name.as_str(), found.key.as_str()), ("labels.tsv", "id"));
         assert_eq!(found.columns, ["class"]);
