@@ -3,7 +3,7 @@
 //! * [`init`]: a job file for data that nobody has described yet;
 //! * [`job`]: a TOML file becomes a graph, or a list of everything that is wrong with it;
 //! * [`components`]: every kind that a job file may name;
-//! * [`reference`]: the page that tells every kind and option;
+//! * [`mod@reference`]: the page that tells every kind and option;
 //! * [`show`]: contact sheets and spectrograms;
 //! * [`terminal`]: progress and reports as text;
 //! * [`cli`]: the commands and their exit codes.

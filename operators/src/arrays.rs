@@ -55,7 +55,7 @@ use crate::{DecodeOptions, OptionsError};
 const EXTENSION: &str = "ARROW:extension:name";
 const EXTENSION_METADATA: &str = "ARROW:extension:metadata";
 
-/// Makes arrays of the media columns of batches of one schema. See the [module documentation](self).
+/// Makes arrays of the media columns of batches of one schema.
 pub struct Arrays {
     /// One for each column that is encoded.
     decode: Vec<Arc<dyn Operator>>,

@@ -206,7 +206,8 @@ pub(crate) fn names(folder: &Path) -> Vec<String> {
 
 /// Fails with the first row that differs.
 pub fn assert_same(found: &RecordBatch, expected: &RecordBatch, what: &str) {
-    assert_eq!(found.schema(), expected.schema(), "{what}: columns");
+    // A file's own metadata, its checksums, depend on how rows were divided into files.
+    assert_eq!(found.schema().fields(), expected.schema().fields(), "{what}: columns");
     assert_eq!(found.num_rows(), expected.num_rows(), "{what}: rows");
     for row in 0..found.num_rows() {
         for (at, field) in expected.schema().fields().iter().enumerate() {

@@ -71,7 +71,7 @@ pub struct MixturePart {
     pub source: Arc<dyn Source>,
 }
 
-/// Builds mixtures. See the [module documentation](self).
+/// Builds mixtures.
 pub struct Mixture {
     inner: Arc<Inner>,
 }
