@@ -117,13 +117,7 @@ fn tile(one: &RecordBatch, column: &str) -> Option<Tile> {
 
 /// The mean of the channels, between -1 and 1.
 fn mono(format: Pcm, channels: usize, samples: &[u8]) -> Vec<f32> {
-    let all: Vec<f32> = match format.integers(samples) {
-        Some(integers) => {
-            let full = (1_u64 << (8 * format.bytes() - 1)) as f32;
-            integers.into_iter().map(|sample| sample as f32 / full).collect()
-        }
-        None => samples.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
-    };
+    let all = format.floats(samples);
     let frames = all.chunks_exact(channels.max(1));
     frames.map(|frame| frame.iter().sum::<f32>() / frame.len() as f32).collect()
 }
