@@ -103,8 +103,9 @@ impl Footers {
     }
 }
 
-/// Why what a footer says of its rows cannot be, if so: nothing else is known of how many there are, and every
-/// one of them is measured.
+/// Why what a footer says cannot be, if so. Of its rows nothing else is known how many there are, and every one of
+/// them is measured; and whoever asks where a column stands takes the footer's word for it, so a place that is no
+/// part of the file is found here and nowhere else.
 pub(crate) fn implausible(footer: &ParquetMetaData, size: u64) -> Option<String> {
     let mut all = 0_u64;
     for (at, group) in footer.row_groups().iter().enumerate() {
@@ -119,10 +120,24 @@ pub(crate) fn implausible(footer: &ParquetMetaData, size: u64) -> Option<String>
                 "its footer is wrong: row group {at} has {rows} rows, and {values} values of `{path}`"
             ));
         }
+        if let Some(column) = group.columns().iter().find(|column| !stands_in(column, size)) {
+            let path = column.column_path().string();
+            return Some(format!(
+                "its footer is wrong: `{path}` of row group {at} stands nowhere in its {size} bytes"
+            ));
+        }
         all = u64::try_from(rows).map_or(u64::MAX, |rows| all.saturating_add(rows));
     }
     let most = size.saturating_mul(DENSEST).max(FEW);
     (all > most).then(|| format!("its footer is wrong: {size} bytes hold no {all} rows"))
+}
+
+/// Whether the bytes of a column are some of the file's.
+fn stands_in(column: &ColumnChunkMetaData, size: u64) -> bool {
+    let at = |offset: i64| u64::try_from(offset).ok();
+    let start = column.dictionary_page_offset().unwrap_or(column.data_page_offset());
+    let end = at(start).zip(at(column.compressed_size())).and_then(|(at, n)| at.checked_add(n));
+    at(column.data_page_offset()).is_some_and(|at| at <= size) && end.is_some_and(|end| end <= size)
 }
 
 /// A file in a store, as the Parquet reader asks for it.

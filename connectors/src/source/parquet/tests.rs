@@ -133,6 +133,35 @@ fn row_counts_of_a_footer_are_not_believed_beyond_reason() {
 }
 
 #[test]
+fn a_column_that_stands_outside_its_file_costs_the_file_and_not_the_run() {
+    let good = file(&rows(0, 30));
+    let moved = |start: i64, length: i64| {
+        let bytes = bytes::Bytes::copy_from_slice(&good);
+        let footer = ParquetMetaDataReader::new().parse_and_finish(&bytes).unwrap();
+        let group = footer.row_group(0).clone();
+        let mut chunks = group.columns().to_vec();
+        let chunk = chunks[0].clone().into_builder().set_data_page_offset(start);
+        let chunk = chunk.set_dictionary_page_offset(None).set_total_compressed_size(length);
+        chunks[0] = chunk.build().unwrap();
+        let group = group.into_builder().set_column_metadata(chunks).build().unwrap();
+        let wrong = footer.into_builder().set_row_groups(vec![group]).build();
+        let mut file = good[..good.len() - 8].to_vec();
+        ParquetMetaDataWriter::new(&mut file, &wrong).finish().unwrap();
+        file
+    };
+    let files = [moved(-5, 100), moved(4, -1), moved(4, i64::MAX), moved(1 << 40, 10)];
+    let names = ["b.parquet", "c.parquet", "d.parquet", "e.parquet"];
+    let mut all: Vec<(&str, &[u8])> = vec![("a.parquet", &good)];
+    all.extend(names.into_iter().zip(files.iter().map(Vec::as_slice)));
+    let folder = folder(&all);
+    let seen = conforming(&parquet(path(&folder, "*.parquet"), None));
+    assert_eq!((seen.rows, seen.refused.len()), (30, 4));
+    for refused in &seen.refused {
+        assert!(refused.error.contains("`id` of row group 0 stands nowhere"), "{}", refused.error);
+    }
+}
+
+#[test]
 fn media_have_the_facts_that_their_bytes_tell() {
     // 3 x 2 pixels with colour; the rest of the file is not looked at.
     let png = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x03\0\0\0\x02\x08\x02\0\0\0\0\0\0\0";

@@ -67,7 +67,14 @@ impl Shard {
         buffers: &Arc<Buffers>,
     ) -> Result<Vec<RecordBatch>, Failure> {
         let footer = self.footer().await?;
-        let chosen = chosen(&footer, columns, &rows, self.rows).map_err(Failure::Damaged)?;
+        let lost = |e: tokio::task::JoinError| Failure::Damaged(format!("decoding it failed: {e}"));
+        // A footer that makes its reader panic costs its shard: here, and not in the task that asks.
+        let (of, wanted, known) = (Arc::clone(columns), rows.clone(), self.rows);
+        let choosing = tokio::task::spawn_blocking(move || {
+            let chosen = chosen(&footer, &of, &wanted, known)?;
+            Ok((footer, chosen))
+        });
+        let (footer, chosen) = choosing.await.map_err(lost)?.map_err(Failure::Damaged)?;
         let mut pieces = BTreeMap::new();
         for range in joined(&chosen.chunks) {
             let got = match self.bytes(range.clone(), Arc::clone(buffers)).await {
@@ -85,7 +92,6 @@ impl Shard {
         let (columns, rows) = (Arc::clone(columns), rows.clone());
         let decoded =
             tokio::task::spawn_blocking(move || decode(&footer, read, &chosen, &columns, &rows));
-        let lost = |e: tokio::task::JoinError| Failure::Damaged(format!("decoding it failed: {e}"));
         decoded.await.map_err(lost)?.map_err(Failure::Damaged)
     }
 }
