@@ -243,7 +243,7 @@ pub(crate) fn fetch(
         return Ok(records);
     }
     let (rows, wanted): (Vec<usize>, Vec<Reference>) = wanted.into_iter().unzip();
-    for (row, fetched) in rows.into_iter().zip(context.fetch(&wanted)) {
+    for (row, fetched) in rows.into_iter().zip(context.fetch(&wanted, limits.bytes.0)) {
         let fetched = match fetched {
             Err(error) if error.passing => return Err(OperatorError::Failed(error.to_string())),
             fetched => fetched.map_err(|error| error.to_string()),

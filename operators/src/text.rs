@@ -36,6 +36,8 @@ const LEVEL: i32 = 9;
 const DICTIONARY: ByteSize = ByteSize(64 << 10);
 /// Bytes of texts for each byte of a dictionary; with fewer it learns them by heart.
 const SAMPLE_PER_BYTE: usize = 8;
+/// Bytes of a dictionary that is read, at most.
+const LARGEST_DICTIONARY: u64 = 64 << 20;
 const LEAST_DICTIONARY: usize = 1 << 10;
 
 /// The operator for these options.
@@ -243,7 +245,7 @@ impl Dictionaries {
         let named = named.filter(|_| files.is_empty()).map_or("", String::as_str);
         for file in files.iter().map(String::as_str).chain(named.lines()) {
             let uri = Location::parse(file).map_err(|e| fail(file, &e))?.url;
-            for bytes in context.fetch(&[Reference { uri, range: None }]) {
+            for bytes in context.fetch(&[Reference { uri, range: None }], LARGEST_DICTIONARY) {
                 let bytes = bytes.map_err(|e| fail(file, &e))?;
                 // A run that decided for none leaves an empty file.
                 if bytes.is_empty() {
@@ -371,7 +373,7 @@ mod tests {
     struct Shelf(Vec<u8>);
 
     impl Fetcher for Shelf {
-        fn fetch(&self, references: &[Reference]) -> Vec<Result<Bytes, FetchError>> {
+        fn fetch(&self, references: &[Reference], _: u64) -> Vec<Result<Bytes, FetchError>> {
             references.iter().map(|_| Ok(Bytes::from(self.0.clone()))).collect()
         }
     }

@@ -87,7 +87,7 @@ pub async fn references(
         wanted.push(path.parse().map_err(failed("parsing a reference"))?);
     }
     let fetcher = StoreFetcher::new(tokio::runtime::Handle::current());
-    let fetched = tokio::task::spawn_blocking(move || fetcher.fetch(&wanted)).await;
+    let fetched = tokio::task::spawn_blocking(move || fetcher.fetch(&wanted, u64::MAX)).await;
     for (row, fetched) in fetched.map_err(failed("fetching"))?.into_iter().enumerate() {
         let fetched = fetched.map_err(failed("fetching a reference"))?;
         ensure(media::bytes(values, row) == Some(fetched.as_ref()), || {
@@ -261,6 +261,11 @@ async fn backwards(
             (in_order.records.slice(row, 1), reversed.records.slice(rows - 1 - row, 1));
         ensure(one == other, || format!("read backwards, row {row} is another"))?;
     }
+    let refused: Vec<Unreadable> = reversed.refused.into_iter().rev().collect();
+    ensure(in_order.refused == refused, || {
+        "read backwards, other records are refused, or not in the order in which they were read"
+            .to_owned()
+    })?;
     // And they are the rows that one read of everything gives.
     let ids = |records: &RecordBatch| -> Result<Vec<Option<RecordId>>, Violation> {
         let records = with_ids("conformance", records).map_err(failed("making ids"))?;

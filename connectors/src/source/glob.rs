@@ -274,15 +274,23 @@ fn split(name: String, object: &ObjectMeta) -> Split {
 
 /// An object as a listing would tell it now, but for its name.
 pub(in crate::source) async fn look(at: &Location) -> Result<Split, object_store::Error> {
+    versioned(at).await.map(|(split, _)| split)
+}
+
+/// The same, and the ETag by which its store knows this version of it.
+pub(in crate::source) async fn versioned(
+    at: &Location,
+) -> Result<(Split, Option<String>), object_store::Error> {
     let Some(path) = at.local_path() else {
-        return Ok(split(String::new(), &at.store.head(&at.path).await?));
+        let found = at.store.head(&at.path).await?;
+        return Ok((split(String::new(), &found), found.e_tag));
     };
     let found = tokio::fs::metadata(&path).await.and_then(|found| match found.is_file() {
         true => Ok(found),
         false => Err(std::io::Error::new(std::io::ErrorKind::NotFound, "it is no file")),
     });
     match found {
-        Ok(found) => Ok(local::split(String::new(), &found)),
+        Ok(found) => Ok((local::split(String::new(), &found), None)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             Err(object_store::Error::NotFound { path: at.url.clone(), source: error.into() })
         }

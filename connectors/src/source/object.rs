@@ -7,14 +7,15 @@
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::ops::Range;
+use std::sync::Arc;
 
+use anabranch_pipelines::record::Reference;
 use anabranch_pipelines::source::{SourceError, Split};
-use anabranch_pipelines::store::Location;
+use anabranch_pipelines::store::{Location, range_of_version};
 use flate2::bufread::MultiGzDecoder;
-use object_store::ObjectStoreExt;
 use tokio::runtime::Handle;
 
-use super::glob::look;
+use super::glob::versioned;
 
 /// Bytes of a buffer over a local file.
 const BUFFER: usize = 128 << 10;
@@ -55,6 +56,8 @@ pub(super) struct Unpacked {
 pub(super) struct Object {
     location: Location,
     split: Split,
+    /// What its store calls this version of it, where it has a word for that; files of this machine have none.
+    etag: Option<Arc<str>>,
     limit: u64,
     bytes: Bytes,
     position: u64,
@@ -72,8 +75,8 @@ impl Object {
         split: &Split,
         unpacked: Unpacked,
     ) -> Result<Self, Failure> {
-        let found = Handle::current().block_on(look(&location));
-        let found = found.map_err(|e| store_failure(&location.url, e))?;
+        let found = Handle::current().block_on(versioned(&location));
+        let (found, etag) = found.map_err(|e| store_failure(&location.url, e))?;
         if found.version != split.version {
             let message = format!(
                 "it changed since it was listed (then {} bytes, now {})",
@@ -81,18 +84,25 @@ impl Object {
             );
             return Err(Failure::Damaged(message));
         }
-        let raw = Raw::open(&location, found.bytes).map_err(|e| failure(&location.url, e))?;
+        let etag: Option<Arc<str>> = etag.map(Arc::from);
+        let raw = Raw::open(&location, found.bytes, etag.as_ref());
+        let raw = raw.map_err(|e| failure(&location.url, e))?;
         let limit = unpacked.limit.unwrap_or(UNPACKED.max(split.bytes.saturating_mul(RATIO)));
         let bytes = Bytes::of(&split.name, raw).map_err(|e| failure(&location.url, e))?;
-        Ok(Self { location, split: split.clone(), limit, bytes, position: 0 })
+        Ok(Self { location, split: split.clone(), etag, limit, bytes, position: 0 })
     }
 
     /// The same object from its start, for a look at what was passed.
     pub(super) fn again(&self) -> Result<Self, Failure> {
-        let raw = Raw::open(&self.location, self.split.bytes).map_err(|e| self.failure(e))?;
-        let bytes = Bytes::of(&self.split.name, raw).map_err(|e| self.failure(e))?;
-        let (location, split) = (self.location.clone(), self.split.clone());
-        Ok(Self { location, split, limit: self.limit, bytes, position: 0 })
+        let bytes = self.raw().and_then(|raw| Bytes::of(&self.split.name, raw));
+        let bytes = bytes.map_err(|e| self.failure(e))?;
+        let (location, split, etag) =
+            (self.location.clone(), self.split.clone(), self.etag.clone());
+        Ok(Self { location, split, etag, limit: self.limit, bytes, position: 0 })
+    }
+
+    fn raw(&self) -> io::Result<Raw> {
+        Raw::open(&self.location, self.split.bytes, self.etag.as_ref())
     }
 
     /// The bytes of a small range.
@@ -110,6 +120,16 @@ impl Object {
     /// Where the object is.
     pub(super) fn url(&self) -> &str {
         &self.location.url
+    }
+
+    /// What references to ranges of it begin with: where it is, and which version of it is meant, if its store
+    /// tells versions apart.
+    pub(super) fn uri(&self) -> Arc<str> {
+        let plain = Reference { uri: self.location.url.clone(), range: None };
+        match &self.etag {
+            Some(etag) => plain.at_version(etag).uri.into(),
+            None => plain.uri.into(),
+        }
     }
 
     /// The split that it is.
@@ -141,8 +161,7 @@ impl Object {
             }
             Bytes::Packed(_) => {
                 if to < self.position {
-                    let raw = Raw::open(&self.location, self.split.bytes)?;
-                    self.bytes = Bytes::of(&self.split.name, raw)?;
+                    self.bytes = Bytes::of(&self.split.name, self.raw()?)?;
                     self.position = 0;
                 }
                 while self.position < to {
@@ -195,14 +214,21 @@ impl BufRead for Object {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         match &mut self.bytes {
             Bytes::Plain(raw) => raw.fill_buf(),
-            Bytes::Packed(_) if self.position >= self.limit => Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                format!(
-                    "it unpacks to more than {} bytes; if that is right, raise `max_unpacked`",
-                    self.limit
-                ),
-            )),
-            Bytes::Packed(unpacked) => unpacked.fill_buf(),
+            Bytes::Packed(unpacked) => {
+                let there = unpacked.fill_buf()?;
+                let left = self.limit.saturating_sub(self.position);
+                // What unpacks to the limit and ends there is as large as it may be.
+                if left == 0 && !there.is_empty() {
+                    return Err(io::Error::new(
+                        io::ErrorKind::InvalidData,
+                        format!(
+                            "it unpacks to more than {} bytes; if that is right, raise `max_unpacked`",
+                            self.limit
+                        ),
+                    ));
+                }
+                Ok(there.get(..usize::try_from(left).unwrap_or(usize::MAX)).unwrap_or(there))
+            }
         }
     }
 
@@ -251,6 +277,7 @@ enum Raw {
 struct Ranges {
     location: Location,
     size: u64,
+    etag: Option<Arc<str>>,
     buffer: bytes::Bytes,
     /// Position of the buffer's first byte.
     position: u64,
@@ -258,12 +285,13 @@ struct Ranges {
 }
 
 impl Raw {
-    fn open(location: &Location, size: u64) -> io::Result<Self> {
+    fn open(location: &Location, size: u64, etag: Option<&Arc<str>>) -> io::Result<Self> {
         match location.local_path() {
             Some(path) => Ok(Self::File(BufReader::with_capacity(BUFFER, File::open(path)?))),
             None => Ok(Self::Store(Ranges {
                 location: location.clone(),
                 size,
+                etag: etag.cloned(),
                 buffer: bytes::Bytes::new(),
                 position: 0,
                 next: FIRST,
@@ -315,9 +343,12 @@ impl BufRead for Raw {
             Self::Store(ranges) => {
                 if ranges.buffer.is_empty() && ranges.position < ranges.size {
                     let end = ranges.size.min(ranges.position + ranges.next);
-                    let Location { store, path, .. } = &ranges.location;
-                    let got =
-                        Handle::current().block_on(store.get_range(path, ranges.position..end));
+                    let got = range_of_version(
+                        &ranges.location,
+                        ranges.position..end,
+                        ranges.etag.as_deref(),
+                    );
+                    let got = Handle::current().block_on(got);
                     ranges.buffer = got.map_err(|e| io::Error::other(StoreFailed(e)))?;
                     ranges.next = (ranges.next * 2).min(MOST);
                 }
@@ -363,6 +394,9 @@ fn store_failure(url: &str, error: object_store::Error) -> Failure {
         object_store::Error::NotFound { .. } => {
             Failure::Damaged("it is not there any more".to_owned())
         }
+        object_store::Error::Precondition { .. } => {
+            Failure::Damaged("it changed while it was read".to_owned())
+        }
         source => Failure::Store(SourceError::Store { location: url.to_owned(), source }),
     }
 }
@@ -370,7 +404,11 @@ fn store_failure(url: &str, error: object_store::Error) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::source::glob::look;
     use crate::source::testing::{block_on, folder, gzip, path};
+    use anabranch_pipelines::operator::Fetcher;
+    use anabranch_pipelines::store::StoreFetcher;
+    use object_store::ObjectStoreExt;
 
     fn zstd(bytes: &[u8]) -> Vec<u8> {
         zstd::encode_all(bytes, 3).unwrap()
@@ -410,6 +448,10 @@ mod tests {
             let packed = [pack(head), pack(tail)].concat();
             assert_eq!(read(name, &packed, 0, None).unwrap(), text);
             assert_eq!(read(name, &packed, 299_999, None).unwrap(), text[299_999..]);
+            // To unpack to the limit is allowed, and to one byte more is not.
+            assert_eq!(read(name, &packed, 0, Some(800_000)).unwrap(), text);
+            let more = read(name, &packed, 0, Some(799_999)).unwrap_err();
+            assert!(more.contains("more than 799999 bytes"), "{name}: {more}");
             let bomb = read(name, &packed, 0, Some(700_000)).unwrap_err();
             assert!(bomb.contains("raise `max_unpacked`"), "{name}: {bomb}");
             for damaged in [&packed[..packed.len() - 9], b"no such thing".as_slice()] {
@@ -418,6 +460,50 @@ mod tests {
             }
         }
         assert_eq!(read("a.bin", head, 7, None).unwrap(), head[7..]);
+    }
+
+    #[test]
+    fn an_object_that_changes_while_it_is_read_is_no_mixture_of_two() {
+        let location = Location::parse("memory://object-changes/a.bin").unwrap();
+        let put = |byte: u8| {
+            let bytes = vec![byte; 3 * FIRST as usize];
+            block_on(location.store.put(&location.path, bytes.into())).unwrap();
+        };
+        put(1);
+        let there = location.clone();
+        let (changed, wait) = std::sync::mpsc::channel();
+        let (read, begun) = std::sync::mpsc::channel();
+        let reading = std::thread::spawn(move || {
+            block_on(async move {
+                let split = look(&there).await.unwrap();
+                let work = move || {
+                    let mut object = Object::open(there, &split, Unpacked { limit: None })?;
+                    let mut first = [0; 10];
+                    object.read_exact(&mut first).map_err(|e| object.failure(e))?;
+                    assert_eq!(first, [1; 10]);
+                    read.send(object.uri()).unwrap();
+                    wait.recv().unwrap();
+                    let mut rest = Vec::new();
+                    object.read_to_end(&mut rest).map_err(|e| object.failure(e))
+                };
+                tokio::task::spawn_blocking(work).await.unwrap()
+            })
+        });
+        let uri = begun.recv().unwrap();
+        put(2);
+        changed.send(()).unwrap();
+        let failed = reading.join().unwrap();
+        let Err(Failure::Damaged(why)) = failed else { panic!("{failed:?}") };
+        assert!(why.contains("changed"), "{why}");
+        // Nor is a reference to the one a reference to the other.
+        assert!(uri.starts_with("memory://object-changes/a.bin#etag="), "{uri}");
+        let reference = Reference { uri: uri.as_ref().to_owned(), range: Some(5..15) };
+        let fetched = block_on(async move {
+            let fetcher = StoreFetcher::new(Handle::current());
+            tokio::task::spawn_blocking(move || fetcher.fetch(&[reference], 100)).await.unwrap()
+        });
+        let error = fetched[0].as_ref().unwrap_err();
+        assert!(!error.passing && error.message.contains("changed"), "{error}");
     }
 
     #[test]

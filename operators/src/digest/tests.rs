@@ -8,7 +8,7 @@ use bytes::Bytes;
 struct Store;
 
 impl Fetcher for Store {
-    fn fetch(&self, references: &[Reference]) -> Vec<Result<Bytes, FetchError>> {
+    fn fetch(&self, references: &[Reference], _: u64) -> Vec<Result<Bytes, FetchError>> {
         let found = |reference: &Reference| match reference.uri.as_str() {
             "memory://s/abc" => Ok(Bytes::from_static(b"abc")),
             uri => Err(FetchError {

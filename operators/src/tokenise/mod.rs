@@ -127,6 +127,8 @@ const fn yes() -> bool {
 const LARGEST: usize = 1 << 24;
 /// Bytes that a vocabulary is learned from, at most.
 const SAMPLE: usize = 16 << 20;
+/// Bytes of a tokenizer's file, at most.
+const LARGEST_FILE: u64 = 1 << 30;
 /// Tokens of a record beyond those that its bytes allow for.
 const ROOM: usize = 2 * json::AROUND;
 
@@ -280,7 +282,7 @@ impl Tokenise {
         let wrong =
             |error: &dyn std::fmt::Display| OperatorError::Failed(format!("`{file}`: {error}"));
         let uri = Location::parse(file).map_err(|e| wrong(&e))?.url;
-        let fetched = context.fetch(&[Reference { uri, range: None }]).pop();
+        let fetched = context.fetch(&[Reference { uri, range: None }], LARGEST_FILE).pop();
         let fetched = fetched.ok_or_else(|| wrong(&"it was not read"))?;
         let bytes = fetched.map_err(|e| wrong(&e))?;
         same(&bytes, self.options.sha256.as_deref()).map_err(|e| wrong(&e))?;

@@ -23,8 +23,9 @@ pub struct FetchError {
 
 /// Reads references for operators, blocking the calling executor thread.
 pub trait Fetcher: Send + Sync {
-    /// The bytes of each reference, in order. A store's transient errors were retried.
-    fn fetch(&self, references: &[Reference]) -> Vec<Result<Bytes, FetchError>>;
+    /// The bytes of each reference, in order. A store's transient errors were retried. A value of more than `most`
+    /// bytes is an error, and is read no further than that.
+    fn fetch(&self, references: &[Reference], most: u64) -> Vec<Result<Bytes, FetchError>>;
 }
 
 /// Refuses every reference: for running operators where no store is at hand.
@@ -32,7 +33,7 @@ pub trait Fetcher: Send + Sync {
 pub struct NoFetcher;
 
 impl Fetcher for NoFetcher {
-    fn fetch(&self, references: &[Reference]) -> Vec<Result<Bytes, FetchError>> {
+    fn fetch(&self, references: &[Reference], _: u64) -> Vec<Result<Bytes, FetchError>> {
         let error = |r: &Reference| FetchError {
             path: r.to_string(),
             message: "this operator runs without a store".to_owned(),
@@ -61,8 +62,8 @@ impl Context {
     }
 
     /// Reads references; see [`Fetcher::fetch`].
-    pub fn fetch(&self, references: &[Reference]) -> Vec<Result<Bytes, FetchError>> {
-        self.fetcher.fetch(references)
+    pub fn fetch(&self, references: &[Reference], most: u64) -> Vec<Result<Bytes, FetchError>> {
+        self.fetcher.fetch(references, most)
     }
 
     /// Fails once the run was cancelled. Long invocations call this between records.

@@ -33,8 +33,8 @@ const VERSION: &str = "#etag=";
 impl Reference {
     /// The same object, as long as its store calls it by this ETag: read later, another one is an error.
     ///
-    /// The ETag becomes part of the URI, behind `#etag=`, which no server sees. Such a reference stands for the
-    /// whole object; its range says how large that is.
+    /// The ETag becomes part of the URI, behind `#etag=`, which no server sees. A range that begins with the first
+    /// byte stands for the whole object then, and says how large that is; any other one for what it says.
     ///
     /// ```
     /// use anabranch_pipelines::record::Reference;

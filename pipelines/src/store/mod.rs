@@ -45,12 +45,14 @@ mod fetch;
 mod leftovers;
 mod mount;
 mod patient;
+mod version;
 mod web;
 
 pub use fault::{explain, refusal};
 pub use fetch::StoreFetcher;
 pub use mount::mount;
 pub use patient::{Patience, Patient};
+pub use version::range_of_version;
 
 /// A place in an object store.
 #[derive(Debug, Clone)]

@@ -101,12 +101,16 @@ fn keys(seen: &Seen) -> Vec<&str> {
 
 /// What an operator gets that needs the bytes.
 fn fetch(seen: &Seen) -> Vec<Result<Vec<u8>, FetchError>> {
+    fetch_within(seen, 1 << 20)
+}
+
+fn fetch_within(seen: &Seen, most: u64) -> Vec<Result<Vec<u8>, FetchError>> {
     let image = media::of(&seen.records, "image").unwrap();
     let path = |row| media::path(image, row).unwrap().parse::<Reference>().unwrap();
     let references: Vec<Reference> = (0..seen.rows).map(path).collect();
     block_on(async {
         let fetcher = StoreFetcher::new(tokio::runtime::Handle::current());
-        let fetched = tokio::task::spawn_blocking(move || fetcher.fetch(&references)).await;
+        let fetched = tokio::task::spawn_blocking(move || fetcher.fetch(&references, most)).await;
         fetched.unwrap().into_iter().map(|bytes| bytes.map(|bytes| bytes.to_vec())).collect()
     })
 }
@@ -139,6 +143,10 @@ fn an_object_that_changed_is_no_other_one() {
     let seen =
         conforming(&urls(json!({ "urls": [format!("{server}/changing.png")], "etag": false })));
     assert_eq!(fetch(&seen).remove(0).unwrap(), body("/changing.png"));
+    // Nor is its size known, which is none the larger for that.
+    assert!(fetch_within(&seen, 9000).remove(0).is_ok());
+    let error = fetch_within(&seen, 8999).remove(0).unwrap_err();
+    assert!(!error.passing && error.message.contains("of at most"), "{error}");
 }
 
 #[test]
@@ -220,6 +228,51 @@ fn a_server_that_cannot_be_reached_ends_the_run_or_costs_the_record() {
     let read = read_all(&of("refuse"));
     let counts = read.iter().map(|batch| (batch.records.num_rows(), batch.refused.len()));
     assert_eq!(counts.collect::<Vec<_>>(), [(0, 1)]);
+}
+
+#[test]
+fn rows_of_a_shuffled_list_that_cannot_be_read_are_refused_where_they_stand() {
+    // Numbers of fields tell which rows are bad, in both kinds of list; conformance reads them backwards, in one
+    // batch, as a shuffle does.
+    let (server, _) = server();
+    let mut list = "url,n\n".to_owned();
+    let mut json = String::new();
+    for n in 0..12 {
+        let (row, line) = match n {
+            2 | 5 | 9 => (format!("{server}/{n}.png,{n},too,many\n"), "{ no json\n".to_owned()),
+            4 | 7 => (format!(",{n}\n"), format!("{{\"url\": null, \"n\": {n}}}\n")),
+            _ => (
+                format!("{server}/{n}.png,{n}\n"),
+                format!("{{\"url\": \"{server}/{n}.png\", \"n\": {n}}}\n"),
+            ),
+        };
+        list += &row;
+        json += &line;
+    }
+    let folder = folder(&[("list.csv", list.as_bytes()), ("list.jsonl", json.as_bytes())]);
+    for name in ["list.csv", "list.jsonl"] {
+        let seen = conforming(&urls(json!({ "path": path(&folder, name), "modality": "image" })));
+        assert_eq!((seen.rows, seen.refused.len()), (7, 5), "{name}");
+        assert!(seen.refused.is_sorted_by_key(|refused| refused.range.start), "{name}");
+    }
+}
+
+#[test]
+fn a_bucket_that_refuses_the_credentials_fails_the_run() {
+    let (server, _) = server();
+    let store = HttpBuilder::new()
+        .with_url(server)
+        .with_client_options(ClientOptions::new().with_allow_http(true));
+    mount("locked://bucket", Arc::new(store.build().unwrap()), Patience::default()).unwrap();
+    for (name, unreachable) in [("denied.png", "fail"), ("locked.png", "refuse")] {
+        let url = format!("locked://bucket/{name}");
+        let source = urls(json!({ "urls": [url], "unreachable": unreachable }));
+        let failed = block_on(check(&source)).unwrap_err().to_string();
+        assert!(failed.contains(&url), "{failed}");
+    }
+    // An object that is not there is one record less, there as anywhere.
+    let seen = conforming(&urls(json!({ "urls": ["locked://bucket/gone.png"] })));
+    assert!(seen.refused[0].error.contains("status 404"), "{:?}", seen.refused);
 }
 
 #[test]
