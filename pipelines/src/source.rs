@@ -67,7 +67,7 @@ pub struct SourceBatch {
     /// Rows in source order; the first column is [`KEY`](crate::record::KEY), or
     /// [`ID`](crate::record::ID) and then the key where rows bring ids of their own. May be empty.
     pub records: RecordBatch,
-    /// Records that became no row.
+    /// Records that became no row, in the order in which they were read, as the rows are.
     pub refused: Vec<Unreadable>,
 }
 

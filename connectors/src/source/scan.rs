@@ -5,6 +5,7 @@
 //! every format the same answer to damage: what stands before it are records, and the remainder is one
 //! record that is refused.
 
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -29,6 +30,8 @@ const MARKS: usize = 256;
 /// Scanners kept between two reads. A worker's next part begins where one of them stopped, or behind it, so
 /// that a packed object is unpacked once and not once per part.
 const PARKED: usize = 8;
+/// Bytes that all of these hold, if there are several.
+const HELD: usize = 64 << 20;
 
 /// A record as a scanner found it.
 pub(super) struct Found<R> {
@@ -60,6 +63,11 @@ pub(super) trait Scanner: Send {
 
     /// Offset that a read can begin at without going back.
     fn position(&self) -> u64;
+
+    /// Bytes of what it knows of its object, beside buffers.
+    fn holds(&self) -> usize {
+        0
+    }
 }
 
 /// A record with its place, for messages.
@@ -270,8 +278,10 @@ impl<F: Format> Inner<F> {
 
     fn park(&self, split: &Arc<Split>, scanner: Box<dyn Scanner<Row = F::Row>>) {
         let mut parked = self.parked.lock().unwrap_or_else(PoisonError::into_inner);
-        if parked.len() >= PARKED {
-            parked.remove(0);
+        let mut held = scanner.holds();
+        held += parked.iter().map(|p| p.scanner.holds()).sum::<usize>();
+        while !parked.is_empty() && (parked.len() >= PARKED || held > HELD) {
+            held = held.saturating_sub(parked.remove(0).scanner.holds());
         }
         parked.push(Parked { split: Arc::clone(split), scanner });
     }
@@ -331,7 +341,7 @@ impl<F: Format> Inner<F> {
         size: BatchSize,
         output: &Output<SourceBatch>,
     ) -> Result<(), SourceError> {
-        let mut batch = Gathered { rows: Vec::new(), refused: Vec::new(), bytes: 0 };
+        let mut batch = Gathered::default();
         let mut failed = None;
         for SplitRange { split, range } in ranges {
             let mut open = true;
@@ -368,19 +378,21 @@ pub(super) fn key(split: &Split, offset: u64) -> String {
 /// Records on their way into a batch.
 struct Gathered<R> {
     rows: Vec<Located<R>>,
-    refused: Vec<Unreadable>,
+    refused: VecDeque<Unreadable>,
+    /// Where all of them stand, in the order in which they were read, and whether they are refused already.
+    places: Vec<(Arc<Split>, u64, bool)>,
     bytes: usize,
 }
 
 impl<R> Default for Gathered<R> {
     fn default() -> Self {
-        Self { rows: Vec::new(), refused: Vec::new(), bytes: 0 }
+        Self { rows: Vec::new(), refused: VecDeque::new(), places: Vec::new(), bytes: 0 }
     }
 }
 
 impl<R> Gathered<R> {
     fn is_empty(&self) -> bool {
-        self.rows.is_empty() && self.refused.is_empty()
+        self.places.is_empty()
     }
 
     fn full_with(&self, more: usize, size: BatchSize) -> bool {
@@ -390,32 +402,38 @@ impl<R> Gathered<R> {
 
     fn push(&mut self, split: &Arc<Split>, found: Found<R>, bytes: usize) {
         let Found { range, row, .. } = found;
+        if let Some(row) = &row {
+            self.places.push((Arc::clone(split), range.start, row.is_err()));
+        }
         match row {
             Some(Ok(row)) => {
                 self.bytes = self.bytes.saturating_add(bytes);
                 self.rows.push(Located { split: Arc::clone(split), range, row });
             }
             Some(Err(Bad { key, error, bytes })) => {
-                self.refused.push(Unreadable {
-                    key,
-                    split: split.name.clone(),
-                    range,
-                    error,
-                    bytes,
-                });
+                let split = split.name.clone();
+                self.refused.push_back(Unreadable { key, split, range, error, bytes });
             }
             None => {}
         }
     }
 
+    /// The batch. Its refusals stand in the order in which they were read, be it a shuffled one, as its rows do.
     fn finish<F: Format<Row = R>>(
-        self,
+        mut self,
         format: &F,
         columns: &F::Columns,
     ) -> Result<SourceBatch, SourceError> {
         let mut batch = format.batch(columns, self.rows)?;
-        batch.refused.extend(self.refused);
-        batch.refused.sort_by(|a, b| (&a.split, a.range.start).cmp(&(&b.split, b.range.start)));
+        // What the format refuses is some of the rows, in their order.
+        let mut of_rows: VecDeque<Unreadable> = std::mem::take(&mut batch.refused).into();
+        for (split, start, refused) in self.places {
+            batch.refused.extend(match refused {
+                true => self.refused.pop_front(),
+                false => of_rows.pop_front_if(|r| r.split == split.name && r.range.start == start),
+            });
+        }
+        batch.refused.extend(of_rows);
         Ok(batch)
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anabranch_pipelines::quantity::ByteSize;
 use anabranch_pipelines::record::{KEY, Reference, media};
 use anabranch_pipelines::source::{
-    BatchSize, Marks, SourceBatch, SourceBatches, SourceError, SplitRange, Unreadable,
+    BatchSize, Mark, Marks, SourceBatch, SourceBatches, SourceError, SplitRange, Unreadable,
 };
 use anabranch_pipelines::store::{Location, explain, refusal};
 use arrow::array::{ArrayRef, AsArray, BinaryArray, BooleanArray, RecordBatch, StringArray};
@@ -31,6 +31,8 @@ pub(super) struct Looks {
     /// Ranges whose records' places are not known yet.
     ranges: VecDeque<SplitRange>,
     marks: Option<(SplitRange, Marks)>,
+    /// Records that were read and whose places nobody asked for.
+    passed: usize,
 }
 
 /// What was learnt of an object.
@@ -42,7 +44,7 @@ struct Seen {
 impl Looks {
     pub(super) fn new(inner: Arc<Inner>, ranges: Vec<SplitRange>, size: BatchSize) -> Self {
         let batches = inner.list.open(ranges.clone(), size);
-        Self { inner, batches, ranges: ranges.into(), marks: None }
+        Self { inner, batches, ranges: ranges.into(), marks: None, passed: 0 }
     }
 
     /// The next batch.
@@ -50,18 +52,35 @@ impl Looks {
         let inner = Arc::clone(&self.inner);
         let columns = inner.columns().await?;
         let Some(batch) = self.batches.try_next().await? else { return Ok(None) };
-        let mut places = Vec::new();
-        for _ in 0..batch.records.num_rows() + batch.refused.len() {
+        let urls = batch
+            .records
+            .columns()
+            .get(columns.url)
+            .and_then(|c| c.as_string_opt::<i32>())
+            .cloned();
+        let urls = urls.unwrap_or_else(|| StringArray::new_null(batch.records.num_rows()));
+        let looks = urls.iter().map(|url| inner.look(url.map(str::to_owned)));
+        let looked = stream::iter(looks.collect::<Vec<_>>()).buffered(REQUESTS);
+        let looked = looked.try_collect::<Vec<_>>().await?;
+        let error = |e: arrow::error::ArrowError| SourceError::Options(e.to_string());
+        let count = batch.records.num_rows() + batch.refused.len();
+        if batch.refused.is_empty() && looked.iter().all(Result::is_ok) {
+            self.passed += count;
+            let seen: Vec<Seen> = looked.into_iter().flatten().collect();
+            let records = assemble(columns, &batch.records, &seen).map_err(error)?;
+            return Ok(Some(SourceBatch { records, refused: Vec::new() }));
+        }
+        for _ in 0..std::mem::take(&mut self.passed) {
+            self.place().await?;
+        }
+        let mut places = Vec::with_capacity(count);
+        for _ in 0..count {
             places.extend(self.place().await?);
         }
         let mut batches = [batch];
         let records = in_order(&inner.list, &places, &mut batches)?;
         let [SourceBatch { records: rows, .. }] = batches;
-        let urls = rows.columns().get(columns.url).and_then(|c| c.as_string_opt::<i32>()).cloned();
-        let urls = urls.unwrap_or_else(|| StringArray::new_null(rows.num_rows()));
-        let looks = urls.iter().map(|url| inner.look(url.map(str::to_owned)));
-        let looked = stream::iter(looks.collect::<Vec<_>>()).buffered(REQUESTS);
-        let mut looked = looked.try_collect::<Vec<_>>().await?.into_iter();
+        let mut looked = looked.into_iter();
         let (mut seen, mut kept, mut refused) = (Vec::new(), Vec::new(), Vec::new());
         let keys = rows.column_by_name(KEY);
         let keys = keys.and_then(|keys| keys.as_string_opt::<i32>());
@@ -86,13 +105,12 @@ impl Looks {
                 }),
             }
         }
-        let error = |e: arrow::error::ArrowError| SourceError::Options(e.to_string());
         let rows = filter_record_batch(&rows, &BooleanArray::from(kept)).map_err(error)?;
         let records = assemble(columns, &rows, &seen).map_err(error)?;
         Ok(Some(SourceBatch { records, refused }))
     }
 
-    /// Where the next record stands.
+    /// Where the next record stands. To know it may take to measure the list, which only a refusal asks for.
     async fn place(&mut self) -> Result<Option<Place>, SourceError> {
         loop {
             if let Some((range, marks)) = &mut self.marks {
@@ -104,6 +122,11 @@ impl Looks {
                 }
             }
             let Some(range) = self.ranges.pop_front() else { return Ok(None) };
+            if range.range.end.checked_sub(range.range.start) == Some(1) {
+                // One offset is one record, as each row of a shuffled list with numbered rows is.
+                let mark = Mark { range: range.range, records: 1, bytes: 0 };
+                return Ok(Some(Place { split: range.split, mark }));
+            }
             let marks = self.inner.list.measure(Arc::clone(&range.split), range.range.start);
             self.marks = Some((range, marks));
         }
@@ -130,7 +153,11 @@ impl Inner {
         let found = match at.store.head(&at.path).await {
             Ok(found) => found,
             Err(error) => {
-                if let Some(status) = refusal(&error) {
+                // On the web each server decides for itself. A bucket that refuses one object refuses all alike:
+                // its credentials are wrong, which is no fault of the records.
+                let refused =
+                    refusal(&error).filter(|status| *status == 404 || url.starts_with("http"));
+                if let Some(status) = refused {
                     let what = match status {
                         404 => "it is not there",
                         401 | 403 => "it may not be read",
@@ -139,8 +166,10 @@ impl Inner {
                     return Ok(Err(format!("`{url}`: {what} (status {status})")));
                 }
                 return match self.options.unreachable {
-                    Unreachable::Refuse => Ok(Err(format!("`{url}`: {}", explain(&error)))),
-                    Unreachable::Fail => Err(SourceError::Store { location: url, source: error }),
+                    Unreachable::Refuse if refusal(&error).is_none() => {
+                        Ok(Err(format!("`{url}`: {}", explain(&error))))
+                    }
+                    _ => Err(SourceError::Store { location: url, source: error }),
                 };
             }
         };

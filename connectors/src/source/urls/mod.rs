@@ -3,7 +3,8 @@
 //! Records are the list's rows with a media column more, of references: objects are read by the operator that
 //! needs their bytes, or never. Each URL is asked for once when its row is read, for the object's size and ETag;
 //! an object that is another one when it is read later is a dead letter and not taken for the first one. What a
-//! server refuses (404, 403, 410) is a dead letter with its status; what fails for a moment is asked again.
+//! server of the web refuses (404, 403, 410) is a dead letter with its status, and so is an object that a bucket
+//! does not have; a bucket that refuses the credentials fails the run. What fails for a moment is asked again.
 //!
 //! ```
 //! use anabranch_connectors::source::UrlsOptions;
