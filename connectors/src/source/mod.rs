@@ -1,5 +1,6 @@
 //! Sources: what records are read from.
 
+mod archive;
 mod braces;
 mod cifar;
 mod csv;
@@ -20,6 +21,7 @@ mod mixture;
 pub(crate) mod object;
 pub(crate) mod parquet;
 mod pixels;
+mod repeats;
 mod sample;
 mod scan;
 mod sound;

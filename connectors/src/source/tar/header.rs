@@ -29,6 +29,8 @@ pub(super) enum Kind {
 /// Reads headers up to the next member's bytes; `None` at the archive's end.
 pub(super) fn read(from: &mut impl Read) -> io::Result<Option<Entry>> {
     let (mut long_name, mut size) = (None, None);
+    // What GNU tar says of a file with holes in POSIX headers, and what the file was called.
+    let (mut holes, mut holed_name) = (false, None);
     loop {
         let Some(header) = block(from)? else {
             return match long_name {
@@ -53,18 +55,23 @@ pub(super) fn read(from: &mut impl Read) -> io::Result<Option<Entry>> {
                     match attribute.key_bytes() {
                         b"path" => long_name = Some(text(attribute.value_bytes())),
                         b"size" => size = attribute.value().ok().and_then(|size| size.parse().ok()),
-                        _ => {}
+                        b"GNU.sparse.name" => holed_name = Some(text(attribute.value_bytes())),
+                        key => holes |= key.starts_with(b"GNU.sparse."),
                     }
                 }
             }
             kind => {
-                let name = long_name.unwrap_or_else(|| text(&header.path_bytes()));
+                let name = holed_name.or(long_name).unwrap_or_else(|| text(&header.path_bytes()));
                 let name = name.trim_start_matches("./").to_owned();
                 let kind = match kind {
                     // Old archives mark a folder by its name alone.
                     EntryType::Regular if name.ends_with('/') => Kind::Other,
+                    EntryType::Regular | EntryType::Continuous if holes => Kind::Sparse,
                     EntryType::Regular | EntryType::Continuous => Kind::File,
-                    EntryType::GNUSparse => Kind::Sparse,
+                    EntryType::GNUSparse => {
+                        pass_maps(from, &header)?;
+                        Kind::Sparse
+                    }
                     _ => Kind::Other,
                 };
                 let size = match kind {
@@ -76,6 +83,25 @@ pub(super) fn read(from: &mut impl Read) -> io::Result<Option<Entry>> {
             }
         }
     }
+}
+
+/// Byte of an old GNU header of a file with holes that says whether blocks with more of its map follow, and that of
+/// each of these.
+const MORE: (usize, usize) = (482, 504);
+
+/// Passes what stands between the header of a file with holes and its bytes: more of the map that says where the
+/// holes are.
+fn pass_maps(from: &mut impl Read, header: &Header) -> io::Result<()> {
+    let mut more = header.as_bytes().get(MORE.0) == Some(&1);
+    while more {
+        let mut block = [0; BLOCK as usize];
+        from.read_exact(&mut block).map_err(|e| match e.kind() {
+            io::ErrorKind::UnexpectedEof => damaged("the archive ends inside a header"),
+            _ => e,
+        })?;
+        more = block.get(MORE.1) == Some(&1);
+    }
+    Ok(())
 }
 
 fn holds_bytes(header: &Header) -> bool {

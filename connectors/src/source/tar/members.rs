@@ -2,18 +2,20 @@
 
 use std::io::Read;
 use std::ops::Range;
+use std::sync::{Arc, Mutex};
 
 use globset::GlobMatcher;
 
 use super::header::{self, BLOCK, Entry, Kind};
 use crate::source::member::{Body, Member, too_large};
 use crate::source::object::{Failure, Object};
+use crate::source::repeats::{Known, lock, size};
 use crate::source::scan::{Bad, Found, Scanner};
 
 /// The members of one archive that a pattern lets through.
 pub(in crate::source) struct Members {
     object: Object,
-    pattern: Option<GlobMatcher>,
+    pattern: Option<Arc<GlobMatcher>>,
     /// Where the record after the last one begins.
     end: u64,
 }
@@ -38,7 +40,7 @@ impl Located {
 }
 
 impl Members {
-    pub(in crate::source) fn new(object: Object, pattern: Option<GlobMatcher>) -> Self {
+    pub(in crate::source) fn new(object: Object, pattern: Option<Arc<GlobMatcher>>) -> Self {
         Self { object, pattern, end: 0 }
     }
 
@@ -64,6 +66,11 @@ impl Members {
                 return Ok(Some(Located { name, sparse, range: start..at, body: from..to }));
             }
         }
+    }
+
+    /// The same members from the first one on, for a look at what was passed.
+    pub(in crate::source) fn again(&self) -> Result<Self, Failure> {
+        Ok(Self::new(self.object.again()?, self.pattern.clone()))
     }
 
     /// Moves to where a record begins.
@@ -113,6 +120,7 @@ impl Members {
 /// Members as records.
 pub(in crate::source) struct Scan {
     pub(in crate::source) members: Members,
+    pub(in crate::source) known: Arc<Mutex<Known>>,
     /// Whether keys begin with the archive's name.
     pub(in crate::source) folder: bool,
     pub(in crate::source) references: bool,
@@ -134,14 +142,18 @@ impl Scanner for Scan {
         let bytes = range.end - range.start;
         if measured {
             self.members.pass_body(&found)?;
+            lock(&self.known).add(&found.name, &range);
             return Ok(Some(Found { range, bytes, row: None }));
         }
+        let again = self.again(&found)?;
         let object = self.members.object();
         let key = match self.folder {
             true => format!("{}/{}", object.split().name, found.name),
             false => found.name.clone(),
         };
-        if let Some(error) = found.fault(self.max_member) {
+        let fault =
+            again.then(|| "the archive holds another member of this name before it".to_owned());
+        if let Some(error) = fault.or_else(|| found.fault(self.max_member)) {
             self.members.pass_body(&found)?;
             return Ok(Some(Found {
                 range,
@@ -150,7 +162,7 @@ impl Scanner for Scan {
             }));
         }
         let body = match self.references {
-            true => Body::At { uri: object.url().into(), range: found.body },
+            true => Body::At { uri: object.uri(), range: found.body },
             false => Body::Bytes(self.members.read(&found)?),
         };
         Ok(Some(Found { range, bytes, row: Some(Ok(Member { key, name: found.name, body })) }))
@@ -158,5 +170,20 @@ impl Scanner for Scan {
 
     fn position(&self) -> u64 {
         self.members.object.position()
+    }
+
+    fn holds(&self) -> usize {
+        size(&self.known)
+    }
+}
+
+impl Scan {
+    /// Whether a member has the name of one before it.
+    fn again(&self, found: &Located) -> Result<bool, Failure> {
+        let mut known = lock(&self.known);
+        let (name, start) = (&found.name, found.range.start);
+        let again = known.stood_before(name, start, || self.members.again(), |name| name)?;
+        known.add(name, &found.range);
+        Ok(again)
     }
 }

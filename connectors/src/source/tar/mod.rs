@@ -12,11 +12,13 @@ use arrow::datatypes::SchemaRef;
 use globset::GlobMatcher;
 use serde::{Deserialize, Serialize};
 
+use super::archive;
 use super::glob::Objects;
 use super::labels::{Labels, LabelsOptions};
 use super::media::MediaColumn;
-use super::member::{self, Columns, Member, SAMPLED};
-use super::object::{Failure, Object, Unpacked, packed};
+use super::member::{self, Columns, Member};
+use super::object::{Failure, Object, Unpacked};
+use super::repeats::Repeats;
 use super::scan::{Format, Located, Open, Scanned, Scanner};
 
 mod header;
@@ -26,13 +28,11 @@ mod tests;
 
 use members::{Members, Scan};
 
-/// A range of the unpacked bytes is no range of the object.
-const NO_REFERENCES: &str = "members of a packed archive cannot be read alone; unpack it to `.tar`, or leave `references` out";
-
 /// Options of `kind = "tar"`: every member of every archive that matches is a record.
 ///
 /// A record's key is the member's name, behind the archive's name where there are several. Columns are
-/// those of `kind = "files"`.
+/// those of `kind = "files"`. Of two members with one name the second one is a dead letter, and so is a file that is
+/// stored with holes.
 #[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TarOptions {
@@ -66,23 +66,18 @@ impl TarOptions {
     pub fn build(self) -> Result<Arc<dyn Source>, SourceError> {
         let objects = Objects::parse(&self.path)?;
         let media = MediaColumn::parse(self.modality.as_deref(), self.column.as_deref())?;
-        if self.references && objects.may_be_packed() {
-            return Err(SourceError::Options(format!("`references = true`: {NO_REFERENCES}")));
-        }
-        let members = self.members.as_deref().map(member::pattern).transpose()?;
-        // Without a wildcard in a name that ends like an archive's, there is one, and names suffice.
-        let one = !self.path.contains(['*', '?', '[', '{'])
-            && [".tar", ".tar.gz", ".tgz", ".tar.zst", ".tzst"]
-                .iter()
-                .any(|end| self.path.ends_with(end));
-        Ok(Arc::new(Scanned::new(objects, Tar { media, members, one, options: self })))
+        archive::refer_to_any(self.references, objects.may_be_packed())?;
+        let members = self.members.as_deref().map(member::pattern).transpose()?.map(Arc::new);
+        let (one, repeats) = (archive::one(&self.path, &archive::TAR), Repeats::default());
+        Ok(Arc::new(Scanned::new(objects, Tar { media, members, one, repeats, options: self })))
     }
 }
 
 struct Tar {
     media: MediaColumn,
-    members: Option<GlobMatcher>,
+    members: Option<Arc<GlobMatcher>>,
     one: bool,
+    repeats: Repeats,
     options: TarOptions,
 }
 
@@ -117,13 +112,7 @@ impl Format for Tar {
     }
 
     fn columns(&self, splits: &[Split], open: &Open<'_>) -> Result<Columns, SourceError> {
-        if self.options.references
-            && let Some(split) = splits.iter().find(|split| packed(&split.name))
-        {
-            let message =
-                format!("`references = true`, but `{}` is there: {NO_REFERENCES}", split.name);
-            return Err(SourceError::Options(message));
-        }
+        archive::refer_to(self.options.references, splits)?;
         let labels = self.options.labels.as_ref();
         let names = match self.media.modality.is_none() || labels.is_some() {
             true => self.names(splits, open)?,
@@ -141,11 +130,9 @@ impl Format for Tar {
         _: &Columns,
         object: Object,
     ) -> Result<Box<dyn Scanner<Row = Member>>, Failure> {
-        // Also of an archive that came while a stream was running.
-        if self.options.references && object.size().is_none() {
-            return Err(Failure::Damaged(NO_REFERENCES.to_owned()));
-        }
+        archive::refer_within(self.options.references, &object)?;
         Ok(Box::new(Scan {
+            known: self.repeats.of(object.split()),
             members: Members::new(object, self.members.clone()),
             folder: !self.one,
             references: self.options.references,
@@ -163,49 +150,15 @@ impl Format for Tar {
 }
 
 impl Tar {
-    /// The first names in the first archive with any member, and else why there are none.
+    /// The first members' names, none where nothing needs them.
     fn names(&self, splits: &[Split], open: &Open<'_>) -> Result<Vec<String>, SourceError> {
-        let mut names = Vec::new();
-        let mut why = String::new();
-        for split in splits {
-            if split.bytes == 0 {
-                why = "it is empty".to_owned();
-                continue;
-            }
-            match open(split) {
-                Err(Failure::Store(error)) => return Err(error),
-                Err(Failure::Damaged(error)) => why = error,
-                Ok(object) => {
-                    let mut members = Members::new(object, self.members.clone());
-                    while names.len() < SAMPLED {
-                        match members.next() {
-                            Ok(Some(found)) => names.push(found.name),
-                            Ok(None) => {
-                                why = match &self.options.members {
-                                    None => "it is an archive without files".to_owned(),
-                                    Some(only) => format!("no file fits `members = {only:?}`"),
-                                };
-                                break;
-                            }
-                            Err(Failure::Damaged(error)) => {
-                                why = format!("it is no tar archive, or a damaged one: {error}");
-                                break;
-                            }
-                            Err(Failure::Store(error)) => return Err(error),
-                        }
-                    }
-                }
-            }
-            if !names.is_empty() {
-                return Ok(names);
-            }
+        match archive::names(splits, open, self.members.as_ref())? {
+            Ok(names) => Ok(names),
+            Err(_) if self.media.modality.is_some() => Ok(Vec::new()),
+            Err(why) => Err(SourceError::Format {
+                location: splits.last().map_or_else(String::new, |split| split.name.clone()),
+                message: format!("no member tells what there is: {why}"),
+            }),
         }
-        if self.media.modality.is_some() {
-            return Ok(names);
-        }
-        Err(SourceError::Format {
-            location: splits.last().map_or_else(String::new, |split| split.name.clone()),
-            message: format!("no member tells what there is: {why}"),
-        })
     }
 }

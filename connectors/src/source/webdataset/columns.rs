@@ -23,6 +23,8 @@ pub(super) struct Column {
     name: String,
     kind: WebDatasetType,
     endings: Vec<String>,
+    /// Whether the endings stand in order of preference.
+    preferred: bool,
 }
 
 /// The columns of a source.
@@ -55,7 +57,7 @@ pub(super) fn declared(
             return Err(error(format!("another column takes `{twice}` already")));
         }
         let kind = types.get(name).copied().unwrap_or_else(|| kind(first));
-        all.push(Column { name: name.clone(), kind, endings });
+        all.push(Column { name: name.clone(), kind, endings, preferred: true });
     }
     match types.keys().find(|name| !columns.is_empty() && !columns.contains_key(*name)) {
         None => Ok(all),
@@ -99,7 +101,7 @@ pub(super) fn found(
             Some(column) => column.endings.push(ending),
             None => {
                 let kind = types.get(&name).copied().unwrap_or_else(|| kind(&ending));
-                all.push(Column { name, kind, endings: vec![ending] });
+                all.push(Column { name, kind, endings: vec![ending], preferred: false });
             }
         }
     }
@@ -153,14 +155,17 @@ impl Columns {
         Self { schema: Arc::new(Schema::new(fields)), unknown, all: all.into() }
     }
 
-    /// The values of a sample without members.
-    pub(super) fn nothing(&self) -> Vec<Option<Value>> {
-        self.all.iter().map(|_| None).collect()
+    /// How many there are.
+    pub(super) fn count(&self) -> usize {
+        self.all.len()
     }
 
-    /// The column that takes members of this ending.
-    pub(super) fn of(&self, ending: &str) -> Option<usize> {
-        self.all.iter().position(|column| column.endings.iter().any(|other| other == ending))
+    /// The column that takes members of this ending, and how many endings it prefers to that.
+    pub(super) fn of(&self, ending: &str) -> Option<(usize, usize)> {
+        self.all.iter().enumerate().find_map(|(at, column)| {
+            let rank = column.endings.iter().position(|other| other == ending)?;
+            Some((at, if column.preferred { rank } else { 0 }))
+        })
     }
 
     pub(super) fn name(&self, column: usize) -> &str {

@@ -19,8 +19,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use anabranch_pipelines::quantity::ByteSize;
 use anabranch_pipelines::record::Modality;
@@ -28,10 +28,12 @@ use anabranch_pipelines::source::{Abilities, Source, SourceBatch, SourceError, S
 use arrow::datatypes::SchemaRef;
 use serde::{Deserialize, Serialize};
 
+use super::archive;
 use super::glob::Objects;
 use super::jsonl::Unknown;
-use super::member::{self, SAMPLED};
-use super::object::{Failure, Object, Unpacked, packed};
+use super::member;
+use super::object::{Failure, Object, Unpacked};
+use super::repeats::Repeats;
 use super::scan::{Format, Located, Open, Scanned, Scanner};
 use super::tar::members::Members;
 
@@ -43,17 +45,12 @@ mod tests;
 mod value;
 
 use columns::Columns;
-use samples::{Known, Sample, Samples};
-
-/// A range of the unpacked bytes is no range of the object.
-const NO_REFERENCES: &str = "members of a packed shard cannot be read alone; unpack it to `.tar`, or leave `references` out";
-/// Shards of which is kept which names they have.
-const KNOWN: usize = 16;
+use samples::{Sample, Samples};
 
 /// Options of `kind = "webdataset"`: every sample of every shard that matches is a record.
 ///
-/// A record's key is the sample's name, behind the shard's name where there are several. Members whose names
-/// begin with a dot and those called `__NAME__` are no data and are passed.
+/// A record's key is the sample's name, behind the shard's name where there are several. No data, and passed, are
+/// members whose file names begin with a dot, those called `__NAME__`, and what is in a folder `__NAME__` at the top.
 #[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WebDatasetOptions {
@@ -61,7 +58,8 @@ pub struct WebDatasetOptions {
     /// every shard must be there.
     pub path: String,
     /// Columns, each with what its members' names end in, in order of preference: `{ image = "jpg;png",
-    /// mask = "seg.png" }`. Members of no column are left out. Default: what the first members are.
+    /// mask = "seg.png" }`; of a sample with both, `jpg` is taken. Members of no column are left out. Default: what
+    /// the first members are.
     #[serde(default)]
     pub columns: BTreeMap<String, String>,
     /// Types by column: `"image"`, `"audio"`, `"text"`, `"int64"`, `"float64"`, `"json"` (checked text) or
@@ -120,22 +118,16 @@ impl WebDatasetOptions {
     /// When the path or a column is not understood.
     pub fn build(self) -> Result<Arc<dyn Source>, SourceError> {
         let objects = Objects::parse(&self.path)?;
-        if self.references && objects.may_be_packed() {
-            return Err(SourceError::Options(format!("`references = true`: {NO_REFERENCES}")));
-        }
+        archive::refer_to_any(self.references, objects.may_be_packed())?;
         columns::declared(&self.columns, &self.types)?;
-        let one = !self.path.contains(['*', '?', '[', '{'])
-            && [".tar", ".tar.gz", ".tgz", ".tar.zst", ".tzst"]
-                .iter()
-                .any(|end| self.path.ends_with(end));
-        let known = Mutex::default();
-        Ok(Arc::new(Scanned::new(objects, WebDataset { one, known, options: self })))
+        let (one, repeats) = (archive::one(&self.path, &archive::TAR), Repeats::default());
+        Ok(Arc::new(Scanned::new(objects, WebDataset { one, repeats, options: self })))
     }
 }
 
 struct WebDataset {
     one: bool,
-    known: Mutex<VecDeque<(Split, Arc<Mutex<Known>>)>>,
+    repeats: Repeats,
     options: WebDatasetOptions,
 }
 
@@ -165,11 +157,7 @@ impl Format for WebDataset {
 
     fn columns(&self, splits: &[Split], open: &Open<'_>) -> Result<Columns, SourceError> {
         let WebDatasetOptions { columns, types, references, .. } = &self.options;
-        if *references && let Some(split) = splits.iter().find(|split| packed(&split.name)) {
-            let message =
-                format!("`references = true`, but `{}` is there: {NO_REFERENCES}", split.name);
-            return Err(SourceError::Options(message));
-        }
+        archive::refer_to(*references, splits)?;
         let found = match columns.is_empty() {
             true => columns::found(&self.names(splits, open)?, types)?,
             false => columns::declared(columns, types)?,
@@ -187,10 +175,8 @@ impl Format for WebDataset {
         columns: &Columns,
         object: Object,
     ) -> Result<Box<dyn Scanner<Row = Sample>>, Failure> {
-        if self.options.references && object.size().is_none() {
-            return Err(Failure::Damaged(NO_REFERENCES.to_owned()));
-        }
-        let known = self.known(object.split());
+        archive::refer_within(self.options.references, &object)?;
+        let known = self.repeats.of(object.split());
         Ok(Box::new(Samples {
             members: Members::new(object, None),
             ahead: None,
@@ -213,46 +199,9 @@ impl Format for WebDataset {
 }
 
 impl WebDataset {
-    /// What is known of a shard's names.
-    fn known(&self, split: &Split) -> Arc<Mutex<Known>> {
-        let mut kept = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, known)) = kept.iter().find(|(kept, _)| kept == split) {
-            return Arc::clone(known);
-        }
-        let known = Arc::<Mutex<Known>>::default();
-        if kept.len() >= KNOWN {
-            kept.pop_front();
-        }
-        kept.push_back((split.clone(), Arc::clone(&known)));
-        known
-    }
-
     /// The first members' names in the first shard with any.
     fn names(&self, splits: &[Split], open: &Open<'_>) -> Result<Vec<String>, SourceError> {
-        let mut why = "there is none".to_owned();
-        for split in splits {
-            let mut names = Vec::new();
-            let mut look = || -> Result<(), Failure> {
-                let mut members = Members::new(open(split)?, None);
-                while names.len() < SAMPLED
-                    && let Some(found) = members.next()?
-                {
-                    names.push(found.name);
-                }
-                Ok(())
-            };
-            match look() {
-                Ok(()) => why = "it is an archive without files".to_owned(),
-                Err(Failure::Damaged(error)) => {
-                    why = format!("it is no tar archive, or a damaged one: {error}");
-                }
-                Err(Failure::Store(error)) => return Err(error),
-            }
-            if !names.is_empty() {
-                return Ok(names);
-            }
-        }
-        Err(SourceError::Format {
+        archive::names(splits, open, None)?.map_err(|why| SourceError::Format {
             location: splits.last().map_or_else(String::new, |split| split.name.clone()),
             message: format!("no member tells the columns: {why}; name them with `columns`"),
         })

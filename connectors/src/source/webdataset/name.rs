@@ -5,7 +5,8 @@
 pub(super) enum Name<'a> {
     /// A member of the sample `key`; `ending` is what stands behind the first dot, in lower case.
     Of { key: &'a str, ending: String },
-    /// No data: notes of WebDataset itself, and what systems leave behind in archives.
+    /// No data: notes of WebDataset itself, which are called `__NAME__` or stand in a folder at the top that is, and
+    /// what systems leave behind in archives.
     Passed,
     /// It has no ending, and so belongs to no column.
     Plain,
@@ -14,8 +15,10 @@ pub(super) enum Name<'a> {
 impl<'a> Name<'a> {
     pub(super) fn of(name: &'a str) -> Self {
         let file = name.rsplit('/').next().unwrap_or(name);
-        let note = |part: &str| part.len() > 4 && part.starts_with("__") && part.ends_with("__");
-        if file.starts_with('.') || name.split('/').any(note) {
+        // As the `webdataset` library tells it: `^__[^/]*__($|/)`. Further down a folder may be called as it likes.
+        let top = name.split('/').next().unwrap_or(name);
+        let note = top.len() >= 4 && top.starts_with("__") && top.ends_with("__");
+        if file.starts_with('.') || note {
             return Self::Passed;
         }
         match file.split_once('.') {
@@ -44,5 +47,9 @@ mod tests {
             assert_eq!(Name::of(passed), Name::Passed, "{passed}");
         }
         assert_eq!(Name::of("__x.jpg"), of("__x", "jpg"));
+        // What our own sink writes, of a key such as `train/__old__/1.jpg`.
+        assert_eq!(Name::of("train/__old__/1.jpg"), of("train/__old__/1", "jpg"));
+        assert_eq!(Name::of("a/__x__.jpg"), of("a/__x__", "jpg"));
+        assert_eq!(Name::of("a/__x__"), Name::Plain);
     }
 }

@@ -1,9 +1,7 @@
 //! Members that follow one another under one name, as one record.
 
-use std::collections::HashMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use super::columns::Columns;
 use super::name::Name;
@@ -11,6 +9,7 @@ use super::value::Value;
 use crate::source::jsonl::Unknown;
 use crate::source::member::Body;
 use crate::source::object::Failure;
+use crate::source::repeats::{Known, lock, size};
 use crate::source::scan::{Bad, Found, Scanner};
 use crate::source::tar::members::{Located, Members};
 
@@ -18,31 +17,6 @@ use crate::source::tar::members::{Located, Members};
 pub(super) struct Sample {
     pub(super) key: String,
     pub(super) values: Vec<Option<Value>>,
-}
-
-/// Which names a shard has, as far as it was walked.
-#[derive(Default)]
-pub(super) struct Known {
-    /// Where a name, by its hash, stands first.
-    first: HashMap<u64, u64>,
-    walked: u64,
-}
-
-impl Known {
-    fn add(&mut self, key: &str, range: &Range<u64>) {
-        self.first.entry(hash(key)).or_insert(range.start);
-        self.walked = self.walked.max(range.end);
-    }
-
-    fn stood_before(&self, key: &str, start: u64) -> bool {
-        self.first.get(&hash(key)).is_some_and(|first| *first < start)
-    }
-}
-
-fn hash(key: &str) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    key.hash(&mut hasher);
-    hasher.finish()
 }
 
 /// The samples of one shard.
@@ -81,7 +55,8 @@ impl Scanner for Samples {
             // Without an ending, a member is a sample of its own, which has no columns.
             Name::Plain | Name::Passed => (name.as_str(), false),
         };
-        let mut gathered = Gathered { values: self.columns.nothing(), fault: None };
+        let values = (0..self.columns.count()).map(|_| None).collect();
+        let mut gathered = Gathered { values, fault: None };
         if again {
             let fault = "its name stood before in this shard, with others in between: members of one sample \
                          follow one another (sort the shard by name)";
@@ -90,7 +65,7 @@ impl Scanner for Samples {
         loop {
             self.take(&member, measured, &mut gathered)?;
             let end = member.range.end;
-            self.lock().add(key, &(start..end));
+            lock(&self.known).add(key, &(start..end));
             match self.member()? {
                 Some(next) if matches!(Name::of(&next.name), Name::Of { key: same, .. } if same == key) =>
                 {
@@ -112,11 +87,16 @@ impl Scanner for Samples {
             None => self.members.object().position(),
         }
     }
+
+    fn holds(&self) -> usize {
+        size(&self.known)
+    }
 }
 
 /// What was gathered of a sample.
 struct Gathered {
-    values: Vec<Option<Value>>,
+    /// By column, what its best member is worth, and how many endings would be better.
+    values: Vec<Option<(usize, Result<Value, String>)>>,
     fault: Option<String>,
 }
 
@@ -124,6 +104,16 @@ impl Gathered {
     /// The first fault is told.
     fn refuse(&mut self, fault: String) {
         self.fault.get_or_insert(fault);
+    }
+
+    /// The values, or the first fault of what is needed.
+    fn finish(self) -> Result<Vec<Option<Value>>, String> {
+        match self.fault {
+            Some(fault) => Err(fault),
+            None => {
+                self.values.into_iter().map(|v| v.map(|(_, value)| value).transpose()).collect()
+            }
+        }
     }
 }
 
@@ -138,34 +128,20 @@ impl Samples {
                 return Ok(Some(found));
             }
             self.members.pass_body(&found)?;
+            lock(&self.known).pass(&found.range);
         }
         Ok(None)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Whether the name of the sample that begins there stood before it. What was not walked yet is walked now.
+    /// Whether the name of the sample that begins there stood before it.
     fn again(&self, key: &str, start: u64) -> Result<bool, Failure> {
-        let mut known = self.lock();
-        if known.walked < start {
-            let mut members = Members::new(self.members.object().again()?, None);
-            members.seek(known.walked)?;
-            while known.walked < start
-                && let Some(found) = members.next()?
-            {
-                let key = match Name::of(&found.name) {
-                    Name::Of { key, .. } => key,
-                    Name::Plain | Name::Passed => &found.name,
-                };
-                if found.range.start < start {
-                    known.add(key, &found.range);
-                }
-                known.walked = known.walked.max(found.range.end.min(start));
-            }
-        }
-        Ok(known.stood_before(key, start))
+        let key_of = |name: &str| match Name::of(name) {
+            Name::Of { key, .. } => key.len(),
+            Name::Plain | Name::Passed => name.len(),
+        };
+        let walked = || self.members.again();
+        lock(&self.known)
+            .stood_before(key, start, walked, |name| name.get(..key_of(name)).unwrap_or(name))
     }
 
     /// Takes a member into its column; whatever is wrong with it, the bytes behind it can be read.
@@ -175,56 +151,47 @@ impl Samples {
         measured: bool,
         gathered: &mut Gathered,
     ) -> Result<(), Failure> {
-        let ending = match Name::of(&member.name) {
-            Name::Of { ending, .. } => Some(ending),
-            _ => None,
-        };
-        let column = ending.as_deref().and_then(|ending| self.columns.of(ending));
-        let name = &member.name;
         if measured {
             return self.members.pass_body(member);
         }
-        let fault = match (&ending, column, self.columns.unknown) {
-            (None, ..) => Some("its name has no ending that tells its column".to_owned()),
-            (_, None, Unknown::Ignore) => return self.members.pass_body(member),
-            (Some(ending), None, Unknown::Refuse) => Some(format!(
-                "no column takes `{name}`; name one in `columns` for `{ending}`, or say \
-                 `unknown = \"ignore\"`"
-            )),
-            (_, Some(column), _) => member
-                .fault(self.max_member)
-                .map(|fault| format!("`{name}`: {fault}"))
-                .or_else(|| self.twice(column, gathered, name)),
+        let name = &member.name;
+        let Name::Of { ending, .. } = Name::of(name) else {
+            gathered.refuse("its name has no ending that tells its column".to_owned());
+            return self.members.pass_body(member);
         };
-        let column = match (fault.or_else(|| gathered.fault.clone()), column) {
-            (None, Some(column)) => column,
-            (fault, _) => {
-                gathered.refuse(fault.unwrap_or_default());
-                return self.members.pass_body(member);
+        let Some((column, rank)) = self.columns.of(&ending) else {
+            if self.columns.unknown == Unknown::Refuse {
+                gathered.refuse(format!(
+                    "no column takes `{name}`; name one in `columns` for `{ending}`, or say \
+                     `unknown = \"ignore\"`"
+                ));
             }
+            return self.members.pass_body(member);
         };
+        let Some(place) = gathered.values.get_mut(column) else { return Ok(()) };
+        if let Some((there, _)) = place
+            && *there <= rank
+        {
+            // A member that its column prefers to this one makes it superfluous, and one like it a riddle.
+            if *there == rank {
+                let column = self.columns.name(column);
+                gathered.refuse(format!("`{name}` is its second member for the column `{column}`"));
+            }
+            return self.members.pass_body(member);
+        }
+        let fault = member.fault(self.max_member);
+        if fault.is_some() || gathered.fault.is_some() {
+            *place = Some((rank, Err(format!("`{name}`: {}", fault.unwrap_or_default()))));
+            return self.members.pass_body(member);
+        }
         let referred = self.references && self.columns.is_media(column);
         let body = match referred {
-            true => {
-                Body::At { uri: self.members.object().url().into(), range: member.body.clone() }
-            }
+            true => Body::At { uri: self.members.object().uri(), range: member.body.clone() },
             false => Body::Bytes(self.members.read(member)?),
         };
-        match self.columns.value(column, name, body) {
-            Ok(value) => {
-                if let Some(place) = gathered.values.get_mut(column) {
-                    *place = Some(value);
-                }
-            }
-            Err(fault) => gathered.refuse(format!("`{name}`: {fault}")),
-        }
+        let value = self.columns.value(column, name, body);
+        *place = Some((rank, value.map_err(|fault| format!("`{name}`: {fault}"))));
         Ok(())
-    }
-
-    fn twice(&self, column: usize, gathered: &Gathered, name: &str) -> Option<String> {
-        gathered.values.get(column)?.as_ref()?;
-        let column = self.columns.name(column);
-        Some(format!("`{name}` is its second member for the column `{column}`"))
     }
 
     fn found(
@@ -239,11 +206,10 @@ impl Samples {
             true => format!("{}/{key}", self.members.object().split().name),
             false => key.to_owned(),
         };
-        let row = match gathered.fault {
-            _ if measured => None,
-            Some(error) => Some(Err(Bad { key, error, bytes: None })),
-            None => Some(Ok(Sample { key, values: gathered.values })),
-        };
+        let row = (!measured).then(|| match gathered.finish() {
+            Ok(values) => Ok(Sample { key, values }),
+            Err(error) => Err(Bad { key, error, bytes: None }),
+        });
         Found { range, bytes, row }
     }
 }

@@ -2,9 +2,10 @@ use std::sync::Arc;
 
 use ::tar::{Builder, Header};
 use anabranch_pipelines::record::{Modality, media};
-use anabranch_pipelines::source::Source;
+use anabranch_pipelines::source::{BatchSize, Source, SplitRange};
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::Int64Type;
+use futures::TryStreamExt;
 
 use super::WebDatasetOptions;
 use crate::conformance::source::{Seen, references};
@@ -177,6 +178,59 @@ fn samples_are_never_mixed() {
     }
 }
 
+/// All that is refused of a shard from an offset on, by a process that read nothing before that.
+fn refused_from(source: &Arc<dyn Source>, from: u64) -> Vec<(String, String)> {
+    block_on(async {
+        let split = Arc::new(source.splits().await.unwrap().remove(0));
+        let range = SplitRange { split, range: from..i64::MAX as u64 };
+        let size = BatchSize { records: 1000, bytes: 1 << 20 };
+        let read: Vec<_> = source.open(vec![range], size).try_collect().await.unwrap();
+        read.into_iter().flat_map(|batch| batch.refused).map(|r| (r.key, r.error)).collect()
+    })
+}
+
+#[test]
+fn a_name_stood_before_whichever_process_reads_it_again() {
+    // A process whose part begins with a member that has no ending knows no less of what stands before that.
+    let twice =
+        shard(&[("0.cls", b"1"), ("README", b"no ending"), ("0.cls", b"2"), ("1.cls", b"3")]);
+    let folder = folder(&[("a.tar", &twice), ("b.tar.gz", &gzip(&twice))]);
+    for name in ["a.tar", "b.tar.gz"] {
+        let of = || webdataset(path(&folder, name), r#"{ "columns": { "cls": "cls" } }"#);
+        let whole = refused_from(&of(), 0);
+        let keys: Vec<&str> = whole.iter().map(|(key, _)| key.as_str()).collect();
+        assert_eq!(keys, ["README", "0"], "{name}");
+        for from in [1024, 2048] {
+            assert_eq!(refused_from(&of(), from), whole[from as usize / 1024 - 1..], "{name}");
+        }
+    }
+}
+
+#[test]
+fn of_several_members_the_column_takes_the_one_that_it_prefers() {
+    let folder = folder(&[(
+        "a.tar",
+        &shard(&[
+            ("0.jpg", b"jpeg 0"),
+            ("0.png", b"png 0"),
+            ("1.png", b"png 1"),
+            ("1.jpg", b"jpeg 1"),
+            ("2.png", b"png 2"),
+            // What is not taken need not be any good.
+            ("3.png", &[0; 2000]),
+            ("3.jpg", b"jpeg 3"),
+            ("4.jpg", &[0; 2000]),
+            ("4.png", b"png 4"),
+        ]),
+    )]);
+    let options = r#"{ "columns": { "image": "jpg;png" }, "max_member": "1KiB" }"#;
+    let seen = conforming(&webdataset(path(&folder, "a.tar"), options));
+    let taken = [&b"jpeg 0"[..], b"jpeg 1", b"png 2", b"jpeg 3"].map(Some);
+    assert_eq!(bodies(&seen, "image"), taken);
+    let refused: Vec<&str> = seen.refused.iter().map(|r| r.error.as_str()).collect();
+    assert!(refused.len() == 1 && refused[0].contains("`4.jpg`: it has"), "{refused:?}");
+}
+
 #[test]
 fn names_of_three_hundred_characters_are_names() {
     let long = format!("{}/{}", "f".repeat(150), "k".repeat(150));
@@ -234,7 +288,7 @@ fn wrong_options_and_shards_are_told() {
     let twice = error(r#"{ "columns": { "a": "jpg;png", "b": "PNG" } }"#);
     assert!(twice.contains("another column takes `png`"), "{twice}");
     assert!(error(r#"{ "columns": { "a": "x" }, "types": { "b": "text" } }"#).contains("types.b"));
-    for (name, why) in [("a.tar", "no tar archive"), ("b.tar", "without files")] {
+    for (name, why) in [("a.tar", "it is empty"), ("b.tar", "without files")] {
         let error = block_on(webdataset(path(&folder, name), "{}").schema()).unwrap_err();
         assert!(error.to_string().contains(why), "{error}");
     }

@@ -8,6 +8,7 @@ use globset::GlobMatcher;
 
 use super::entry::{Entry, Fields};
 use crate::source::object::{Failure, Object};
+use crate::source::repeats::hash;
 
 /// The record at the end of every archive, without its comment.
 const END: u64 = 22;
@@ -57,6 +58,12 @@ impl Directory {
         }
     }
 
+    /// Bytes that it takes in memory.
+    pub(super) fn bytes(&self) -> usize {
+        let names: usize = self.entries.iter().map(|entry| entry.name.capacity()).sum();
+        names + self.entries.capacity() * size_of::<Entry>()
+    }
+
     fn fill(
         &mut self,
         object: &mut Object,
@@ -83,7 +90,7 @@ impl Directory {
                 return Err(io::Error::new(io::ErrorKind::InvalidData, message));
             }
             entry.at = entry.at.saturating_add(moved);
-            entry.repeated = !names.insert(entry.name.clone());
+            entry.repeated = !names.insert(hash(&entry.name));
             self.entries.push(entry);
         }
         // The small record counts up to 65535 and then from 0 again.

@@ -68,6 +68,10 @@ impl Scanner for Members {
     fn position(&self) -> u64 {
         self.next
     }
+
+    fn holds(&self) -> usize {
+        self.directory.bytes()
+    }
 }
 
 impl Members {
@@ -80,7 +84,7 @@ impl Members {
         }
         let range = self.locate(entry).map_err(|e| self.object.failure(e))?;
         if self.references && entry.packing == Packing::Stored {
-            return Ok(Body::At { uri: self.object.url().into(), range });
+            return Ok(Body::At { uri: self.object.uri(), range });
         }
         let stored = self.object.by_ref().take(entry.packed);
         let read = match entry.packing {

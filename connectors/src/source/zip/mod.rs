@@ -22,6 +22,7 @@ use arrow::datatypes::SchemaRef;
 use globset::GlobMatcher;
 use serde::{Deserialize, Serialize};
 
+use super::archive;
 use super::glob::Objects;
 use super::labels::{Labels, LabelsOptions};
 use super::media::MediaColumn;
@@ -38,8 +39,9 @@ mod tests;
 use directory::Directory;
 use members::Members;
 
-/// Directories that are kept: a few members' names and places each, for reads in any order.
-const DIRECTORIES: usize = 16;
+/// Bytes of directories that are kept, for reads in any order; that of the archive that is being read is kept in any
+/// case.
+const DIRECTORIES: usize = 64 << 20;
 
 /// Options of `kind = "zip"`: every member of every archive that matches is a record.
 ///
@@ -80,8 +82,7 @@ impl ZipOptions {
         let objects = Objects::parse(&self.path)?;
         let media = MediaColumn::parse(self.modality.as_deref(), self.column.as_deref())?;
         let members = self.members.as_deref().map(member::pattern).transpose()?;
-        let one = !self.path.contains(['*', '?', '[', '{'])
-            && self.path.to_ascii_lowercase().ends_with(".zip");
+        let one = archive::one(&self.path, &archive::ZIP);
         let directories = Mutex::default();
         Ok(Arc::new(Scanned::new(objects, Zip { media, members, one, directories, options: self })))
     }
@@ -172,8 +173,11 @@ impl Zip {
         }
         let directory = Arc::new(Directory::read(object, self.members.as_ref())?);
         let mut kept = lock();
-        if kept.len() >= DIRECTORIES {
-            kept.pop_front();
+        let mut all: usize = kept.iter().map(|(_, kept)| kept.bytes()).sum();
+        while all + directory.bytes() > DIRECTORIES
+            && let Some((_, oldest)) = kept.pop_front()
+        {
+            all -= oldest.bytes();
         }
         kept.push_back((object.split().clone(), Arc::clone(&directory)));
         Ok(directory)
@@ -188,11 +192,9 @@ impl Zip {
                 Err(Failure::Store(error)) => return Err(error),
                 Err(Failure::Damaged(error)) => why = error,
                 Ok(directory) if directory.entries.is_empty() => {
-                    why = match (&directory.damage, &self.options.members) {
-                        (Some(damage), _) => damage.clone(),
-                        (None, None) => "it is an archive without files".to_owned(),
-                        (None, Some(only)) => format!("no file fits `members = {only:?}`"),
-                    };
+                    let only = self.options.members.as_deref();
+                    let damage = directory.damage.clone();
+                    why = damage.unwrap_or_else(|| archive::without_files(only));
                 }
                 Ok(directory) => {
                     let names = directory.entries.iter().take(SAMPLED);
