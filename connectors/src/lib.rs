@@ -8,4 +8,5 @@
 pub mod conformance;
 pub mod sink;
 pub mod source;
+mod splitmix;
 pub mod table;

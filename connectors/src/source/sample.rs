@@ -19,6 +19,8 @@ use async_trait::async_trait;
 use futures::stream::{self, StreamExt};
 use serde::{Deserialize, Serialize};
 
+use crate::splitmix::{STEP, finish};
+
 /// Pixels on each side of a picture.
 const SIDE: usize = 96;
 /// Samples per second of a sound.
@@ -195,7 +197,7 @@ struct Scene {
 
 impl Scene {
     fn new(seed: u64, number: u64) -> Self {
-        let mut random = Random(mix(seed ^ mix(number)));
+        let mut random = Random(finish(seed ^ finish(number)));
         Self {
             seed: random.next(),
             shape: random.below(SHAPES.len() as u64) as usize,
@@ -275,8 +277,8 @@ struct Random(u64);
 
 impl Random {
     fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        mix(self.0)
+        self.0 = self.0.wrapping_add(STEP);
+        finish(self.0)
     }
 
     fn below(&mut self, bound: u64) -> u64 {
@@ -286,12 +288,6 @@ impl Random {
     fn between(&mut self, low: f32, high: f32) -> f32 {
         low + (high - low) * ((self.next() >> 40) as f32 / (1u64 << 24) as f32)
     }
-}
-
-fn mix(mut z: u64) -> u64 {
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
 }
 
 #[cfg(test)]

@@ -3,8 +3,8 @@
 //! There is one split, and its offsets are positions in the mixed sequence. Which part gives the record at a
 //! position follows from the seed, the position and the weights of the parts that are not dry: a keyed hash,
 //! so the sequence is the same on every machine and in every run, and so is whatever follows a position that a
-//! run is resumed at. Records of a part keep their order. Their keys begin with the part's name, and end in
-//! `~2` when a part is read for the second time.
+//! run is resumed at. Records of a part keep their order. Their keys begin with the part's name: `a/KEY`, and
+//! `a~2/KEY` when the part is read for the second time.
 //!
 //! ```
 //! use anabranch_connectors::source::{Mixture, MixturePart, SampleOptions, WhenDry};
@@ -91,7 +91,7 @@ impl Mixture {
     /// A source that reads these parts.
     ///
     /// # Errors
-    /// When there is no part, or a weight is no share.
+    /// When there is no part, a name cannot be part of a key, or a weight is no share.
     pub fn build(
         parts: Vec<MixturePart>,
         seed: u64,
@@ -101,6 +101,15 @@ impl Mixture {
         if parts.is_empty() {
             let message = "a mixture has parts, such as `[source.NAME.parts.A]`".to_owned();
             return Err(SourceError::Options(message));
+        }
+        for (at, part) in parts.iter().enumerate() {
+            let name = &part.name;
+            if name.contains(['/', '~']) || parts.iter().skip(at + 1).any(|p| p.name == *name) {
+                return Err(SourceError::Options(format!(
+                    "`parts.{name}`: keys begin with the names of parts, which are all different and hold neither \
+                     `/` nor `~`"
+                )));
+            }
         }
         let weight = |part: &MixturePart| {
             let share = part.weight / heaviest;
@@ -343,10 +352,12 @@ impl Inner {
     }
 }
 
+/// Names of parts hold neither `~` nor `/`, so what stands before the first of these, and between them, is told apart
+/// from every key.
 fn key(part: &str, key: &str, pass: u32) -> String {
     match pass {
         0 => format!("{part}/{key}"),
-        again => format!("{part}/{key}~{}", again + 1),
+        again => format!("{part}~{}/{key}", again + 1),
     }
 }
 

@@ -81,7 +81,7 @@ fn a_dry_part_ends_the_mixture_or_begins_again_as_asked() {
     assert!(of(&repeated, "a").len() > 150, "{}", of(&repeated, "a").len());
     assert_eq!(of(&repeated, "a")[49..51], ["a 49", "a 0"]);
     let keys = seen.records.column_by_name("key").unwrap().as_string::<i32>();
-    assert!(keys.iter().any(|key| key == Some("a/a.txt@000000000000~2")));
+    assert!(keys.iter().any(|key| key == Some("a~2/a.txt@000000000000")));
 }
 
 #[test]
@@ -125,6 +125,29 @@ fn what_a_part_refuses_keeps_its_place() {
     assert!(refused.key.starts_with("bad/a.txt@") && refused.split == "mixture", "{refused:?}");
     assert!(refused.error.contains("(a.txt of `bad`)"), "{refused:?}");
     assert_eq!(refused.range.end, refused.range.start + 1);
+}
+
+#[test]
+fn keys_of_one_pass_are_none_of_another_whatever_they_end_in() {
+    let csv = |name: &str, path: String| {
+        let options = serde_json::json!({ "path": path, "key": "name" });
+        (name.to_owned(), serde_json::from_value::<CsvOptions>(options).unwrap().build().unwrap())
+    };
+    let folder = folder(&[
+        ("a.csv", b"name\nx\nx~2\nx~2~2\n2/x\n"),
+        ("b.csv", b"name\n1\n2\n3\n4\n5\n6\n7\n8\n9\n10\n11\n12\n"),
+    ]);
+    let (a, b) = (csv("a", path(&folder, "a.csv")), csv("b", path(&folder, "b.csv")));
+    let parts = [(a.0.as_str(), 1.0, a.1), (b.0.as_str(), 1.0, b.1)];
+    // Conformance counts ids.
+    let seen = conforming(&mixture(&parts, WhenDry::Repeat).unwrap());
+    let keys = seen.records.column_by_name("key").unwrap().as_string::<i32>();
+    assert!(keys.iter().any(|key| key == Some("a~2/x~2")), "{keys:?}");
+    for name in ["a/b", "a~2", "b"] {
+        let parts = [(name, 1.0, Arc::clone(&parts[0].2)), ("b", 1.0, Arc::clone(&parts[1].2))];
+        let error = mixture(&parts, WhenDry::GoOn).err().unwrap().to_string();
+        assert!(error.contains("all different"), "{error}");
+    }
 }
 
 #[test]

@@ -8,9 +8,13 @@ use futures::TryStreamExt;
 
 use super::{Inner, WhenDry};
 use crate::source::inner::Place;
+use crate::splitmix::mix;
 
-/// Positions between two notes of where all parts stood.
+/// Positions between two notes of where all parts stood, as long as there are few notes.
 const STEP: u64 = 256;
+/// Notes at most. Whenever there are as many, every second one is forgotten, and further ones are as far apart as
+/// the rest are then: to go back takes longer in a long mixture, and no more memory.
+const NOTES: usize = 1 << 12;
 /// Entries that are remembered: what was measured is read soon after.
 const RECENT: usize = 1 << 16;
 
@@ -34,20 +38,49 @@ struct Stand {
     dry: bool,
 }
 
-/// What walks over a mixture have in common: notes, and the last entries.
+/// What walks over a mixture have in common: notes, and the last entries. Both are bounded: to 4096 times the number of
+/// parts, and to 65,536, some 5 MiB, whatever the length of the mixture.
 #[derive(Default)]
 pub(super) struct Walked {
     known: Mutex<Known>,
 }
 
-#[derive(Default)]
 struct Known {
-    /// Where all parts stood at each multiple of [`STEP`].
+    /// Where all parts stood at each multiple of `step`.
     notes: Vec<Vec<Stand>>,
+    step: u64,
     /// The position of the first of the recent entries.
     first: u64,
     recent: VecDeque<Entry>,
     end: Option<u64>,
+}
+
+impl Default for Known {
+    fn default() -> Self {
+        Self { notes: Vec::new(), step: STEP, first: 0, recent: VecDeque::new(), end: None }
+    }
+}
+
+impl Known {
+    /// Notes where all parts stand, if that is the next position to be noted.
+    fn note(&mut self, stood: u64, stands: impl FnOnce() -> Vec<Stand>) {
+        if stood != self.notes.len() as u64 * self.step {
+            return;
+        }
+        self.notes.push(stands());
+        if self.notes.len() >= NOTES {
+            let mut kept = (0..).map(|number| number % 2 == 0);
+            self.notes.retain(|_| kept.next().unwrap_or(true));
+            self.step *= 2;
+        }
+    }
+
+    /// The last note at a position or before it.
+    fn before(&self, position: u64) -> Option<(u64, Vec<Stand>)> {
+        let last = self.notes.len().checked_sub(1)? as u64;
+        let number = last.min(position / self.step);
+        Some((number * self.step, self.notes.get(usize::try_from(number).ok()?)?.clone()))
+    }
 }
 
 /// One walk, from a position on.
@@ -118,12 +151,8 @@ impl Walk {
 
     /// Lets the parts stand where the last note before the position says, unless they stand behind it already.
     fn go_back(&mut self) {
-        let known = self.known();
-        let last = known.notes.len().saturating_sub(1) as u64;
-        let note = last.min(self.position / STEP);
-        let stands = known.notes.get(note as usize).cloned();
-        drop(known);
-        let at = stands.as_ref().map_or(0, |_| note * STEP);
+        let (at, stands) = self.known().before(self.position).unzip();
+        let at = at.unwrap_or(0);
         if !self.parts.is_empty() && at <= self.stood {
             return;
         }
@@ -209,10 +238,8 @@ impl Walk {
 
     /// Notes where all parts stand, at every so many positions.
     fn note(&self) {
-        let mut known = self.known();
-        if self.stood == known.notes.len() as u64 * STEP {
-            known.notes.push(self.parts.iter().map(|part| part.stand.clone()).collect());
-        }
+        self.known()
+            .note(self.stood, || self.parts.iter().map(|part| part.stand.clone()).collect());
     }
 
     fn remember(&self, entry: &Entry) {
@@ -233,10 +260,23 @@ impl Walk {
     }
 }
 
-/// SplitMix64's output function.
-fn mix(mut z: u64) -> u64 {
-    z = z.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn notes_of_a_long_mixture_are_thinned_out_and_stay_right() {
+        let mut known = Known::default();
+        let stand = |at: u64| vec![Stand { taken: at, ..Stand::default() }];
+        let length = 5 * NOTES as u64 * STEP;
+        for at in 0..length {
+            known.note(at, || stand(at));
+            assert!(known.notes.len() < NOTES);
+        }
+        for position in [0, 1, STEP, length / 3, length - 1] {
+            let (at, stands) = known.before(position).unwrap();
+            assert!(at <= position && position - at <= 8 * STEP, "{position} from {at}");
+            assert_eq!(stands[0].taken, at);
+        }
+    }
 }

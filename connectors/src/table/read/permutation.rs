@@ -1,5 +1,7 @@
 //! A keyed permutation of `0..n` that is a function, not a list: any of its values can be had alone.
 
+use crate::splitmix::mix;
+
 /// Rounds of the network. Four make a random-looking permutation; two more cost nanoseconds.
 const ROUNDS: u64 = 6;
 
@@ -42,14 +44,6 @@ impl Permutation {
         }
         (left << self.half) | right
     }
-}
-
-/// 64 bits, well mixed (the finaliser of SplitMix64 around its increment).
-pub(super) const fn mix(value: u64) -> u64 {
-    let mut z = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
 }
 
 /// One key from several numbers.
