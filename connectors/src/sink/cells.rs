@@ -1,9 +1,20 @@
 //! Values of a column as the bytes of a file: bytes and texts as they are, all else as [JSON](super::json).
 
-use anabranch_pipelines::record::media;
-use arrow::array::{Array, ArrayRef, AsArray};
+use anabranch_pipelines::record::{Reference, media};
+use arrow::array::{Array, ArrayRef, AsArray, StructArray};
 use arrow::datatypes::{DataType, FieldRef};
 use arrow::json::writer::{EncoderOptions, NullableEncoder, make_encoder};
+
+/// What is wrong with a medium that has no bytes to write because it is a reference that nothing has read.
+pub(super) fn unread(column: &str, media: &StructArray, row: usize) -> Option<String> {
+    let path = media::path(media, row).filter(|_| media::bytes(media, row).is_none())?;
+    path.parse::<Reference>().is_ok().then(|| {
+        format!(
+            "`{column}` is a reference that nothing has read, and a sample without it would be no such sample; \
+             leave `references` out at its source"
+        )
+    })
+}
 
 /// The values of one column of a batch.
 pub(super) enum Cells<'a> {

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 
 use anabranch_pipelines::graph::SchemaError;
-use anabranch_pipelines::record::{Reference, media};
+use anabranch_pipelines::record::media;
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, FieldRef, Float32Type, Float64Type, Int64Type, Schema};
 use arrow::json::writer::EncoderOptions;
 use serde::{Deserialize, Serialize};
 
-use crate::sink::cells::Cells;
+use crate::sink::cells::{Cells, unread};
 use crate::sink::json;
 
 /// How a column's values are stored, by the names that MosaicML Streaming gives them.
@@ -189,18 +189,14 @@ impl Column {
                 let mut cells = Cells::of(field, array, options)?;
                 let mut space = Vec::new();
                 let needed = matches!(self.encoding, MdsEncoding::Jpeg | MdsEncoding::Png);
-                let media = array.as_struct_opt();
+                let media = array.as_struct_opt().filter(|_| media::is_media(array.data_type()));
                 Box::new(move |row, out| {
                     space.clear();
+                    if let Some(why) = media.and_then(|media| unread(&self.name, media, row)) {
+                        return Err(why);
+                    }
                     match cells.bytes(row, &mut space) {
                         Some(bytes) => out.extend_from_slice(bytes),
-                        None if media.is_some_and(|media| is_reference(media, row)) => {
-                            return Err(format!(
-                                "`{}` is a reference that nothing has read; leave `references` out at its \
-                                 source",
-                                self.name
-                            ));
-                        }
                         None if needed => return Err(self.missing()),
                         None => {}
                     }
@@ -218,8 +214,4 @@ impl Column {
              leave such rows out with a `filter`"
         )
     }
-}
-
-fn is_reference(media: &arrow::array::StructArray, row: usize) -> bool {
-    media::path(media, row).is_some_and(|path| path.parse::<Reference>().is_ok())
 }

@@ -11,7 +11,7 @@ use arrow::util::display::{ArrayFormatter, FormatOptions};
 use super::archive;
 use super::layout::{Layout, Suffix, extension};
 use super::name::Names;
-use crate::sink::cells::Cells;
+use crate::sink::cells::{Cells, unread};
 use crate::sink::json;
 use crate::sink::shard::Encode;
 
@@ -39,7 +39,8 @@ impl Encode for Encoder {
         for (at, suffix) in &self.layout.members {
             let (field, column) = column(batch, *at)?;
             let cell = Cells::of(field, column, &options)?;
-            cells.push((cell, Extension::of(suffix, batch, column)?));
+            let media = column.as_struct_opt().filter(|_| media::is_media(field.data_type()));
+            cells.push((cell, Extension::of(suffix, batch, column)?, (field.name(), media)));
         }
         let name = column(batch, self.layout.name)?.1;
         let written = FormatOptions::default().with_null("");
@@ -50,8 +51,11 @@ impl Encode for Encoder {
             let key = name.value(at).to_string();
             let sample = self.names.next(&key);
             let mut seen: Vec<String> = Vec::with_capacity(cells.len());
-            for (cell, extension) in &mut cells {
+            for (cell, extension, (column, media)) in &mut cells {
                 body.clear();
+                if let Some(why) = media.and_then(|media| unread(column, media, at)) {
+                    return Err(format!("record {key:?}: {why}"));
+                }
                 let Some(bytes) = cell.bytes(at, &mut body) else { continue };
                 let extension = extension.of_row(at);
                 if seen.contains(&extension) {
@@ -81,7 +85,7 @@ fn column(batch: &RecordBatch, at: usize) -> Result<(&FieldRef, &ArrayRef), Stri
     found.ok_or_else(|| "rows have fewer columns than the plan says".to_owned())
 }
 
-/// The columns of the object. Of a medium that is a member it has the path: all there is of one that nobody read.
+/// The columns of the object. Of a medium that is a member it has the path.
 fn rest(batch: &RecordBatch, layout: &Layout) -> Result<StructArray, String> {
     let (mut fields, mut arrays): (Vec<FieldRef>, Vec<ArrayRef>) = (Vec::new(), Vec::new());
     for at in &layout.rest {

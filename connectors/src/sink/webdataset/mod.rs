@@ -27,6 +27,8 @@
 //! | a whole number called `label`, `class` or `cls` | `.cls` |
 //! | all others, the key and paths of media among them | one object, `.json` |
 //!
+//! A reference that nothing has read fails the run: its sample would lack its medium.
+//!
 //! Two columns of one kind have their names before it: `left.jpg` and `right.jpg`. `members` says otherwise:
 //! `members = { caption = "txt", title = "json" }`.
 //!
@@ -60,9 +62,6 @@ mod tests;
 
 use encoder::{Encoder, MEMBERS};
 use layout::Layout;
-
-/// Bytes for the hashes of a shard's names.
-const NAMES: usize = 1 << 20;
 
 /// Options of `kind = "webdataset"`: tar archives of samples, as `webdataset` and `datasets` read them.
 #[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
@@ -157,7 +156,7 @@ impl Sink for Webdataset {
 
     fn reserve(&self) -> usize {
         // Members in a buffer that grows by doubling, names, and the upload's own.
-        2 * MEMBERS + NAMES + shard::UPLOADING
+        2 * MEMBERS + name::BYTES + shard::UPLOADING
     }
 
     async fn exists(&self) -> Result<bool, SinkError> {

@@ -3,23 +3,44 @@
 //! Readers put consecutive members together whose names are equal up to the first dot behind the last `/`, skip
 //! what begins and ends with `__`, and lose what has no letter before its dot. So a key loses its file extension, as
 //! in a folder of `a.jpg` and `a.txt`, and its other dots become `_`; and a name that stands in the shard already is
-//! told apart by a number.
+//! told apart by a number, as is every name of a very large shard.
 
 use std::collections::HashMap;
 
 use sha2::{Digest, Sha256};
 
+/// Names of a shard that are remembered, at most. A map of so many takes less than [`BYTES`], also while it grows.
+const MOST: usize = 28_000;
+/// Bytes that the names of a shard take, at most.
+pub(super) const BYTES: usize = 1 << 20;
+
 /// Names that a shard has.
+///
+/// What is remembered of them is bounded: behind the first 28,000 every sample's name ends in its number in the shard,
+/// which no other one has. A part is of 4096 records unless the job says otherwise.
 #[derive(Debug, Default)]
 pub(super) struct Names {
     /// By the hash of a name, how often it was asked for. That two hashes are equal costs a number, no sample.
     taken: HashMap<u64, u32>,
+    samples: u64,
 }
 
 impl Names {
     /// The name of the next sample, which no other of the shard has.
     pub(super) fn next(&mut self, key: &str) -> String {
         let name = plain(key);
+        self.samples += 1;
+        if self.taken.len() + 2 > MOST {
+            let mut stem = name;
+            loop {
+                let candidate = format!("{stem}-{}", self.samples);
+                if !self.taken.contains_key(&hash(&candidate)) {
+                    return candidate;
+                }
+                // One of the first is called so by its key. All later ones end in another number.
+                stem.push('_');
+            }
+        }
         let mut number = self.taken.get(&hash(&name)).copied().unwrap_or(0);
         loop {
             number += 1;
@@ -112,6 +133,25 @@ mod tests {
         let mut names = Names::default();
         let distinct: HashSet<String> = (0..100_000).map(|_| names.next("same")).collect();
         assert_eq!(distinct.len(), 100_000);
+    }
+
+    #[test]
+    fn names_of_a_large_shard_are_bounded_and_all_different() {
+        let mut names = Names::default();
+        let count = 3 * MOST as u64;
+        let mut seen: HashSet<String> = HashSet::new();
+        // The first are called as later ones would be by their numbers.
+        for number in 0..count {
+            let key = match number % 3 {
+                0 => format!("k-{}", number + MOST as u64),
+                1 => "k".to_owned(),
+                _ => format!("other {number}"),
+            };
+            assert!(seen.insert(names.next(&key)), "{number}");
+        }
+        assert!(names.taken.len() <= MOST);
+        // Both maps, while one grows into the other.
+        assert!(names.taken.capacity() * 8 / 7 * 17 * 3 / 2 <= BYTES);
     }
 
     proptest! {

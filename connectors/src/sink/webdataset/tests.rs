@@ -87,7 +87,7 @@ fn rows() -> RecordBatch {
         Arc::new(StringArray::from(vec!["a/one.png", "a/one.jpg"])),
         Arc::new(media::column(vec![Some(b"L1"), Some(b"L2")], vec![Some("l.png"), None])),
         Arc::new(StringArray::from(vec![Some("jpeg"), None])),
-        Arc::new(media::column(vec![Some(b"R1"), None], vec![None, Some("s3://b/r.png#5+6")])),
+        Arc::new(media::column(vec![Some(b"R1"), None], vec![None, Some("r.png")])),
         Arc::new(StringArray::from(vec![Some("webp"), None])),
         Arc::new(StringArray::from(vec![Some("ein \"Bild\""), None])),
         Arc::new(Int64Array::from(vec![Some(3), None])),
@@ -136,9 +136,19 @@ fn columns_become_members_by_kind_and_name() {
         "left": { "path": "l.png" }, "right": { "path": null },
     });
     assert_eq!(object("a/one.json"), first);
-    // A reference that nobody read is not lost.
-    assert_eq!(object("a/one-2.json")["right"]["path"], "s3://b/r.png#5+6");
+    assert_eq!(object("a/one-2.json")["right"]["path"], "r.png");
     assert!(object("a/one-2.json")["score"].is_null());
+}
+
+#[test]
+fn a_reference_that_nothing_has_read_is_no_sample_without_its_picture() {
+    let rows = rows();
+    let mut columns = rows.columns().to_vec();
+    let paths = vec![None, Some("s3://b/r.png#5+6")];
+    columns[3] = Arc::new(media::column(vec![Some(b"R1"), None], paths));
+    let rows = RecordBatch::try_new(rows.schema(), columns).unwrap();
+    let error = archived(&rows, &[]).unwrap_err();
+    assert!(error.starts_with("record \"a/one.jpg\": `right` is a reference"), "{error}");
 }
 
 #[test]
