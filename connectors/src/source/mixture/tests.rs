@@ -135,7 +135,7 @@ fn keys_of_one_pass_are_none_of_another_whatever_they_end_in() {
     };
     let folder = folder(&[
         ("a.csv", b"name\nx\nx~2\nx~2~2\n2/x\n"),
-        ("b.csv", b"name\n1\n2\n3\n4\n5\n6\n7\n8\n9\n10\n11\n12\n"),
+        ("b.csv", b"name\na\nb\nc\nd\ne\nf\ng\nh\ni\nj\nk\nl\n"),
     ]);
     let (a, b) = (csv("a", path(&folder, "a.csv")), csv("b", path(&folder, "b.csv")));
     let parts = [(a.0.as_str(), 1.0, a.1), (b.0.as_str(), 1.0, b.1)];
