@@ -43,6 +43,7 @@ mod tests;
 mod value;
 
 use columns::Columns;
+pub use name::are_samples;
 use samples::{Known, Sample, Samples};
 
 /// A range of the unpacked bytes is no range of the object.
