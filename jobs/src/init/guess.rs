@@ -303,7 +303,6 @@ fn kinds(names: &[&str]) -> Vec<String> {
 mod tests {
     use super::*;
     use anabranch_connectors::source::TarOptions;
-    use anabranch_pipelines::source::Source;
 
     fn of(names: &[&str]) -> Result<Guess, String> {
         let names = names.iter().map(|&name| name.to_owned()).collect();
