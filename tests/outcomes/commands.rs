@@ -130,7 +130,10 @@ fn command_diff_and_inspect_tell_of_records_that_cannot_be_read() {
         let output = anabranch(folder.path(), args);
         let said = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{args:?}: {said}");
-        assert!(said.contains("50 records cannot be read") && said.contains(&gone), "{said}");
+        assert!(
+            said.contains("1 record or shard cannot be read") && said.contains(&gone),
+            "{said}"
+        );
         // What there is to see is shown.
         assert_eq!(output.stdout.is_empty(), args[0] == "diff");
     }

@@ -121,7 +121,7 @@ inputs = ["pixels"]
 
 [operator.photos-only]
 kind = "select"
-columns = ["image", "label"]
+keep = ["image", "label"]
 inputs = ["pixels"]
 
 [operator.encode]

@@ -40,17 +40,16 @@ pub(super) fn whole(batch: SourceBatch) -> Result<RecordBatch, SourceError> {
     }
 }
 
-/// Counts what cannot be read, and keeps the first reason.
+/// Counts records that cannot be read, or whole shards, and keeps the first reason.
 #[derive(Debug, Default)]
 pub(super) struct Lost {
-    records: u64,
+    places: u64,
     first: Option<String>,
 }
 
 impl Lost {
     pub(super) fn add(&mut self, refused: &[Unreadable]) {
-        // Offsets of a table are rows, and a shard that is gone is one range of them.
-        self.records += refused.iter().map(|lost| lost.range.end - lost.range.start).sum::<u64>();
+        self.places += refused.len() as u64;
         if let (None, Some(first)) = (&self.first, refused.first()) {
             self.first = Some(format!("`{}` in `{}`: {}", first.key, first.split, first.error));
         }
@@ -59,7 +58,8 @@ impl Lost {
     /// What a person should know, if anything is lost.
     pub(super) fn told(&self) -> Option<String> {
         let first = self.first.as_ref()?;
-        let many = plural(self.records, "record");
-        Some(format!("{many} cannot be read; the first: {first}"))
+        // Of a shard that is gone nobody knows how many records it had.
+        let many = plural(self.places, "record or shard");
+        Some(format!("{many} cannot be read: {first}"))
     }
 }

@@ -83,7 +83,7 @@ impl Shard {
         let chosen: Vec<Result<Chosen, String>> =
             ranges.iter().map(|rows| chosen(&footer, columns, rows, self.rows)).collect();
         let read = self.read(pieces(chosen.iter().flatten()), buffers).await?;
-        let blocks = ranges.to_vec().into_iter().zip(chosen).map(|(rows, chosen)| {
+        let blocks = ranges.iter().cloned().zip(chosen).map(|(rows, chosen)| {
             let (footer, read, columns) = (footer.clone(), read.clone(), Arc::clone(columns));
             async move {
                 let chosen = chosen?;

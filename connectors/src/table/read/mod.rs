@@ -285,7 +285,7 @@ impl TableReader {
             });
             Ok::<_, ReadError>(loaded.collect::<Vec<_>>())
         };
-        let loaded: Vec<Vec<(usize, (BlockRows, Option<Damage>))>> =
+        let loaded: Vec<Vec<(usize, Loaded)>> =
             stream::iter(of_shards).map(load).buffered(READS).try_collect().await?;
         let mut loaded: Vec<_> = loaded.into_iter().flatten().collect();
         loaded.sort_by_key(|(at, _)| *at);
@@ -307,6 +307,9 @@ impl TableReader {
         ))
     }
 }
+
+/// A block that was read, and what of it cannot be.
+type Loaded = (BlockRows, Option<Damage>);
 
 /// Rows of a shard: from the log, else from its own footer.
 async fn rows(shard: &Shard) -> Result<u64, SourceError> {
