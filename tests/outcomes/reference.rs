@@ -104,31 +104,22 @@ fn reference_jobs_in_documents_run() {
 const BEFORE: &str = r#"
 [job]
 name = "fragment"
+credit = "1GiB"
 
-[source.sample]
+[source.decode]
 kind = "sample"
 records = 1
 
-[operator.pixels]
-kind = "decode"
-column = "image"
-inputs = ["sample"]
-
-[operator.decode]
-kind = "decode"
-column = "audio"
-inputs = ["pixels"]
-
-[operator.photos-only]
+[operator.labelled]
 kind = "select"
-keep = ["image", "label"]
-inputs = ["pixels"]
+keep = ["key", "image", "label"]
+inputs = ["decode"]
 
 [operator.encode]
 kind = "encode"
 column = "image"
 codec = "jpeg"
-inputs = ["photos-only"]
+inputs = ["labelled"]
 
 [source.paragraphs]
 kind = "text"
@@ -142,9 +133,9 @@ kind = "table"
 path = "rest"
 inputs = ["decode"]
 
-[sink.photos-rest]
+[sink.encoded]
 kind = "table"
-path = "photos-rest"
+path = "encoded"
 inputs = ["encode"]
 
 [sink.texts]
