@@ -19,13 +19,21 @@ fn main() -> Result<(), Box<dyn Error>> {
     // Components are built from the options that job files give them, or by the types of their crates
     // (`anabranch_operators::ResizeOptions { .. }.build()`).
     let kinds = Registry::standard();
-    let files = make(&kinds.sources, "files", &format!("{{ path = '{folder}/*.png' }}"))?;
-    let decode = make(&kinds.operators, "decode", "{ column = 'image', mode = 'rgb' }")?;
-    let resize =
-        make(&kinds.operators, "resize", "{ column = 'image', width = 256, height = 256 }")?;
-    let encode =
-        make(&kinds.operators, "encode", "{ column = 'image', codec = 'jpeg', quality = 75 }")?;
-    let sink = |path: &str| make(&kinds.sinks, "table", &format!("{{ path = '{path}' }}"));
+    let files = make(&kinds, &kinds.sources, "files", &format!("{{ path = '{folder}/*.png' }}"))?;
+    let decode = make(&kinds, &kinds.operators, "decode", "{ column = 'image', mode = 'rgb' }")?;
+    let resize = make(
+        &kinds,
+        &kinds.operators,
+        "resize",
+        "{ column = 'image', width = 256, height = 256 }",
+    )?;
+    let encode = make(
+        &kinds,
+        &kinds.operators,
+        "encode",
+        "{ column = 'image', codec = 'jpeg', quality = 75 }",
+    )?;
+    let sink = |path: &str| make(&kinds, &kinds.sinks, "table", &format!("{{ path = '{path}' }}"));
 
     // Nodes have names: ids of records and names of shards carry them.
     let mut graph = Graph::new("photos");

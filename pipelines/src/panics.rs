@@ -38,8 +38,11 @@ pub(crate) fn is_caught() -> bool {
     CATCHERS.try_with(Cell::get).is_ok_and(|catchers| catchers > 0)
 }
 
-/// Runs `work`; what a panic in it said is the error.
-pub(crate) fn catch<R>(work: impl FnOnce() -> R) -> Result<R, String> {
+/// Runs `work`.
+///
+/// # Errors
+/// What a panic in it said.
+pub fn catch<R>(work: impl FnOnce() -> R) -> Result<R, String> {
     let count = |change: fn(u32) -> u32| {
         let _ = CATCHERS.try_with(|catchers| catchers.set(change(catchers.get())));
     };

@@ -1,8 +1,11 @@
 //! Commands beside `run`, through the program, on real data.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::{Command, Output};
 
+use anabranch_operators::codec::{self, Facts};
+use anabranch_pipelines::record::media;
 use anabranch_tests::program::data;
 
 use crate::{PROGRAM, example, folder, table};
@@ -70,7 +73,86 @@ fn command_inspect_draws_pictures_and_sounds() {
     let seen = prints(folder.path(), &["inspect", "table", "--show", "4", "--to", "drawn"]);
     for column in ["image", "audio"] {
         assert!(seen.contains(&format!("drawn/{column}.png: the first 4 records")), "{seen}");
-        let png = std::fs::read(folder.path().join("drawn").join(format!("{column}.png"))).unwrap();
-        assert!(png.starts_with(b"\x89PNG"));
     }
+    let pixels = |bytes: &[u8]| {
+        let mut samples = Vec::new();
+        let codec = codec::sniff(bytes).unwrap();
+        let facts = codec.decode(bytes, &Default::default(), &mut samples).unwrap();
+        let Facts::Image { width, height, channels } = facts else { panic!("{facts:?}") };
+        (width as usize, height as usize, usize::from(channels), samples)
+    };
+    let sheet = |column: &str| {
+        pixels(&std::fs::read(folder.path().join("drawn").join(format!("{column}.png"))).unwrap())
+    };
+    // Tiles of 160 pixels, four apart.
+    let (width, height, channels, drawn) = sheet("image");
+    assert_eq!((width, height, channels), (332, 332, 3));
+    let rows = table(folder.path()).rows("table");
+    let mut pictures = 0;
+    for record in 0..4 {
+        let (left, top) = (4 + record % 2 * 164, 4 + record / 2 * 164);
+        let at = |x: usize, y: usize| &drawn[((top + y) * width + left + x) * 3..][..3];
+        let Some(bytes) = media::bytes(media::of(&rows, "image").unwrap(), record) else {
+            assert!((0..160).all(|at_x| at(at_x, 80) == [32; 3]), "record {record} has no picture");
+            continue;
+        };
+        pictures += 1;
+        // Small pictures are drawn pixel by pixel.
+        let (side, high, channels, own) = pixels(bytes);
+        assert_eq!((side, high, channels), (96, 96, 3));
+        for y in (0..160).step_by(7) {
+            for x in (0..160).step_by(7) {
+                let from = |tile: usize| (2 * tile + 1) * 96 / 320;
+                let expected = &own[(from(y) * side + from(x)) * 3..][..3];
+                assert_eq!(at(x, y), expected, "record {record} at {x}, {y}");
+            }
+        }
+    }
+    assert!(pictures > 0);
+    // Sounds are no flat ground.
+    let (_, _, _, drawn) = sheet("audio");
+    let colours: BTreeSet<&[u8]> = drawn.chunks(3).collect();
+    assert!(colours.len() > 20, "{} colours", colours.len());
+}
+
+#[test]
+fn command_diff_and_inspect_tell_of_records_that_cannot_be_read() {
+    let folder = folder();
+    example(folder.path(), "quickstart").set("records", 300).set("job.part.records", 50).succeed();
+    let gone = table(folder.path()).visible().into_iter().nth(2).unwrap();
+    std::fs::remove_file(folder.path().join("table").join(&gone)).unwrap();
+    // A shard that is gone is no difference, and neither are two tables that lack it alike.
+    for args in [
+        &["diff", "table", "table"][..],
+        &["inspect", "table", "--rows", "300"],
+        &["inspect", "table", "--rows", "0", "--show", "300", "--to", "drawn"],
+    ] {
+        let output = anabranch(folder.path(), args);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{args:?}: {said}");
+        assert!(
+            said.contains("1 record or shard cannot be read") && said.contains(&gone),
+            "{said}"
+        );
+        // What there is to see is shown.
+        assert_eq!(output.stdout.is_empty(), args[0] == "diff");
+    }
+    assert!(folder.path().join("drawn/image.png").is_file());
+}
+
+#[test]
+fn command_init_finds_samples_in_archives() {
+    let folder = folder();
+    example(folder.path(), "quickstart")
+        .set("records", 6)
+        .sink("webdataset")
+        .out("packed")
+        .succeed();
+    prints(folder.path(), &["init", "packed", "--to", "job.toml"]);
+    let text = std::fs::read_to_string(folder.path().join("job.toml")).unwrap();
+    assert!(text.contains("kind = \"webdataset\""), "{text}");
+    prints(folder.path(), &["run", "--quiet", "job.toml"]);
+    let seen = prints(folder.path(), &["inspect", "packed-table", "--json"]);
+    let seen: serde_json::Value = serde_json::from_str(&seen).unwrap();
+    assert_eq!(seen["rows"], 6, "{seen}");
 }

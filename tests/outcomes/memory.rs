@@ -118,6 +118,49 @@ fn memory_of_a_join_is_bounded_by_the_credit() {
     stays_within(&job.set("job.credit", "256MiB"), 256, 1);
 }
 
+#[test]
+fn memory_of_a_decoding_reader_is_bounded_by_its_windows() {
+    let folder = folder();
+    // Texts that no codec makes smaller, 2 MiB each.
+    std::fs::create_dir(folder.path().join("texts")).unwrap();
+    let mut state = 1_u64;
+    for file in 0..50 {
+        let letter = |_| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            b' ' + (state >> 58) as u8
+        };
+        let text: Vec<u8> = (0..2 * MIB).map(letter).collect();
+        std::fs::write(folder.path().join(format!("texts/{file}.txt")), text).unwrap();
+    }
+    let job = "[job]\nname = 'texts'\n[source.texts]\nkind = 'text'\npath = 'texts/*.txt'\n\
+               split = 'files'\n[sink.table]\nkind = 'table'\npath = 'table'\ninputs = ['texts']\n";
+    Job::text(PROGRAM, folder.path(), job).succeed();
+    let threads = std::thread::available_parallelism().unwrap().get() as u64;
+    for order in [&["--shuffle", "7"][..], &[]] {
+        // A batch is as large as many windows: if each batch that waits held its own, they would be the most of it.
+        let (window, batch) = (8 * MIB, 64);
+        let mut command = std::process::Command::new(PROGRAM);
+        command.current_dir(folder.path()).args(["--quiet", "read", "table", "--decode"]);
+        command.args(["--window", "8MiB", "--passes", "1000", "--batch", &batch.to_string()]);
+        let piped = std::process::Stdio::piped();
+        let mut child = command.args(order).stdout(piped).spawn().unwrap();
+        // Nobody reads on after the first bytes, and it fills what it may fill.
+        let mut first = [0; 8];
+        std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut first).unwrap();
+        std::thread::sleep(Duration::from_secs(if soak() { 20 } else { 6 }));
+        let peak = anabranch_tests::program::peak(child.id()).unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let made = batch * 2 * MIB;
+        // Of each thread a batch that waits, and one in the making, which is put together from its windows; one that
+        // is written. The windows of one batch and of a part of the next, unpacked.
+        let most = (3 * threads + 2) * made + 2 * made * 4 / 3 + 3 * window + BEYOND;
+        println!("{order:?}: a peak of {} MiB, {} MiB allowed", peak / MIB, most / MIB);
+        assert!(peak <= most, "{order:?}: {} MiB, more than {} MiB", peak / MIB, most / MIB);
+        assert!(peak > made, "{order:?}: {} MiB: it did nothing", peak / MIB);
+    }
+}
+
 /// Every photo meets its name.
 const JOIN: &str = r#"[source.names]
 kind = "csv"

@@ -154,6 +154,7 @@ fn resume_read_puts_the_same_records_where_shards_are_damaged() {
     let folder = folder();
     let table = written(folder.path());
     let whole = order(&[read(&table, &ORDER).0]);
+    let (labels, _) = read(&table, &["--columns", "key,label"]);
     // One bit of pixels, which only a checksum notices; a shard that was cut; and one that is gone.
     let flipped = damage(&table, 1, |bytes| bytes[5000] ^= 4);
     let cut = damage(&table, 3, |bytes| bytes.truncate(bytes.len() / 2));
@@ -195,9 +196,25 @@ fn resume_read_puts_the_same_records_where_shards_are_damaged() {
     let late = order(&[read(&table, &[&ORDER[..], &["--from", "451"]].concat()).0]);
     assert!(late.iter().all(|(position, key)| found[position] == *key));
 
-    // What is not read is not missed; what cannot be replaced is an error.
-    let (labels, _) = read(&table, &["--columns", "label"]);
-    assert_eq!(labels.num_rows(), 300);
+    // What is not read is not missed: the pixels are damaged, the labels beside them are their own.
+    let args = ["--columns", "key,label", "--report", report.to_str().unwrap()];
+    let (found, said) = read(&table, &args);
+    let of_lines = self::lines(&report);
+    let damaged: BTreeSet<&str> =
+        of_lines.iter().filter_map(|line| line["damaged"].as_str()).collect();
+    assert_eq!(damaged, BTreeSet::from([cut.as_str(), gone.as_str()]), "{said}");
+    let replaced: BTreeSet<i64> =
+        of_lines.iter().filter_map(|line| line["position"].as_i64()).collect();
+    assert_eq!(replaced.len(), 100);
+    let labels_found = found.column_by_name("label").unwrap();
+    let same = (0..300).filter(|row| {
+        keys(&found)[*row] == keys(&labels)[*row]
+            && labels_found.slice(*row, 1).as_ref() == labels.column(1).slice(*row, 1).as_ref()
+    });
+    let same: BTreeSet<i64> = same.map(|row| row as i64).collect();
+    assert!((0..300).all(|position| same.contains(&position) != replaced.contains(&position)));
+
+    // What cannot be replaced is an error.
     for shard in [0, 2, 5] {
         damage(&table, shard, Vec::clear);
     }

@@ -68,7 +68,14 @@ fn reference_examples_of_all_kinds_run() {
 #[test]
 fn reference_jobs_in_documents_run() {
     let mut seen = 0;
-    for document in ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "jobs/COMPONENTS.md"] {
+    let documents = [
+        "README.md",
+        "ARCHITECTURE.md",
+        "CONTRIBUTING.md",
+        "jobs/COMPONENTS.md",
+        "jobs/READING.md",
+    ];
+    for document in documents {
         let text = std::fs::read_to_string(root().join(document)).unwrap();
         for block in text.split("```toml\n").skip(1) {
             let job = block.split("```").next().unwrap();
@@ -91,4 +98,97 @@ fn reference_jobs_in_documents_run() {
         }
     }
     assert!(seen > 0, "no document shows a job");
+}
+
+/// What stands before a fragment of documentation: nodes of the names that fragments read.
+const BEFORE: &str = r#"
+[job]
+name = "fragment"
+credit = "1GiB"
+
+[source.decode]
+kind = "sample"
+records = 1
+
+[operator.labelled]
+kind = "select"
+keep = ["key", "image", "label"]
+inputs = ["decode"]
+
+[operator.encode]
+kind = "encode"
+column = "image"
+codec = "jpeg"
+inputs = ["labelled"]
+
+[source.paragraphs]
+kind = "text"
+path = "texts/*.txt"
+"#;
+
+/// Nodes that nothing reads are no job.
+const BEHIND: &str = r#"
+[sink.rest]
+kind = "table"
+path = "rest"
+inputs = ["decode"]
+
+[sink.encoded]
+kind = "table"
+path = "encoded"
+inputs = ["encode"]
+
+[sink.texts]
+kind = "table"
+path = "texts-table"
+inputs = ["paragraphs"]
+"#;
+
+/// TOML of the documentation of modules, with the file that it stands in.
+fn fragments(folder: &Path, found: &mut Vec<(String, String)>) {
+    for path in folder.read_dir().unwrap().map(|entry| entry.unwrap().path()) {
+        if path.is_dir() {
+            fragments(&path, found);
+        } else if path.extension().is_some_and(|end| end == "rs") {
+            let text = std::fs::read_to_string(&path).unwrap();
+            let lines = text.lines().filter_map(|line| {
+                let line = line.trim_start();
+                line.strip_prefix("//!").or(line.strip_prefix("///")).map(str::trim)
+            });
+            let documentation = lines.collect::<Vec<_>>().join("\n");
+            for block in documentation.split("```toml\n").skip(1) {
+                let text = block.split("```").next().unwrap().to_owned();
+                found.push((path.display().to_string(), text));
+            }
+        }
+    }
+}
+
+#[test]
+fn reference_fragments_in_documentation_are_parts_of_jobs() {
+    let mut found = Vec::new();
+    for part in ["pipelines/src", "operators/src", "connectors/src", "jobs/src"] {
+        fragments(&root().join(part), &mut found);
+    }
+    // Others are Cargo's.
+    found.retain(|(_, text)| text.contains("kind = "));
+    assert!(found.len() >= 9, "{found:?}");
+    for (file, fragment) in found {
+        let folder = folder();
+        std::os::unix::fs::symlink(data().join("text"), folder.path().join("texts")).unwrap();
+        let fragment = fragment.replace("s3://bucket/", "bucket/");
+        let mut job = format!("{BEFORE}\n{fragment}\n{BEHIND}");
+        let operators = fragment.lines().filter_map(|line| line.strip_prefix("[operator."));
+        for name in operators.filter_map(|line| line.strip_suffix(']')) {
+            job += &format!(
+                "\n[sink.of-{name}]\nkind = \"table\"\npath = \"of\"\ninputs = [\"{name}\"]\n"
+            );
+        }
+        std::fs::write(folder.path().join("job.toml"), &job).unwrap();
+        let mut command = Command::new(PROGRAM);
+        let output =
+            command.args(["check", "job.toml"]).current_dir(folder.path()).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{file}: {fragment}\n{said}");
+    }
 }

@@ -116,8 +116,8 @@ fn encoding_of(extension: &str) -> Option<&'static str> {
     })
 }
 
-/// How many names there are of each extension, the most frequent ones first: `2 .jpg and 1 .wav`.
-fn kinds(names: impl Iterator<Item = impl AsRef<str>>) -> String {
+/// How many names there are of each extension, the most frequent ones first.
+pub fn count_kinds(names: impl Iterator<Item = impl AsRef<str>>) -> Vec<(String, usize)> {
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
     for name in names {
         let name = name.as_ref();
@@ -130,6 +130,12 @@ fn kinds(names: impl Iterator<Item = impl AsRef<str>>) -> String {
     }
     let mut counts: Vec<_> = counts.into_iter().collect();
     counts.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    counts
+}
+
+/// The same as part of a sentence: `2 .jpg and 1 .wav`.
+fn kinds(names: impl Iterator<Item = impl AsRef<str>>) -> String {
+    let counts = count_kinds(names);
     let others: usize = counts.iter().skip(KINDS).map(|(_, count)| count).sum();
     let shown = counts.iter().take(KINDS).map(|(kind, count)| format!("{count} {kind}"));
     let mut shown: Vec<String> = shown.collect();

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use anabranch_connectors::source::first_members;
 use anabranch_pipelines::record::{KEY, Modality};
 use arrow::array::AsArray;
 use futures::StreamExt;
@@ -34,6 +35,11 @@ pub(super) fn init(registry: &Registry, args: &InitArgs) -> Result<Exit, Failure
     };
     let found = plan::with_io(look(path))?.map_err(failed)?;
     let mut guess = guess(&found).map_err(failed)?;
+    if guess.kind == "tar" {
+        // An archive that cannot be read has no names; the check below tells of it.
+        let names = plan::with_io(first_members(&guess.path))?.unwrap_or_default();
+        guess = guess.with_names(&names);
+    }
     if matches!(guess.kind, "tar" | "zip")
         && let Some(members) = plan::with_io(members(registry, &guess))?
     {
@@ -74,7 +80,7 @@ struct Members {
 
 /// Looks into the archives; `None` when they cannot be read, which the check then tells.
 async fn members(registry: &Registry, guess: &Guess) -> Option<Members> {
-    let source = make(&registry.sources, guess.kind, &with_path(&guess.path)).ok()?;
+    let source = make(registry, &registry.sources, guess.kind, &with_path(&guess.path)).ok()?;
     let schema = source.schema().await.ok()?;
     let mut media = schema.fields().iter().filter_map(|field| Some((field, Modality::of(field)?)));
     let (field, modality) = media.next()?;

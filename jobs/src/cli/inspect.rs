@@ -9,7 +9,7 @@ use anabranch_pipelines::log::{DEAD_LETTERS, Existing, Registry as Runs};
 use anabranch_pipelines::operator::{Allocation, Context};
 use anabranch_pipelines::quantity::ByteSize;
 use anabranch_pipelines::record::{Modality, bytes_of, media};
-use anabranch_pipelines::source::{BatchSize, Source, SourceError, SplitRange};
+use anabranch_pipelines::source::{BatchSize, Source, SourceBatch, SourceError, SplitRange};
 use anabranch_pipelines::store::{Location, StoreFetcher};
 use arrow::array::{Array, ArrayRef, RecordBatch};
 use arrow::datatypes::Field;
@@ -18,6 +18,7 @@ use futures::StreamExt;
 use serde::Serialize;
 use tokio::runtime::Handle;
 
+use super::scan::Lost;
 use super::{Exit, Failure, plan, print, show};
 use crate::components::{Registry, make, with_path};
 use crate::terminal;
@@ -72,24 +73,30 @@ pub(super) fn inspect(
     let failed = |message: String| {
         Failure::new(Exit::Failed, format!("error: cannot inspect {location}: {message}"))
     };
-    let source = make(&registry.sources, "table", &with_path(location)).map_err(failed)?;
+    let source =
+        make(registry, &registry.sources, "table", &with_path(location)).map_err(failed)?;
     let place = Location::parse(location).map_err(|error| failed(error.to_string()))?;
     let found = plan::with_io(async {
         let runs = Runs::new(&place).runs().await;
         let runs = runs.map_err(|error| error.to_string())?;
         look(source.as_ref(), &place.url, &runs, rows).await.map_err(|error| error.to_string())
     })?;
-    let found = found.map_err(failed)?;
+    let (found, lost) = found.map_err(failed)?;
     let text = if as_json {
         serde_json::to_string_pretty(&found).map_err(|error| failed(error.to_string()))? + "\n"
     } else {
         terminal::inspection(&found)
     };
     print(&text)?;
+    let mut lost = lost.told();
     if let Some((records, folder)) = show {
-        show::show(source.as_ref(), records, folder)?;
+        lost = show::show(source.as_ref(), records, folder)?.told().or(lost);
     }
-    Ok(Exit::Done)
+    // What there is was shown; that not all is there must not go unseen.
+    match lost {
+        Some(lost) => Err(failed(format!("not all of it: {lost}"))),
+        None => Ok(Exit::Done),
+    }
 }
 
 async fn look(
@@ -97,7 +104,7 @@ async fn look(
     location: &str,
     runs: &[Existing],
     rows: usize,
-) -> Result<Inspection, SourceError> {
+) -> Result<(Inspection, Lost), SourceError> {
     let schema = source.schema().await?;
     let splits = source.splits().await?;
     let (shards, bytes) = (splits.len() as u64, splits.iter().map(|split| split.bytes).sum());
@@ -119,15 +126,16 @@ async fn look(
         kind: kind(field),
         nullable: field.is_nullable(),
     };
-    let mut first = Vec::new();
+    let (mut first, mut lost) = (Vec::new(), Lost::default());
     let mut batches = source.open(ranges, BatchSize { records: rows.max(1), bytes: 64 << 20 });
     while let (true, Some(batch)) = (first.len() < rows, batches.next().await) {
-        let batch = batch?.records;
+        let SourceBatch { records: batch, refused } = batch?;
+        lost.add(&refused);
         let batch = batch.slice(0, batch.num_rows().min(rows - first.len()));
         let texts = texts(&batch).await;
         first.extend((0..batch.num_rows()).map(|row| values(&batch, &texts, row)));
     }
-    Ok(Inspection {
+    let inspection = Inspection {
         location: location.to_owned(),
         rows: records,
         shards,
@@ -135,7 +143,8 @@ async fn look(
         columns: schema.fields().iter().map(column).collect(),
         runs: runs.iter().map(seen).collect(),
         first,
-    })
+    };
+    Ok((inspection, lost))
 }
 
 fn seen(run: &Existing) -> RunSeen {

@@ -84,8 +84,8 @@ enum Command {
         /// How many rows to show.
         #[arg(long, value_name = "N", default_value_t = 3)]
         rows: usize,
-        /// Also draw the first N pictures, and spectrograms of the first N sounds, as PNG files.
-        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+        /// Also draw the first N pictures, and spectrograms of the first N sounds, as PNG files. At most 1024.
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
         show: Option<u16>,
         /// The folder for what `--show` draws.
         #[arg(long, value_name = "FOLDER", default_value = ".")]

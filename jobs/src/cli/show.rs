@@ -1,5 +1,6 @@
 //! `anabranch inspect TABLE --show N`: the first pictures and sounds of a table as files to look at.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -7,35 +8,32 @@ use anabranch_operators::DecodeOptions;
 use anabranch_operators::codec::Pcm;
 use anabranch_pipelines::operator::{Allocation, Context, Outcome};
 use anabranch_pipelines::record::{Modality, media};
-use anabranch_pipelines::source::{Source, SourceError};
+use anabranch_pipelines::source::{Source, SourceBatch, SourceError};
 use anabranch_pipelines::store::StoreFetcher;
 use arrow::array::{Array, AsArray, RecordBatch};
-use arrow::datatypes::{Int32Type, SchemaRef};
+use arrow::datatypes::{Field, Int32Type};
 use futures::StreamExt;
 use tokio::runtime::Handle;
 
+use super::scan::Lost;
 use super::{Failure, plan, print, scan};
 use crate::cli::Exit;
 use crate::show::{Sheet, Tile, spectrogram};
 
-/// Writes a sheet for each column of pictures or sounds below `folder`, and tells where.
-pub(super) fn show(source: &dyn Source, records: usize, folder: &Path) -> Result<(), Failure> {
+/// Characters of a file's name, at most.
+const LONGEST: usize = 100;
+
+/// Writes a sheet for each column of pictures or sounds below `folder`, and tells where. Gives what of the first
+/// records cannot be read.
+///
+/// Records are drawn as they are read: in memory are one batch of them and the sheets.
+pub(super) fn show(source: &dyn Source, records: usize, folder: &Path) -> Result<Lost, Failure> {
     let failed = |message: String| Failure::new(Exit::Failed, format!("error: {message}"));
-    let (schema, batches) = plan::with_io(first(source, records))?
+    let (sheets, lost) = plan::with_io(drawn(source, records))?
         .map_err(|error| failed(format!("cannot read the records to show: {error}")))?;
-    let mut written = 0;
-    for field in schema.fields() {
-        let modality = Modality::of(field);
-        if !matches!(modality, Some(Modality::Image | Modality::Audio)) {
-            continue;
-        }
-        let mut sheet = Sheet::of(records);
-        for batch in &batches {
-            for tile in plan::with_io(tiles(batch.clone(), field.name().clone()))? {
-                sheet.add(tile);
-            }
-        }
-        let path = folder.join(format!("{}.png", field.name()));
+    let mut taken = HashSet::new();
+    for (column, sheet) in &sheets {
+        let path = folder.join(file_name(column, &mut taken));
         let png = sheet.png().map_err(|error| failed(error.to_string()))?;
         write(&path, &png).map_err(|error| failed(format!("{}: {error}", path.display())))?;
         print(&format!(
@@ -43,12 +41,27 @@ pub(super) fn show(source: &dyn Source, records: usize, folder: &Path) -> Result
             path.display(),
             sheet.columns()
         ))?;
-        written += 1;
     }
-    if written == 0 {
+    if sheets.is_empty() {
         print("\nno column of pictures or sounds to show\n")?;
     }
-    Ok(())
+    Ok(lost)
+}
+
+/// A name for a column's file, which no other has: a table may come from anybody, and its columns may be called
+/// like a path.
+fn file_name(column: &str, taken: &mut HashSet<String>) -> String {
+    let plain = |c: char| if c.is_alphanumeric() || "-_ .".contains(c) { c } else { '_' };
+    let name: String = column.chars().map(plain).take(LONGEST).collect();
+    let name = match name.trim_start_matches('.') {
+        "" => "column",
+        name => name,
+    };
+    let numbered = (2..).map(|n| format!("{name}-{n}"));
+    let mut names = std::iter::once(name.to_owned()).chain(numbered);
+    // File systems that ignore case have one file for both.
+    let free = names.find(|name| taken.insert(name.to_lowercase())).unwrap_or_default();
+    format!("{free}.png")
 }
 
 fn write(path: &PathBuf, bytes: &[u8]) -> std::io::Result<()> {
@@ -58,32 +71,35 @@ fn write(path: &PathBuf, bytes: &[u8]) -> std::io::Result<()> {
     std::fs::write(path, bytes)
 }
 
-async fn first(
+/// Sheets by column, and what cannot be read.
+async fn drawn(
     source: &dyn Source,
     records: usize,
-) -> Result<(SchemaRef, Vec<RecordBatch>), SourceError> {
+) -> Result<(Vec<(String, Sheet)>, Lost), SourceError> {
     let schema = source.schema().await?;
-    let (mut batches, mut left) = (Vec::new(), records);
+    let drawable =
+        |field: &Field| matches!(Modality::of(field), Some(Modality::Image | Modality::Audio));
+    let columns = schema.fields().iter().filter(|field| drawable(field));
+    let mut sheets: Vec<(String, Sheet)> =
+        columns.map(|field| (field.name().clone(), Sheet::of(records))).collect();
+    let (mut lost, mut left) = (Lost::default(), if sheets.is_empty() { 0 } else { records });
     let mut opened = scan::open(source).await?;
     while left > 0
         && let Some(batch) = opened.next().await
     {
-        let batch = batch?.records;
-        let batch = batch.slice(0, batch.num_rows().min(left));
-        left -= batch.num_rows();
-        batches.push(batch);
+        let SourceBatch { records: batch, refused } = batch?;
+        lost.add(&refused);
+        for row in 0..batch.num_rows().min(left) {
+            for (column, sheet) in &mut sheets {
+                let one = decoded(batch.slice(row, 1), column.clone()).await;
+                // Nothing to see, or it does not decode: an empty tile.
+                let tile = one.and_then(|one| tile(&one, column)).unwrap_or_else(Tile::empty);
+                sheet.add(&tile);
+            }
+        }
+        left -= batch.num_rows().min(left);
     }
-    Ok((schema, batches))
-}
-
-/// A tile for each record; an empty one where there is nothing to see.
-async fn tiles(batch: RecordBatch, column: String) -> Vec<Tile> {
-    let mut tiles = Vec::with_capacity(batch.num_rows());
-    for row in 0..batch.num_rows() {
-        let one = decoded(batch.slice(row, 1), column.clone()).await;
-        tiles.push(one.and_then(|one| tile(&one, &column)).unwrap_or_else(Tile::empty));
-    }
-    tiles
+    Ok((sheets, lost))
 }
 
 async fn decoded(batch: RecordBatch, column: String) -> Option<RecordBatch> {
@@ -125,6 +141,25 @@ fn mono(format: Pcm, channels: usize, samples: &[u8]) -> Vec<f32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn columns_called_like_paths_stay_in_the_folder() {
+        let mut taken = HashSet::new();
+        let mut name = |column: &str| file_name(column, &mut taken);
+        for (column, file) in [
+            ("image", "image.png"),
+            ("Image", "Image-2.png"),
+            ("../../etc/x", "_.._etc_x.png"),
+            ("/root/.profile", "_root_.profile.png"),
+            ("..", "column.png"),
+            ("", "column-2.png"),
+            ("a\\b\0c", "a_b_c.png"),
+            ("a_b_c", "a_b_c-2.png"),
+        ] {
+            assert_eq!(name(column), file, "{column:?}");
+        }
+        assert!(name(&"x".repeat(5000)).len() < 128);
+    }
 
     #[test]
     fn channels_are_averaged_at_full_scale() {

@@ -81,5 +81,5 @@ fn build(registry: &Registry, recipe: &Recipe) -> Result<Arc<dyn Operator>, Stri
         serde_json::Value::Null => "{}".to_owned(),
         options => components::inline(options)?,
     };
-    components::make(&registry.operators, &recipe.kind, &options)
+    components::make(registry, &registry.operators, &recipe.kind, &options)
 }

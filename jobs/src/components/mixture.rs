@@ -8,13 +8,15 @@ use anabranch_pipelines::source::Source;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::{Component, Registry, inline, make};
+
 /// Options of `kind = "mixture"`: several sources with the same columns, interleaved by weight.
 ///
 /// Each part is a source of any other kind in a table of its own, `[source.NAME.parts.PART]`. A record's key
 /// begins with its part's name. The same seed gives the same sequence.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct MixtureOptions {
+struct MixtureOptions {
     /// The parts by name: each has a `kind`, the options of that kind, and a `weight`.
     parts: BTreeMap<String, Part>,
     /// Another seed interleaves the parts in another way. Default 1.
@@ -49,17 +51,27 @@ const fn share() -> f64 {
     1.0
 }
 
+/// The kind. Its parts are of any kind that the program has, also of those that were added to it.
+pub(super) fn component() -> Component<dyn Source> {
+    Component::new(
+        "mixture",
+        || schemars::schema_for!(MixtureOptions).to_value(),
+        |deserializer| {
+            let options = MixtureOptions::deserialize(deserializer)?;
+            Ok(Box::new(move |registry: &Registry| options.build(registry)))
+        },
+    )
+}
+
 impl MixtureOptions {
-    /// The source.
-    pub(super) fn build(self) -> Result<Arc<dyn Source>, String> {
-        let kinds = super::sources::all();
+    fn build(self, registry: &Registry) -> Result<Arc<dyn Source>, String> {
         let part = |(name, Part { kind, weight, options }): (String, Part)| {
             let error = |error: String| format!("`parts.{name}`: {error}");
             if name.is_empty() || name.contains('/') {
                 return Err(error("a part's name is not empty and has no `/`".to_owned()));
             }
-            let options = super::inline(&options.into()).map_err(error)?;
-            let source = super::make(&kinds, &kind, &options).map_err(error)?;
+            let options = inline(&options.into()).map_err(error)?;
+            let source = make(registry, &registry.sources, &kind, &options).map_err(error)?;
             Ok(MixturePart { name, weight, source })
         };
         let parts = self.parts.into_iter().map(part).collect::<Result<_, _>>()?;
@@ -69,11 +81,17 @@ impl MixtureOptions {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{make, sources};
+    use super::*;
+    use anabranch_connectors::source::SampleOptions;
 
     #[test]
     fn parts_are_sources_of_any_kind() {
-        let build = |options: &str| make(&sources::all(), "mixture", options).map(|s| s.options());
+        let mut registry = Registry::standard();
+        registry.sources.push(crate::component!("samples_of_mine", SampleOptions));
+        let build = |options: &str| {
+            make(&registry, &registry.sources, "mixture", options).map(|s| s.options())
+        };
+        build(r#"{ parts = { a = { kind = "samples_of_mine", seed = 1 } } }"#).unwrap();
         let both = build(
             r#"{ seed = 3, parts = { a = { kind = "sample", seed = 1, weight = 2 },
                  b = { kind = "sample", records = 5 } } }"#,

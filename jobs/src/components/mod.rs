@@ -43,8 +43,9 @@ mod operators;
 mod sinks;
 mod sources;
 
-/// Builds a component from options that were read already. The error is a sentence for people.
-pub type Build<T> = Box<dyn FnOnce() -> Result<Arc<T>, String> + Send>;
+/// Builds a component from options that were read already; the kinds are those that its parts may have. The error
+/// is a sentence for people.
+pub type Build<T> = Box<dyn FnOnce(&Registry) -> Result<Arc<T>, String> + Send>;
 
 /// One kind of source, operator or sink.
 pub struct Component<T: ?Sized> {
@@ -120,14 +121,19 @@ pub fn find<'a, T: ?Sized>(all: &'a [Component<T>], kind: &str) -> Option<&'a Co
     all.iter().find(|component| component.kind == kind)
 }
 
-/// The component of this kind with these options, for what the program itself builds.
+/// The component of this kind, one of `all`, with these options, for what the program itself builds.
 ///
 /// # Errors
 /// When there is no such kind, or its options do not read.
-pub fn make<T: ?Sized>(all: &[Component<T>], kind: &str, options: &str) -> Result<Arc<T>, String> {
+pub fn make<T: ?Sized>(
+    registry: &Registry,
+    all: &[Component<T>],
+    kind: &str,
+    options: &str,
+) -> Result<Arc<T>, String> {
     let component = find(all, kind).ok_or_else(|| format!("there is no kind `{kind}`"))?;
     let options = ValueDeserializer::parse(options).map_err(|error| error.to_string())?;
-    component.read(options).map_err(|error| error.to_string())?()
+    component.read(options).map_err(|error| error.to_string())?(registry)
 }
 
 /// A TOML inline table that holds one string.
@@ -167,7 +173,9 @@ macro_rules! component {
             || schemars::schema_for!($options).to_value(),
             |deserializer| {
                 let options = <$options as serde::Deserialize>::deserialize(deserializer)?;
-                Ok(Box::new(move || options.build().map_err(|error| error.to_string())))
+                Ok(Box::new(move |_: &$crate::components::Registry| {
+                    options.build().map_err(|error| error.to_string())
+                }))
             },
         )
     };

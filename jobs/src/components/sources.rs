@@ -7,8 +7,7 @@ use anabranch_connectors::source::{
 };
 use anabranch_pipelines::source::Source;
 
-use super::Component;
-use super::mixture::MixtureOptions;
+use super::{Component, mixture};
 use crate::component;
 
 /// All kinds of sources.
@@ -20,7 +19,7 @@ pub(super) fn all() -> Vec<Component<dyn Source>> {
         component!("idx", IdxOptions),
         component!("jsonl", JsonlOptions),
         component!("mds", MdsOptions),
-        component!("mixture", MixtureOptions),
+        mixture::component(),
         component!("parquet", ParquetOptions),
         component!("sample", SampleOptions),
         component!("table", TableOptions),

@@ -1,7 +1,9 @@
 //! From names to a source, its modality and a codec.
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, HashSet};
 
+use anabranch_connectors::source::{are_samples, count_kinds};
 use anabranch_pipelines::record::Modality;
 
 use super::labels::{self, Labels};
@@ -78,12 +80,6 @@ const FORMATS: &[Format] = &[
         modality: Some(Modality::Audio),
         codec: None,
     },
-    Format {
-        extensions: &["txt", "md"],
-        kind: "text",
-        modality: Some(Modality::Text),
-        codec: Some(ZSTD),
-    },
     Format { extensions: &["jsonl", "ndjson"], kind: "jsonl", modality: None, codec: None },
     Format { extensions: &["parquet"], kind: "parquet", modality: None, codec: None },
     Format {
@@ -100,6 +96,30 @@ const FORMATS: &[Format] = &[
         codec: None,
     },
     Format { extensions: &["csv", "tsv"], kind: "csv", modality: None, codec: None },
+    // Last: texts beside something else are often about it.
+    Format {
+        extensions: &["txt", "md"],
+        kind: "text",
+        modality: Some(Modality::Text),
+        codec: Some(ZSTD),
+    },
+];
+
+/// Names of texts that are about the data and no data.
+const ABOUT: &[&str] = &[
+    "attribution",
+    "authors",
+    "changelog",
+    "changes",
+    "citation",
+    "contributing",
+    "copying",
+    "history",
+    "licence",
+    "license",
+    "notice",
+    "readme",
+    "sources",
 ];
 
 /// Guesses from what was found.
@@ -131,18 +151,42 @@ pub fn guess(found: &Found) -> Result<Guess, String> {
         let path = format!("{}/{first}", found.root);
         return Ok(Guess { modality: Some(Modality::Image), ..plain("cifar", path, 1) });
     }
-    // The format of most files; a table counts only where there is nothing that it could be the labels of.
-    let by_format = FORMATS.iter().map(|format| {
-        let files: Vec<&str> = names.iter().copied().filter(|name| format.takes(name)).collect();
-        (format, files)
-    });
-    let tables = |format: &Format| format.kind == "csv";
-    let best = by_format
-        .filter(|(_, files)| !files.is_empty())
-        .max_by_key(|(format, files)| (!tables(format), files.len()));
-    let Some((format, files)) = best else {
+    let by_format = || {
+        FORMATS.iter().enumerate().map(|(at, format)| {
+            let files = names.iter().copied().filter(|name| format.takes(name));
+            let files: Vec<&str> = files.collect();
+            let data = files.iter().filter(|name| !format.is_about(name)).count();
+            (at, format, files, data)
+        })
+    };
+    // Beside media a table holds their labels.
+    let has_media =
+        by_format().any(|(.., format, files, _)| format.holds_media() && !files.is_empty());
+    // The format of most files, the first one of equals.
+    let best = by_format().filter(|(.., files, _)| !files.is_empty()).max_by_key(
+        |(at, format, files, data)| {
+            let labels = format.kind == "csv" && has_media;
+            (*data > 0 && !labels, *data, files.len(), Reverse(*at))
+        },
+    );
+    let Some((_, format, files, data)) = best else {
         let there = kinds(&names);
         return Err(format!("no name tells a format: there are {}", there.join(", ")));
+    };
+    let (path, files) = match data {
+        0 => (pattern(found, format, &files), files),
+        _ => {
+            let data: Vec<&str> =
+                files.iter().copied().filter(|name| !format.is_about(name)).collect();
+            let ends: HashSet<String> = data.iter().filter_map(|name| format.end(name)).collect();
+            // What the pattern takes, whatever it is about.
+            let taken = files.iter().copied();
+            let taken = taken.filter(|name| match data.as_slice() {
+                [one] => name == one,
+                _ => format.end(name).is_some_and(|end| ends.contains(&end)),
+            });
+            (pattern(found, format, &data), taken.collect::<Vec<_>>())
+        }
     };
     let labels = match format.modality {
         Some(Modality::Image | Modality::Audio) => labels::find(&found.tables, &files),
@@ -153,7 +197,7 @@ pub fn guess(found: &Found) -> Result<Guess, String> {
         names.iter().copied().filter(|name| !files.contains(name) && !is_labels(name)).collect();
     Ok(Guess {
         kind: format.kind,
-        path: pattern(found, &files),
+        path,
         files: files.len(),
         modality: format.modality,
         codec: format.codec,
@@ -163,6 +207,14 @@ pub fn guess(found: &Found) -> Result<Guess, String> {
 }
 
 impl Guess {
+    /// What the names of an archive's first members tell: whether several of them are one record.
+    pub fn with_names(self, names: &[String]) -> Self {
+        match self.kind == "tar" && are_samples(names) {
+            true => Self { kind: "webdataset", ..self },
+            false => self,
+        }
+    }
+
     /// What members of an archive tell, once somebody has looked: their modality, the encoding of the first
     /// one, and the names that a table may call.
     pub fn with_members(
@@ -192,55 +244,65 @@ impl Guess {
 
 impl Format {
     fn takes(&self, name: &str) -> bool {
-        let name = name.to_ascii_lowercase();
-        let mut ends = self.extensions.iter();
-        ends.any(|end| {
-            name.strip_suffix(end).is_some_and(|stem| stem.ends_with(['.', '-']) && stem.len() > 1)
-        })
+        self.end(name).is_some()
+    }
+
+    /// What a name ends with that tells the format, with the separator before it: `.JPG`, `-idx3-ubyte.gz`.
+    fn end(&self, name: &str) -> Option<String> {
+        let lower = name.to_ascii_lowercase();
+        let ends = self.extensions.iter().filter_map(|end| {
+            let stem = lower.strip_suffix(end)?;
+            let begin = stem.len().checked_sub(1).filter(|begin| *begin > 0)?;
+            name.get(begin..).filter(|_| stem.ends_with(['.', '-']))
+        });
+        ends.max_by_key(|end| end.len()).map(str::to_owned)
+    }
+
+    /// Whether it is a format of pictures, sounds, or archives of them.
+    fn holds_media(&self) -> bool {
+        matches!(self.modality, Some(Modality::Image | Modality::Audio))
+            || matches!(self.kind, "tar" | "zip")
+    }
+
+    /// Whether a file of this format is about the data.
+    fn is_about(&self, name: &str) -> bool {
+        let file = name.rsplit_once('/').map_or(name, |(_, file)| file).to_ascii_lowercase();
+        let first = file.split(['.', '-', '_']).next().unwrap_or_default();
+        self.modality == Some(Modality::Text) && ABOUT.contains(&first)
     }
 }
 
-/// A glob for these files: their common folder, and their extension where they have one in common.
-fn pattern(found: &Found, files: &[&str]) -> String {
+/// A glob for these files: their common folder, and what all of their names end with.
+fn pattern(found: &Found, format: &Format, files: &[&str]) -> String {
     if found.is_object {
         return found.root.clone();
     }
     if let [one] = files {
         return format!("{}/{one}", found.root);
     }
-    let extension = |name: &str| {
-        let file = name.rsplit_once('/').map_or(name, |(_, file)| file);
-        file.rsplit_once('.').map(|(_, extension)| extension.to_owned())
+    let ends: BTreeSet<String> = files.iter().filter_map(|file| format.end(file)).collect();
+    let dotted: Option<Vec<&str>> = ends.iter().map(|end| end.strip_prefix('.')).collect();
+    let (separator, ends) = match dotted {
+        Some(ends) => (".", ends),
+        None => ("", ends.iter().map(String::as_str).collect()),
     };
-    let mut extensions: Vec<String> = files.iter().filter_map(|file| extension(file)).collect();
-    extensions.sort();
-    extensions.dedup();
-    let extensions = match extensions.as_slice() {
-        [one] => one.clone(),
+    let ends = match ends.as_slice() {
+        [one] => (*one).to_owned(),
         several => format!("{{{}}}", several.join(",")),
     };
-    format!("{}/**/*.{extensions}", found.root)
+    format!("{}/**/*{separator}{ends}", found.root)
 }
 
 /// How many names there are of each extension, most first.
 fn kinds(names: &[&str]) -> Vec<String> {
-    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
-    for name in names {
-        let file = name.rsplit_once('/').map_or(*name, |(_, file)| file);
-        let kind = match file.rsplit_once('.') {
-            Some((_, extension)) => format!(".{}", extension.to_ascii_lowercase()),
-            None => "without an extension".to_owned(),
-        };
-        *counts.entry(kind).or_default() += 1;
-    }
-    let mut counts: Vec<_> = counts.into_iter().collect();
-    counts.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
-    counts.into_iter().take(6).map(|(kind, count)| format!("{count} {kind}")).collect()
+    let counts = count_kinds(names.iter()).into_iter().take(6);
+    counts.map(|(kind, count)| format!("{count} {kind}")).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use anabranch_connectors::source::TarOptions;
 
     fn of(names: &[&str]) -> Result<Guess, String> {
         let names = names.iter().map(|&name| name.to_owned()).collect();
@@ -253,6 +315,71 @@ mod tests {
         assert_eq!((found.kind, found.modality), ("files", Some(Modality::Image)));
         assert_eq!(found.path, "data/**/*.{jpg,png}");
         assert_eq!(found.others, ["1 .wav", "1 without an extension"]);
+    }
+
+    #[test]
+    fn a_readme_is_not_chosen_over_the_data() {
+        let tables: Vec<String> = (0..10).map(|n| format!("{n}.csv")).collect();
+        let beside = |more: &[&str]| {
+            let all = tables.iter().map(String::as_str).chain(more.iter().copied());
+            of(&all.collect::<Vec<_>>()).unwrap()
+        };
+        let found = beside(&["README.md", "docs/LICENSE-MIT.txt"]);
+        assert_eq!((found.kind, found.path.as_str(), found.files), ("csv", "data/**/*.csv", 10));
+        assert_eq!(found.others, ["1 .md", "1 .txt"]);
+        assert_eq!(beside(&["a.txt"]).kind, "csv");
+        // Beside media a table holds labels, however many there are.
+        assert_eq!(beside(&["a.jpg"]).kind, "files");
+        assert_eq!(beside(&["a.tar"]).kind, "tar");
+        let texts = of(&["a.txt", "b.txt", "README.md", "c.csv"]).unwrap();
+        assert_eq!((texts.path.as_str(), texts.files), ("data/**/*.txt", 2));
+        assert_eq!(of(&["README.md"]).unwrap().path, "data/README.md");
+        assert_eq!(of(&["1.jpg", "1.txt", "2.jpg", "2.txt"]).unwrap().kind, "files");
+    }
+
+    #[test]
+    fn patterns_take_what_was_counted_and_no_more() {
+        let mnist = [
+            "t10k-images-idx3-ubyte",
+            "t10k-labels-idx1-ubyte",
+            "train-images-idx3-ubyte",
+            "train-labels-idx1-ubyte",
+        ];
+        let packed = mnist.map(|name| format!("{name}.gz"));
+        let packed: Vec<&str> = packed.iter().map(String::as_str).collect();
+        let cases: [(&[&str], &str); 6] = [
+            (&mnist, "data/**/*-idx3-ubyte"),
+            (&packed, "data/**/*-idx3-ubyte.gz"),
+            (&["a.idx3-ubyte", "b-idx3-ubyte"], "data/**/*{-idx3-ubyte,.idx3-ubyte}"),
+            (&["a.tar.gz", "b.tar.gz", "c.json.gz"], "data/**/*.tar.gz"),
+            (&["a.tar", "b.v1.tar.gz"], "data/**/*.{tar,tar.gz}"),
+            (&["a.JPG", "b.jpg"], "data/**/*.{JPG,jpg}"),
+        ];
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        for (names, path) in cases {
+            let found = of(names).unwrap();
+            assert_eq!(found.path, path);
+            // Archives are told apart when they are listed, and not by what is in them.
+            let folder = tempfile::tempdir().unwrap();
+            for name in names {
+                std::fs::write(folder.path().join(name), b"x").unwrap();
+            }
+            let path = path.replacen("data", folder.path().to_str().unwrap(), 1);
+            let options = serde_json::json!({ "path": path, "modality": "image" });
+            let options: TarOptions = serde_json::from_value(options).unwrap();
+            let splits = runtime.block_on(options.build().unwrap().splits()).unwrap();
+            assert_eq!(splits.len(), found.files, "{path}");
+        }
+    }
+
+    #[test]
+    fn members_that_are_samples_are_a_webdataset() {
+        let with = |names: &[&str]| {
+            let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+            of(&["a.tar"]).unwrap().with_names(&names).kind
+        };
+        assert_eq!(with(&["0.jpg", "0.json", "1.jpg", "1.json"]), "webdataset");
+        assert_eq!(with(&["0.jpg", "1.jpg"]), "tar");
     }
 
     #[test]

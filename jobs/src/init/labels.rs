@@ -2,6 +2,8 @@
 
 use std::collections::HashSet;
 
+use anabranch_connectors::source::first_rows;
+
 /// Rows that are compared.
 const ROWS: usize = 500;
 
@@ -26,24 +28,16 @@ pub struct Labels {
 }
 
 impl Table {
-    /// What separates values in a table of this name; `None` when it is no table.
-    pub(super) fn delimiter(name: &str) -> Option<char> {
-        match name.rsplit_once('.')?.1.to_ascii_lowercase().as_str() {
-            "tsv" => Some('\t'),
-            "csv" => Some(','),
-            _ => None,
-        }
+    /// Whether a name is that of a table.
+    pub(super) fn is_named_like_one(name: &str) -> bool {
+        let extension = name.rsplit_once('.').map(|(_, extension)| extension.to_ascii_lowercase());
+        matches!(extension.as_deref(), Some("csv" | "tsv"))
     }
 
     /// Reads the beginning of a table; its last line may be cut.
-    pub(super) fn parse(name: &str, text: &str) -> Option<Self> {
-        let delimiter = Self::delimiter(name)?;
-        let values = |line: &str| -> Vec<String> {
-            line.split(delimiter).map(|value| value.trim().trim_matches('"').to_owned()).collect()
-        };
-        let mut lines = text.lines();
-        let columns = values(lines.next()?);
-        let rows = lines.take(ROWS).map(values).collect();
+    pub(super) fn parse(name: &str, bytes: &[u8]) -> Option<Self> {
+        let (columns, rows) =
+            first_rows(name, bytes, ROWS).filter(|_| Self::is_named_like_one(name))?;
         Some(Self { name: name.to_owned(), columns, rows })
     }
 }
@@ -85,11 +79,24 @@ mod tests {
 
     #[test]
     fn labels_are_the_table_whose_column_names_files() {
-        let labels = Table::parse("labels.tsv", "id\tclass\n1\tcat\n2\tdog\n3\tc").unwrap();
-        let prices = Table::parse("prices.csv", "item,price\nx,100\ny,200\n").unwrap();
+        let labels = Table::parse("labels.tsv", b"id\tclass\n1\tcat\n2\tdog\n3\tc").unwrap();
+        let prices = Table::parse("prices.csv", b"item,price\nx,100\ny,200\n").unwrap();
         let found = find(&[prices.clone(), labels], &["cats/1.jpg", "dogs/2.jpg"]).unwrap();
         assert_eq!((found.name.as_str(), found.key.as_str()), ("labels.tsv", "id"));
         assert_eq!(found.columns, ["class"]);
         assert_eq!(find(&[prices], &["1.jpg"]), None);
+    }
+
+    #[test]
+    fn commas_and_lines_in_quotes_are_no_columns() {
+        let text =
+            b"\xef\xbb\xbfcaption,file\n\"a cat, asleep\",1.jpg\n\"two\nlines \"\"q\"\"\",2.jpg\n";
+        let labels = Table::parse("labels.csv", text).unwrap();
+        assert_eq!(labels.rows[1], ["two\nlines \"q\"", "2.jpg"]);
+        let found = find(&[labels], &["1.jpg", "2.jpg"]).unwrap();
+        assert_eq!(
+            (found.key.as_str(), found.columns.as_slice()),
+            ("file", &["caption".to_owned()][..])
+        );
     }
 }

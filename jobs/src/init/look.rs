@@ -50,7 +50,7 @@ pub async fn look(path: &str) -> Result<Found, String> {
         return Err(format!("there is nothing at {}", place.url));
     }
     let mut tables = Vec::new();
-    let candidates = names.iter().filter(|name| Table::delimiter(name).is_some());
+    let candidates = names.iter().filter(|name| Table::is_named_like_one(name));
     for name in candidates.take(TABLES) {
         let object = place.join(name);
         let size = object.store.head(&object.path).await.map_or(0, |object| object.size);
@@ -60,7 +60,7 @@ pub async fn look(path: &str) -> Result<Found, String> {
         let range = 0..size.min(BEGINNING);
         let bytes = object.store.get_range(&object.path, range).await;
         let bytes = bytes.map_err(|error| explain(&error))?;
-        tables.extend(Table::parse(name, &String::from_utf8_lossy(&bytes)));
+        tables.extend(Table::parse(name, &bytes));
     }
     Ok(Found { root, is_object: false, names, tables })
 }

@@ -144,25 +144,32 @@ fn build(
         let name = entry.name.clone();
         let inputs = entry.inputs();
         let work = match entry.role {
-            "source" => {
-                validate::component::<_, node::SourceKeys>(&registry.sources, entry, problems).map(
-                    |(keys, source)| Work::Source {
-                        source,
-                        order: keys.order.map(Into::into).unwrap_or_default(),
-                    },
-                )
+            "source" => validate::component::<_, node::SourceKeys>(
+                registry,
+                &registry.sources,
+                entry,
+                problems,
+            )
+            .map(|(keys, source)| Work::Source {
+                source,
+                order: keys.order.map(Into::into).unwrap_or_default(),
+            }),
+            "operator" => validate::component::<_, node::OperatorKeys>(
+                registry,
+                &registry.operators,
+                entry,
+                problems,
+            )
+            .and_then(|(keys, operator)| {
+                let resources = keys.resources.map(Into::into).unwrap_or_default();
+                isolate(registry, operator, resources)
+                    .map_err(|error| problems.push(Problem::new(span, error)))
+                    .ok()
+            }),
+            _ => {
+                validate::component::<_, node::SinkKeys>(registry, &registry.sinks, entry, problems)
+                    .map(|(_, sink)| Work::Sink { sink })
             }
-            "operator" => {
-                validate::component::<_, node::OperatorKeys>(&registry.operators, entry, problems)
-                    .and_then(|(keys, operator)| {
-                        let resources = keys.resources.map(Into::into).unwrap_or_default();
-                        isolate(registry, operator, resources)
-                            .map_err(|error| problems.push(Problem::new(span, error)))
-                            .ok()
-                    })
-            }
-            _ => validate::component::<_, node::SinkKeys>(&registry.sinks, entry, problems)
-                .map(|(_, sink)| Work::Sink { sink }),
         };
         let names = inputs.iter().map(|input| input.get_ref().clone()).collect();
         check_inputs(&name, &inputs, &places, problems);
@@ -188,7 +195,7 @@ fn build(
     let sink = |place: String| {
         let path = toml::Value::from(place);
         let options = format!("{{ path = {path}, row_group = \"1MiB\" }}");
-        components::make(&registry.sinks, "table", &options)
+        components::make(registry, &registry.sinks, "table", &options)
     };
     match place.map(sink).transpose() {
         Ok(Some(sink)) => graph.dead_letters(sink),

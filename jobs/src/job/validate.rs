@@ -14,7 +14,7 @@ use super::problem::Problem;
 use super::schema::node_schema;
 use super::shape;
 use super::tree::{Table, article};
-use crate::components::{Component, find};
+use crate::components::{Component, Registry, find};
 
 /// Keys that belong to a node's role and not to its kind.
 const ROLE_KEYS: [&str; 3] = ["inputs", "order", "resources"];
@@ -97,6 +97,7 @@ pub(super) fn entries<'a>(
 
 /// Reads and builds one node: its role's keys and the component.
 pub(super) fn component<T: ?Sized, K: DeserializeOwned + JsonSchema>(
+    registry: &Registry,
     kinds: &[Component<T>],
     entry: Entry<'_>,
     problems: &mut Vec<Problem>,
@@ -144,7 +145,7 @@ pub(super) fn component<T: ?Sized, K: DeserializeOwned + JsonSchema>(
     };
     let keys = K::deserialize(deserializer(keys)).map_err(|error| failed(&error)).ok();
     let build = component.read(deserializer(table)).map_err(|error| failed(&error)).ok();
-    match (keys, build?()) {
+    match (keys, build?(registry)) {
         (Some(keys), Ok(component)) => Some((keys, component)),
         (None, Ok(_)) => None,
         (_, Err(message)) => {

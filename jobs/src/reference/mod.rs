@@ -92,10 +92,18 @@ impl Page<'_> {
             "\n## Codecs\n\nNames for `codec` of `kind = \"encode\"`; `decode` tells a codec by its first \
              bytes.\n\n| Codec | Modality |\n| --- | --- |\n",
         );
-        for codec in anabranch_operators::codec::ALL {
+        let codecs = anabranch_operators::codec::ALL.iter().copied();
+        let (encoders, only_decoded): (Vec<_>, Vec<_>) = codecs.partition(|codec| codec.encodes());
+        for codec in encoders {
             let _ = writeln!(self.out, "| `{}` | {} |", codec.name(), codec.modality());
         }
         self.out.push_str("| `zstd` | text |\n| `pco` | tensor |\n");
+        self.out.push_str(
+            "\nOnly decoded, so no names for `codec`:\n\n| Codec | Modality |\n| --- | --- |\n",
+        );
+        for codec in only_decoded {
+            let _ = writeln!(self.out, "| `{}` | {} |", codec.name(), codec.modality());
+        }
     }
 
     /// Tables that several options share, and those that these refer to.
@@ -192,6 +200,23 @@ mod tests {
             page == reference(&Registry::standard()),
             "jobs/REFERENCE.md is out of date: `cargo run -- reference > jobs/REFERENCE.md`"
         );
+    }
+
+    #[test]
+    fn codecs_that_encode_are_those_that_encode_takes() {
+        let page = reference(&Registry::standard());
+        let codecs = page.split("\n## Codecs\n").nth(1).unwrap();
+        let (encoded, decoded) = codecs.split_once("Only decoded").unwrap();
+        let decoded = decoded.split("\n## ").next().unwrap();
+        let schema = |codec: &str| {
+            let options = serde_json::json!({ "column": "a", "codec": codec });
+            serde_json::from_value::<anabranch_operators::EncodeOptions>(options).unwrap().build()
+        };
+        for codec in anabranch_operators::codec::ALL {
+            let row = format!("| `{}` |", codec.name());
+            let takes = schema(codec.name()).is_ok();
+            assert_eq!((encoded.contains(&row), decoded.contains(&row)), (takes, !takes), "{row}");
+        }
     }
 
     #[test]

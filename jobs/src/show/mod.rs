@@ -4,7 +4,7 @@
 //! use anabranch::show::{Sheet, Tile};
 //!
 //! let mut sheet = Sheet::of(4);
-//! sheet.add(Tile::image(2, 1, 3, &[255, 0, 0, 0, 0, 255]).unwrap());
+//! sheet.add(&Tile::image(2, 1, 3, &[255, 0, 0, 0, 0, 255]).unwrap());
 //! assert!(sheet.png().unwrap().starts_with(b"\x89PNG"));
 //! ```
 

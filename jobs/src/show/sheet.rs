@@ -13,19 +13,36 @@ const COLUMNS: usize = 8;
 #[derive(Debug)]
 pub struct Sheet {
     columns: usize,
-    tiles: Vec<Tile>,
+    tiles: usize,
+    /// Its pixels so far, in whole rows of tiles.
+    samples: Vec<u8>,
+}
+
+/// Where a tile begins, in pixels from the sheet's edge; and behind the last one, how long the side is.
+const fn side(tiles: usize) -> usize {
+    tiles * (SIDE + GAP) + GAP
 }
 
 impl Sheet {
     /// A sheet for about so many tiles, nearly square.
     pub fn of(tiles: usize) -> Self {
         let columns = (1..=COLUMNS).find(|columns| columns * columns >= tiles).unwrap_or(COLUMNS);
-        Self { columns, tiles: Vec::new() }
+        Self { columns, tiles: 0, samples: Vec::new() }
     }
 
     /// Adds a tile.
-    pub fn add(&mut self, tile: Tile) {
-        self.tiles.push(tile);
+    pub fn add(&mut self, tile: &Tile) {
+        let (column, row) = (self.tiles % self.columns, self.tiles / self.columns);
+        self.tiles += 1;
+        let width = side(self.columns) * 3;
+        self.samples.resize(width * side(self.tiles.div_ceil(self.columns)), 0);
+        let (left, top) = (side(column), side(row));
+        let lines = self.samples.chunks_exact_mut(width).skip(top);
+        for (line, pixels) in lines.zip(tile.pixels.chunks_exact(SIDE * 3)) {
+            if let Some(place) = line.get_mut(left * 3..(left + SIDE) * 3) {
+                place.copy_from_slice(pixels);
+            }
+        }
     }
 
     /// Tiles in a row.
@@ -38,25 +55,14 @@ impl Sheet {
     /// # Errors
     /// When there are too many tiles for one picture.
     pub fn png(&self) -> Result<Vec<u8>, CodecError> {
-        let rows = self.tiles.len().div_ceil(self.columns).max(1);
-        let side = |tiles: usize| tiles * (SIDE + GAP) + GAP;
-        let (width, height) = (side(self.columns), side(rows));
-        let mut samples = vec![0; width * height * 3];
-        for (at, tile) in self.tiles.iter().enumerate() {
-            let (column, row) = (at % self.columns, at / self.columns);
-            let (left, top) = (side(column), side(row));
-            let lines = samples.chunks_exact_mut(width * 3).skip(top);
-            for (line, pixels) in lines.zip(tile.pixels.chunks_exact(SIDE * 3)) {
-                if let Some(place) = line.get_mut(left * 3..(left + SIDE) * 3) {
-                    place.copy_from_slice(pixels);
-                }
-            }
-        }
+        let (width, height) = (side(self.columns), side(self.tiles.div_ceil(self.columns).max(1)));
+        let empty = vec![0; if self.tiles == 0 { width * height * 3 } else { 0 }];
+        let samples = if self.tiles == 0 { &empty } else { &self.samples };
         let size = |side: usize| u32::try_from(side).unwrap_or(u32::MAX);
         let facts = Facts::Image { width: size(width), height: size(height), channels: 3 };
         let png = codec::named("png").ok_or_else(|| CodecError("there is no PNG codec".into()))?;
         let mut bytes = Vec::new();
-        png.encode(&Media { samples: &samples, facts }, None, &mut bytes)?;
+        png.encode(&Media { samples, facts }, None, &mut bytes)?;
         Ok(bytes)
     }
 }
@@ -71,7 +77,7 @@ mod tests {
         let mut sheet = Sheet::of(3);
         assert_eq!(sheet.columns(), 2);
         for grey in [50, 100, 150] {
-            sheet.add(Tile::image(1, 1, 1, &[grey]).unwrap());
+            sheet.add(&Tile::image(1, 1, 1, &[grey]).unwrap());
         }
         let mut samples = Vec::new();
         let png = codec::named("png").unwrap();

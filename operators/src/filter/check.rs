@@ -80,7 +80,7 @@ impl Checker<'_> {
             LiteralValue::String(value) => Literal::Text(value.inner().to_owned()),
             LiteralValue::Null => Literal::Null,
             LiteralValue::UInt(value) => {
-                let message = format!("columns have no unsigned numbers: write {}", value.inner());
+                let message = format!("integers have a sign here: write {}", value.inner());
                 return Err(self.error(at, message));
             }
             LiteralValue::Bytes(_) => {

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use anabranch_pipelines::operator::OperatorError;
 use arrow::array::{
     Array, ArrayRef, ArrowPrimitiveType, AsArray, BooleanArray, Datum, Float64Array, Int64Array,
-    NullArray, RecordBatch, StringArray, new_null_array,
+    NullArray, RecordBatch, StringViewArray, UInt64Array, new_null_array,
 };
 use arrow::compute::kernels::{cmp, comparison, zip};
-use arrow::compute::{cast, is_not_null};
+use arrow::compute::{cast, concat, is_not_null, take};
 use arrow::datatypes::{DataType, Float64Type, Int64Type};
 use arrow::error::ArrowError;
 
@@ -66,6 +66,8 @@ pub(super) fn condition(
 pub(super) struct Value {
     pub(super) array: ArrayRef,
     pub(super) scalar: bool,
+    /// The value of each record, where lists stand for many records each and are not copied for them.
+    rows: Option<UInt64Array>,
     /// As many as values; none when there are no faults at all.
     pub(super) faults: Option<Vec<Option<Fault>>>,
 }
@@ -77,8 +79,89 @@ impl Datum for Value {
 }
 
 impl Value {
+    /// A value per record.
+    pub(super) fn each(array: ArrayRef, faults: Option<Vec<Option<Fault>>>) -> Self {
+        Self { array, scalar: false, rows: None, faults }
+    }
+
+    /// One value for all, or one per record.
+    pub(super) fn new(array: ArrayRef, scalar: bool, faults: Option<Vec<Option<Fault>>>) -> Self {
+        Self { array, scalar, rows: None, faults }
+    }
+
+    /// A column in the one Arrow type that stands for its kind. Texts are views, so that to have one for each
+    /// element of a list copies none of them.
+    pub(super) fn of(array: &ArrayRef, kind: &Kind) -> Result<Self, ArrowError> {
+        let plain = match array.data_type() {
+            DataType::Dictionary(_, values) => cast(array, values)?,
+            _ => Arc::clone(array),
+        };
+        let array = match (kind, plain.data_type()) {
+            (Kind::Int, DataType::UInt64) => {
+                let signed = cast(&plain, &DataType::Int64)?;
+                let too_large = |row| plain.is_valid(row) && signed.is_null(row);
+                let faults = (signed.null_count() > plain.null_count()).then(|| {
+                    let rows = 0..plain.len();
+                    rows.map(|row| too_large(row).then_some(Fault::Overflow)).collect()
+                });
+                return Ok(Self::each(signed, faults));
+            }
+            (Kind::Int, _) => cast(&plain, &DataType::Int64)?,
+            (Kind::Double, _) => cast(&plain, &DataType::Float64)?,
+            (Kind::Text, _) => cast(&plain, &DataType::Utf8View)?,
+            (Kind::Bytes, DataType::Binary | DataType::LargeBinary) => {
+                cast(&plain, &DataType::BinaryView)?
+            }
+            _ => plain,
+        };
+        Ok(Self::each(array, None))
+    }
+
+    /// The values of the rows that these are.
+    fn spread(self, rows: &UInt64Array) -> Result<Self, ArrowError> {
+        if self.scalar {
+            return Ok(self);
+        }
+        let at = |row: &u64| self.at(usize::try_from(*row).unwrap_or(usize::MAX));
+        let lists = matches!(
+            self.array.data_type(),
+            DataType::List(_) | DataType::LargeList(_) | DataType::FixedSizeList(..)
+        );
+        if lists {
+            let rows = rows.values().iter().map(|row| at(row) as u64).collect();
+            return Ok(Self { rows: Some(rows), ..self });
+        }
+        let faults = self.faults.as_ref();
+        let fault = |faults: &Vec<Option<Fault>>, row| faults.get(at(row)).copied().flatten();
+        let faults =
+            faults.map(|faults| rows.values().iter().map(|row| fault(faults, row)).collect());
+        Ok(Self::each(take(&self.array, rows, None)?, faults))
+    }
+
+    /// One behind the other.
+    pub(super) fn joined(values: &[Self]) -> Result<Self, ArrowError> {
+        let arrays: Vec<&dyn Array> = values.iter().map(|value| value.array.as_ref()).collect();
+        let any = values.iter().any(|value| value.faults.is_some());
+        let all =
+            values.iter().flat_map(|value| (0..value.array.len()).map(|row| value.fault(row)));
+        Ok(Self::each(concat(&arrays)?, any.then(|| all.collect())))
+    }
+
+    /// How many records it has a value for; `None`, when it is one for all.
+    fn count(&self) -> Option<usize> {
+        match &self.rows {
+            _ if self.scalar => None,
+            Some(rows) => Some(rows.len()),
+            None => Some(self.array.len()),
+        }
+    }
+
     pub(super) fn at(&self, row: usize) -> usize {
-        if self.scalar { 0 } else { row }
+        match &self.rows {
+            _ if self.scalar => 0,
+            Some(rows) => rows.values().get(row).map_or(usize::MAX, |row| *row as usize),
+            None => row,
+        }
     }
 
     pub(super) fn fault(&self, row: usize) -> Option<Fault> {
@@ -96,14 +179,14 @@ impl Value {
     /// As doubles; integers are rounded to the nearest one.
     fn doubles(&self) -> Result<Self, ArrowError> {
         let array = cast(&self.array, &DataType::Float64)?;
-        Ok(Self { array, scalar: self.scalar, faults: self.faults.clone() })
+        Ok(Self::new(array, self.scalar, self.faults.clone()))
     }
 }
 
 /// How many values a combination of values has, and whether they are one for all.
 pub(super) fn extent(values: &[&Value]) -> (usize, bool) {
-    match values.iter().find(|value| !value.scalar) {
-        Some(value) => (value.array.len(), false),
+    match values.iter().find_map(|value| value.count()) {
+        Some(rows) => (rows, false),
         None => (1, true),
     }
 }
@@ -129,22 +212,21 @@ pub(super) fn strict(
     kernel: impl FnOnce() -> Result<ArrayRef, ArrowError>,
 ) -> Result<Value, OperatorError> {
     let (array, scalar) = (kernel()?, extent(values).1);
-    Ok(Value { array, scalar, faults: inherited(values, true) })
+    Ok(Value::new(array, scalar, inherited(values, true)))
 }
 
 pub(super) fn evaluate(expression: &Expression, scope: &Scope<'_>) -> Result<Value, OperatorError> {
+    // Once for each row of the outer scope, and not once for each element.
+    if let Some((outer, rows)) = scope.outside(expression) {
+        return Ok(evaluate(expression, outer)?.spread(rows)?);
+    }
     let boolean = |array: BooleanArray| Arc::new(array) as ArrayRef;
     match &expression.work {
-        Work::Column(path) => {
-            let array = canonical(&scope.column(path)?, &expression.kind)?;
-            Ok(Value { array, scalar: false, faults: None })
-        }
-        Work::Literal(literal) => {
-            Ok(Value { array: constant(literal), scalar: true, faults: None })
-        }
+        Work::Column(path) => Ok(Value::of(&scope.column(path)?, &expression.kind)?),
+        Work::Literal(literal) => Ok(Value::new(constant(literal), true, None)),
         Work::Present(path) => {
             let array = boolean(is_not_null(&scope.column(path)?)?);
-            Ok(Value { array, scalar: false, faults: None })
+            Ok(Value::each(array, None))
         }
         Work::Not(operand) => {
             let operand = evaluate(operand, scope)?;
@@ -193,22 +275,12 @@ pub(super) fn both(pair: &[Expression; 2], scope: &Scope<'_>) -> Result<[Value; 
     Ok([evaluate(a, scope)?, evaluate(b, scope)?])
 }
 
-/// The column in the one Arrow type that stands for its kind.
-pub(super) fn canonical(array: &ArrayRef, kind: &Kind) -> Result<ArrayRef, ArrowError> {
-    match kind {
-        Kind::Int => cast(array, &DataType::Int64),
-        Kind::Double => cast(array, &DataType::Float64),
-        Kind::Text => cast(array, &DataType::Utf8),
-        _ => Ok(Arc::clone(array)),
-    }
-}
-
 fn constant(literal: &Literal) -> ArrayRef {
     match literal {
         Literal::Bool(value) => Arc::new(BooleanArray::from(vec![*value])),
         Literal::Int(value) => Arc::new(Int64Array::from(vec![*value])),
         Literal::Double(value) => Arc::new(Float64Array::from(vec![*value])),
-        Literal::Text(value) => Arc::new(StringArray::from(vec![value.as_str()])),
+        Literal::Text(value) => Arc::new(StringViewArray::from(vec![value.as_str()])),
         Literal::Null => Arc::new(NullArray::new(1)),
     }
 }
@@ -232,7 +304,7 @@ fn logic(decisive: bool, [a, b]: &[Value; 2]) -> Value {
         };
     let truth: Vec<bool> = faults.iter_mut().enumerate().map(decide).collect();
     let array = Arc::new(BooleanArray::from(truth));
-    Value { array, scalar, faults: any.then_some(faults) }
+    Value::new(array, scalar, any.then_some(faults))
 }
 
 pub(super) fn compare(
@@ -276,7 +348,7 @@ pub(super) fn compare(
         }
         _ => compared,
     };
-    Ok(Value { array: Arc::new(array), scalar, faults })
+    Ok(Value::new(Arc::new(array), scalar, faults))
 }
 
 /// Whether a value is missing, also where Arrow keeps no bitmap for it.
@@ -324,7 +396,7 @@ fn negate(operand: Value) -> Result<Value, OperatorError> {
         let negative = |x: &Float64Array| Arc::new(x.unary::<_, Float64Type>(|x| -x)) as ArrayRef;
         return strict(&[&operand], || Ok(negative(operand.array.as_primitive())));
     }
-    let zero = Value { array: constant(&Literal::Int(0)), scalar: true, faults: None };
+    let zero = Value::new(constant(&Literal::Int(0)), true, None);
     compute(Arithmetic::Subtract, &[zero, operand])
 }
 
@@ -377,7 +449,7 @@ pub(super) fn fallible<A: Array + FromIterator<Option<T>> + 'static, T>(
         })
     });
     let array: A = values.collect();
-    Value { array: Arc::new(array), scalar, faults }
+    Value::new(Arc::new(array), scalar, faults)
 }
 
 /// Missing values are in no list.
@@ -413,15 +485,11 @@ fn one_of(operand: &Value, literals: &[Literal]) -> Result<Value, ArrowError> {
                 _ => None,
             });
             let wanted: HashSet<&str> = wanted.collect();
-            let values = operand.array.as_string::<i32>();
+            let values = operand.array.as_string_view();
             values.iter().map(|value| Some(value.is_some_and(|v| wanted.contains(v)))).collect()
         }
     };
-    Ok(Value {
-        array: Arc::new(array),
-        scalar: operand.scalar,
-        faults: inherited(&[operand], false),
-    })
+    Ok(Value::new(Arc::new(array), operand.scalar, inherited(&[operand], false)))
 }
 
 fn choose(condition: &Value, yes: &Value, no: &Value) -> Result<Value, OperatorError> {
@@ -444,5 +512,5 @@ fn choose(condition: &Value, yes: &Value, no: &Value) -> Result<Value, OperatorE
         _ => zip::zip(&mask, yes, no)?,
     };
     let any = faults.iter().any(Option::is_some);
-    Ok(Value { array, scalar, faults: any.then_some(faults) })
+    Ok(Value::new(array, scalar, any.then_some(faults)))
 }

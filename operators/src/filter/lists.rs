@@ -10,17 +10,23 @@ use arrow::compute::{cast, take};
 use arrow::datatypes::{DataType, Field, Int64Type};
 use arrow::error::ArrowError;
 
-use super::evaluate::{Fault, Value, both, canonical, compare, evaluate, extent, inherited};
+use super::evaluate::{Fault, Value, both, compare, evaluate, extent, inherited};
 use super::scope::Scope;
 use super::typed::{Comparison, Expression, Fold, Kind, Loop};
 
-/// The elements of all lists, one after another.
+/// Elements that are computed on at once, about: lists of lists, or a list for each element of another, would
+/// else be as many as one times the other.
+const ELEMENTS: usize = if cfg!(test) { 4 } else { 1 << 16 };
+
+/// The elements of the lists of some rows, one after another.
 struct Elements {
     values: ArrayRef,
     /// The row of each element.
     parents: UInt64Array,
     /// The elements of each row, or why there are none.
     rows: Vec<Result<Range<usize>, Fault>>,
+    /// The first of the rows.
+    first: usize,
 }
 
 /// Any list in the one Arrow type that stands for all of them.
@@ -41,41 +47,90 @@ fn element(list: &Expression) -> Result<&Kind, OperatorError> {
     }
 }
 
-impl Elements {
-    fn of(list: &Value, kind: &Kind, rows: usize) -> Result<Self, OperatorError> {
-        let array = plain(&list.array)?;
-        let (mut taken, mut parents, mut ranges) = (Vec::new(), Vec::new(), Vec::new());
-        for row in 0..rows {
-            let at = list.at(row);
-            if let Some(fault) = list.fault(row).or(array.is_null(at).then_some(Fault::Missing)) {
-                ranges.push(Err(fault));
-                continue;
+/// The lists of a value.
+struct Lists<'a> {
+    value: &'a Value,
+    array: ListArray,
+}
+
+impl<'a> Lists<'a> {
+    fn of(value: &'a Value) -> Result<Self, ArrowError> {
+        let array = plain(&value.array)?;
+        // Texts as views: a list that many elements of another ask for is not copied for each of them.
+        let array = match array.values().data_type() {
+            DataType::Utf8 | DataType::LargeUtf8 => {
+                let views = Field::new_list_field(DataType::Utf8View, true);
+                cast(&array, &DataType::List(Arc::new(views)))?.as_list::<i32>().clone()
             }
-            let bounds = array.value_offsets().get(at).zip(array.value_offsets().get(at + 1));
-            let (from, to) = bounds.map_or((0, 0), |(from, to)| (*from as u64, *to as u64));
-            ranges.push(Ok(taken.len()..taken.len() + (to - from) as usize));
-            taken.extend(from..to);
-            parents.extend((from..to).map(|_| row as u64));
-        }
-        let values = take(array.values(), &UInt64Array::from(taken), None)?;
-        Ok(Self {
-            values: canonical(&values, kind)?,
-            parents: UInt64Array::from(parents),
-            rows: ranges,
-        })
+            _ => array,
+        };
+        Ok(Self { value, array })
     }
 
-    /// A value per row, from the numbers of its elements.
+    /// Where the elements of a row stand, or why there are none.
+    fn range(&self, row: usize) -> Result<Range<usize>, Fault> {
+        let at = self.value.at(row);
+        if let Some(fault) = self.value.fault(row) {
+            return Err(fault);
+        }
+        if at >= self.array.len() || self.array.is_null(at) {
+            return Err(Fault::Missing);
+        }
+        let bounds = self.array.value_offsets().get(at).zip(self.array.value_offsets().get(at + 1));
+        Ok(bounds.map_or(0..0, |(from, to)| *from as usize..*to as usize))
+    }
+
+    /// The values of `rows` rows, worked on a bounded number of elements at a time.
+    fn in_turn(
+        &self,
+        rows: usize,
+        mut work: impl FnMut(&Elements) -> Result<Value, OperatorError>,
+    ) -> Result<Value, OperatorError> {
+        let (mut done, mut start) = (Vec::new(), 0);
+        while start < rows || done.is_empty() {
+            let (mut end, mut count) = (start, 0);
+            while end < rows && (end == start || count < ELEMENTS) {
+                count += self.range(end).map_or(0, |elements| elements.len());
+                end += 1;
+            }
+            done.push(work(&self.elements(start..end)?)?);
+            start = end;
+        }
+        match <[Value; 1]>::try_from(done) {
+            Ok([one]) => Ok(one),
+            Err(several) => Ok(Value::joined(&several)?),
+        }
+    }
+
+    fn elements(&self, rows: Range<usize>) -> Result<Elements, ArrowError> {
+        let (mut taken, mut parents, mut ranges) = (Vec::new(), Vec::new(), Vec::new());
+        let first = rows.start;
+        for row in rows {
+            ranges.push(self.range(row).map(|elements| {
+                let start = taken.len();
+                parents.extend(elements.clone().map(|_| row as u64));
+                taken.extend(elements.map(|at| at as u64));
+                start..taken.len()
+            }));
+        }
+        let values = take(self.array.values(), &UInt64Array::from(taken), None)?;
+        Ok(Elements { values, parents: UInt64Array::from(parents), rows: ranges, first })
+    }
+}
+
+impl Elements {
+    /// A value per row, from its number and those of its elements.
     fn each(&self, mut decide: impl FnMut(usize, Range<usize>) -> Result<bool, Fault>) -> Value {
         let mut faults = vec![None; self.rows.len()];
         let rows = self.rows.iter().zip(&mut faults).enumerate();
         let decided = rows.map(|(row, (elements, fault))| {
+            let row = self.first + row;
             let decided = elements.clone().and_then(|elements| decide(row, elements));
             decided.map_err(|failed| *fault = Some(failed)).ok()
         });
         let array: BooleanArray = decided.collect();
         let faults = faults.iter().any(Option::is_some).then_some(faults);
-        Value { array: Arc::new(array), scalar: false, faults }
+        Value::each(Arc::new(array), faults)
     }
 }
 
@@ -85,22 +140,33 @@ pub(super) fn member(pair: &[Expression; 2], scope: &Scope<'_>) -> Result<Value,
     let kind = element(list)?;
     let kinds = [kind, &wanted.kind];
     let [wanted, list] = both(pair, scope)?;
-    let elements = Elements::of(&list, kind, scope.rows())?;
-    let wanted_by_element = match wanted.scalar {
-        true => Arc::clone(&wanted.array),
-        false => take(&wanted.array, &elements.parents, None)?,
-    };
-    let pair = [
-        Value { array: Arc::clone(&elements.values), scalar: false, faults: None },
-        Value { array: wanted_by_element, scalar: wanted.scalar, faults: None },
-    ];
-    let equal = compare(Comparison::Equal, pair, kinds)?.array;
-    let equal = equal.as_boolean();
     let there = |row: usize| wanted.array.is_valid(wanted.at(row));
-    Ok(elements.each(|row, mut range| match wanted.fault(row) {
-        Some(fault) => Err(fault),
-        None => Ok(there(row) && range.any(|at| equal.value(at))),
-    }))
+    Lists::of(&list)?.in_turn(scope.rows(), |elements| {
+        let wanted_by_element = match wanted.scalar {
+            true => Arc::clone(&wanted.array),
+            false => take(&wanted.array, &elements.parents, None)?,
+        };
+        let pair = [
+            Value::of(&elements.values, kind)?,
+            Value::new(wanted_by_element, wanted.scalar, None),
+        ];
+        let compared = compare(Comparison::Equal, pair, kinds)?;
+        let equal = compared.array.as_boolean();
+        Ok(elements.each(|row, range| {
+            if let Some(fault) = wanted.fault(row) {
+                return Err(fault);
+            }
+            let mut fault = None;
+            for at in range {
+                match compared.fault(at) {
+                    None if there(row) && equal.value(at) => return Ok(true),
+                    None => {}
+                    failed => fault = fault.max(failed),
+                }
+            }
+            fault.map_or(Ok(false), Err)
+        }))
+    })
 }
 
 /// The element at a place, counted from 0. One that is not there is missing.
@@ -121,14 +187,23 @@ pub(super) fn index(pair: &[Expression; 2], scope: &Scope<'_>) -> Result<Value, 
     };
     let taken: UInt64Array = (0..rows).map(at).collect();
     let [expression, _] = pair;
-    let array = canonical(&take(array.values(), &taken, None)?, element(expression)?)?;
-    Ok(Value { array, scalar, faults: inherited(&[&list, &place], true) })
+    let found = Value::of(&take(array.values(), &taken, None)?, element(expression)?)?;
+    let faults = match (inherited(&[&list, &place], true), found.faults) {
+        (Some(of_operands), Some(own)) => {
+            Some(of_operands.into_iter().zip(own).map(|(a, b)| a.max(b)).collect())
+        }
+        (of_operands, own) => of_operands.or(own),
+    };
+    Ok(Value::new(found.array, scalar, faults))
 }
 
 /// A macro: `all`, `exists`, `exists_one`, `map`, `filter`.
 pub(super) fn fold(looping: &Loop, scope: &Scope<'_>) -> Result<Value, OperatorError> {
     let list = evaluate(&looping.list, scope)?;
-    let elements = Elements::of(&list, element(&looping.list)?, scope.rows())?;
+    Lists::of(&list)?.in_turn(scope.rows(), |elements| folded(looping, elements, scope))
+}
+
+fn folded(looping: &Loop, elements: &Elements, scope: &Scope<'_>) -> Result<Value, OperatorError> {
     let inside = Scope::inside(scope, &looping.variable, &elements.values, &elements.parents);
     let condition = looping.condition.as_ref();
     let condition = condition.map(|condition| evaluate(condition, &inside)).transpose()?;
@@ -158,9 +233,11 @@ pub(super) fn fold(looping: &Loop, scope: &Scope<'_>) -> Result<Value, OperatorE
                 .map(|count| count == 1)
         }),
         Fold::Collect => {
-            let body = looping.body.as_ref();
-            let body = body.map(|body| evaluate(body, &inside)).transpose()?;
-            collect(&elements, body.as_ref(), holds)?
+            let body = match &looping.body {
+                Some(body) => evaluate(body, &inside)?,
+                None => Value::of(&elements.values, element(&looping.list)?)?,
+            };
+            collect(elements, &body, holds)?
         }
     })
 }
@@ -168,7 +245,7 @@ pub(super) fn fold(looping: &Loop, scope: &Scope<'_>) -> Result<Value, OperatorE
 /// Lists of what the elements for which `holds` became.
 fn collect(
     elements: &Elements,
-    body: Option<&Value>,
+    body: &Value,
     holds: impl Fn(usize) -> Result<bool, Fault>,
 ) -> Result<Value, OperatorError> {
     let mut kept: Vec<u64> = Vec::new();
@@ -178,10 +255,10 @@ fn collect(
         let gathered = range.clone().and_then(|mut range| {
             range.try_for_each(|at| {
                 if holds(at)? {
-                    if let Some(fault) = body.and_then(|body| body.fault(at)) {
+                    if let Some(fault) = body.fault(at) {
                         return Err(fault);
                     }
-                    kept.push(body.map_or(at, |body| body.at(at)) as u64);
+                    kept.push(body.at(at) as u64);
                 }
                 Ok(())
             })
@@ -192,12 +269,11 @@ fn collect(
         lengths.push(kept.len() - before);
         faults.push(gathered.err());
     }
-    let values = body.map_or(&elements.values, |body| &body.array);
-    let values = take(values, &UInt64Array::from(kept), None)?;
+    let values = take(&body.array, &UInt64Array::from(kept), None)?;
     let nulls = NullBuffer::from_iter(faults.iter().map(Option::is_none));
     let field = Arc::new(Field::new_list_field(values.data_type().clone(), true));
     let offsets = OffsetBuffer::from_lengths(lengths);
     let array = Arc::new(ListArray::try_new(field, offsets, values, Some(nulls))?);
     let faults = faults.iter().any(Option::is_some).then_some(faults);
-    Ok(Value { array, scalar: false, faults })
+    Ok(Value::each(array, faults))
 }

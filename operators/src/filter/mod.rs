@@ -15,7 +15,8 @@
 //! | presence | `x == null`, `has(image.bytes)` |
 //!
 //! Anything else is refused with its place. An integer and a floating-point number can be compared, and for
-//! arithmetic one of them is converted: `double(label) + 0.5`.
+//! arithmetic one of them is converted: `double(label) + 0.5`. Integers have 64 bits and a sign; where a larger
+//! one of an unsigned column is asked for, its record is refused.
 //!
 //! A missing value is `null`: `x == null` asks for it, and `x != 5` is true of it. What else is asked of it
 //! (`x < 5`, `size(x)`) has no answer, and a record without an answer is dropped, unless `||` or `&&`

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use anabranch_pipelines::operator::OperatorError;
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, UInt64Array, make_array};
 use arrow::buffer::NullBuffer;
-use arrow::compute::take;
 use arrow::datatypes::DataType;
+
+use super::typed::Expression;
 
 /// The columns of a batch; inside a loop, where each element of the lists is a row, also the variable.
 pub(super) struct Scope<'a> {
@@ -37,6 +38,16 @@ impl<'a> Scope<'a> {
         Self { batch: outer.batch, within }
     }
 
+    /// Where an expression has the values that it needs: if that is outside of the loop, also the row there that
+    /// each row here belongs to.
+    pub(super) fn outside(
+        &self,
+        expression: &Expression,
+    ) -> Option<(&'a Scope<'a>, &'a UInt64Array)> {
+        let within = self.within.as_ref()?;
+        (!expression.mentions(within.variable)).then_some((within.outer, within.parents))
+    }
+
     pub(super) fn rows(&self) -> usize {
         match &self.within {
             Some(within) => within.elements.len(),
@@ -50,7 +61,8 @@ impl<'a> Scope<'a> {
         let (first, fields) = path.split_first().ok_or_else(lost)?;
         let root = match &self.within {
             Some(within) if within.variable == first => within.elements,
-            Some(within) => return Ok(take(&within.outer.column(path)?, within.parents, None)?),
+            // Whatever does not ask for the variable is evaluated outside.
+            Some(_) => return Err(lost()),
             None => self.batch.column_by_name(first).ok_or_else(lost)?,
         };
         let mut array = Arc::clone(root);

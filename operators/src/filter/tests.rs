@@ -128,6 +128,61 @@ fn lists_are_looked_into() {
 }
 
 #[test]
+fn a_loop_copies_no_column_for_each_element() {
+    // Copied for each of them, the text would be 4 GiB, which no array of texts holds.
+    let elements = ListArray::from_iter_primitive::<Int32Type, _, _>([Some((0..4096).map(Some))]);
+    let batch = records(vec![
+        ("tags", Arc::new(elements) as ArrayRef),
+        ("text", Arc::new(StringArray::from(vec!["a".repeat(1 << 20)]))),
+    ]);
+    assert_eq!(run("tags.all(t, text != string(t) && text.startsWith('a'))", &batch).0, [0]);
+    assert_eq!(run("size(tags.map(t, text)) == size(tags)", &batch).0, [0]);
+    assert_eq!(run("tags.exists(t, t == 7 && size(text) == 1048576)", &batch).0, [0]);
+}
+
+#[test]
+fn every_type_of_texts_bytes_and_integers_is_compared() {
+    use arrow::array::{BinaryViewArray, DictionaryArray, StringViewArray, UInt64Array};
+    let texts: DictionaryArray<Int32Type> =
+        [Some("a"), None, Some("b")].into_iter().collect::<DictionaryArray<_>>();
+    let keys = Int32Array::from(vec![Some(1), Some(0), None]);
+    let numbers = DictionaryArray::new(keys, Arc::new(UInt64Array::from(vec![5, 6])));
+    let large = ListArray::from_iter_primitive::<arrow::datatypes::UInt64Type, _, _>([
+        Some(vec![Some(1), Some(u64::MAX)]),
+        Some(vec![Some(2)]),
+        None,
+    ]);
+    let batch = records(vec![
+        ("texts", Arc::new(texts) as ArrayRef),
+        ("views", Arc::new(StringViewArray::from(vec![Some("x"), Some("y"), None]))),
+        ("bytes", Arc::new(BinaryViewArray::from(vec![Some(b"abc".as_slice()), Some(b""), None]))),
+        ("numbers", Arc::new(numbers)),
+        ("unsigned", Arc::new(UInt64Array::from(vec![Some(7), Some(u64::MAX), None]))),
+        ("large", Arc::new(large)),
+    ]);
+    let keeps = |condition: &str, rows: &[usize], lost: &[usize]| {
+        let (kept, refused) = run(condition, &batch);
+        assert_eq!(kept, rows, "{condition}");
+        assert_eq!(refused.iter().map(|r| r.row).collect::<Vec<_>>(), lost, "{condition}");
+        assert!(refused.iter().all(|r| r.error.contains("range of 64-bit")), "{refused:?}");
+    };
+    keeps("texts == 'a' || texts + '!' == 'b!'", &[0, 2], &[]);
+    keeps("texts in ['a'] || texts == null", &[0, 1], &[]);
+    keeps("views.startsWith('x') || views.matches('y')", &[0, 1], &[]);
+    keeps("size(bytes) == 3 || bytes == null", &[0, 2], &[]);
+    keeps("numbers == 6 || numbers in [5]", &[0, 1], &[]);
+    keeps("unsigned == 7", &[0], &[1]);
+    keeps("unsigned in [7, 8] || unsigned == null", &[0, 2], &[1]);
+    keeps("texts == null || unsigned < 8", &[0, 1], &[]);
+    keeps("large[0] == 1", &[0], &[]);
+    keeps("large[1] == 1", &[], &[0]);
+    keeps("1 in large", &[0], &[]);
+    keeps("2 in large", &[1], &[0]);
+    keeps("large.exists(n, n == 1)", &[0], &[]);
+    keeps("size(large.filter(n, true)) == 1", &[1], &[0]);
+}
+
+#[test]
 fn structs_in_lists_have_fields() {
     let inner = records(vec![("x", Arc::new(Int32Array::from(vec![1, 2, 3])) as ArrayRef)]);
     let inner = arrow::array::StructArray::from(inner);

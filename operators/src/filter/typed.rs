@@ -7,7 +7,7 @@ use regex::Regex;
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Kind {
     Bool,
-    /// Any integer column, as 64 bits.
+    /// Any integer column, as 64 bits with a sign; a larger number is a fault.
     Int,
     /// Any float column, as 64 bits.
     Double,
@@ -41,10 +41,14 @@ impl Kind {
         match data_type {
             DataType::Boolean => Self::Bool,
             DataType::Int8 | DataType::Int16 | DataType::Int32 | DataType::Int64 => Self::Int,
-            DataType::UInt8 | DataType::UInt16 | DataType::UInt32 => Self::Int,
+            DataType::UInt8 | DataType::UInt16 | DataType::UInt32 | DataType::UInt64 => Self::Int,
             DataType::Float16 | DataType::Float32 | DataType::Float64 => Self::Double,
             DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => Self::Text,
-            DataType::Binary | DataType::LargeBinary | DataType::FixedSizeBinary(_) => Self::Bytes,
+            DataType::Binary
+            | DataType::LargeBinary
+            | DataType::BinaryView
+            | DataType::FixedSizeBinary(_) => Self::Bytes,
+            DataType::Dictionary(_, values) => Self::of(values),
             DataType::List(element)
             | DataType::LargeList(element)
             | DataType::FixedSizeList(element, _) => {
@@ -177,4 +181,39 @@ pub(super) enum Work {
 pub(super) struct Expression {
     pub(super) work: Work,
     pub(super) kind: Kind,
+}
+
+impl Expression {
+    /// Whether it asks for what this name stands for outside of it.
+    pub(super) fn mentions(&self, name: &str) -> bool {
+        let any = |all: &[Self]| all.iter().any(|one| one.mentions(name));
+        match &self.work {
+            Work::Column(path) | Work::Present(path) => {
+                path.first().is_some_and(|first| first == name)
+            }
+            Work::Literal(_) => false,
+            Work::Not(x)
+            | Work::Negate(x)
+            | Work::Matches(x, _)
+            | Work::Change(_, x)
+            | Work::Convert(x)
+            | Work::In(x, _)
+            | Work::Size(x) => x.mentions(name),
+            Work::And(pair)
+            | Work::Or(pair)
+            | Work::Compare(_, pair)
+            | Work::Arithmetic(_, pair)
+            | Work::Text(_, pair)
+            | Work::Concatenate(pair)
+            | Work::Member(pair)
+            | Work::Index(pair) => any(pair.as_slice()),
+            Work::If(three) => any(three.as_slice()),
+            Work::Loop(looping) => {
+                let inside = looping.condition.iter().chain(&looping.body);
+                let shadows = looping.variable == name;
+                looping.list.mentions(name)
+                    || (!shadows && inside.into_iter().any(|part| part.mentions(name)))
+            }
+        }
+    }
 }

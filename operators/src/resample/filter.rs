@@ -8,7 +8,9 @@ const CROSSINGS: f64 = 64.0;
 const CUTOFF: f64 = 0.945;
 /// Of the Kaiser window: 120 dB.
 const BETA: f64 = 12.0;
-/// Places between two samples that have taps of their own. Rates whose ratio needs more get a mean of two.
+/// Places between two samples of the lower rate that have taps of their own. Rates whose ratio needs more get a
+/// mean of two. A filter that falls `n`-fold is `n` times as long and as smooth, so it has `n` times fewer
+/// phases: whatever the rates, its table has about 150,000 taps.
 const PHASES: u64 = 1024;
 /// Sums that are kept apart in a product of taps and samples, so that the order of additions is fixed and
 /// still as wide as a processor's registers.
@@ -33,10 +35,13 @@ impl Filter {
         let cutoff = CUTOFF * (to as f64 / from as f64).min(1.0);
         let half = (CROSSINGS / cutoff).ceil();
         let taps = (2 * half as usize + 1).next_multiple_of(LANES);
-        let phases = to.min(PHASES);
+        let smooth =
+            (u128::from(PHASES) * u128::from(to)).div_ceil(u128::from(from.max(to))) as u64;
+        let phases = to.min(smooth);
+        let highest = bessel(BETA);
         let window = |x: f64| {
             let inside = 1.0 - (x / half).powi(2);
-            if inside > 0.0 { bessel(BETA * inside.sqrt()) / bessel(BETA) } else { 0.0 }
+            if inside > 0.0 { bessel(BETA * inside.sqrt()) / highest } else { 0.0 }
         };
         let mut table = Vec::with_capacity(taps * (phases as usize + 1));
         for phase in 0..=phases {
@@ -50,6 +55,12 @@ impl Filter {
             table.extend(weights.iter().map(|weight| (weight / sum) as f32));
         }
         Self { from, to, phases, taps, table }
+    }
+
+    /// Numbers in its table.
+    #[cfg(test)]
+    pub(super) fn size(&self) -> usize {
+        self.table.len()
     }
 
     /// Frames that so many frames become.

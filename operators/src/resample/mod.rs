@@ -34,14 +34,20 @@ pub struct ResampleOptions {
     pub column: String,
     /// Frames per second of the result.
     pub rate: u32,
+    /// The lowest rate that sounds come with, for which memory is planned. A sound below it that would rise is
+    /// refused. Default 8000.
+    #[serde(default = "lowest")]
+    pub lowest: u32,
+}
+
+const fn lowest() -> u32 {
+    8000
 }
 
 /// Rates that a job may ask for.
 const RATES: std::ops::RangeInclusive<u32> = 1000..=768_000;
 /// How many times a rate may rise or fall; beyond, a header lies.
 const FOLD: u32 = 256;
-/// The rate below which a sound grows more than is planned for.
-const PLANNED: u32 = 8000;
 /// Filters that are kept, one for each rate that sounds came with lately.
 const KEPT: usize = 8;
 
@@ -55,6 +61,14 @@ impl ResampleOptions {
             let (least, most) = (RATES.start(), RATES.end());
             return Err(OptionsError(format!("`rate = {}`: it is {least} to {most}", self.rate)));
         }
+        let least = self.rate.div_ceil(FOLD);
+        if self.lowest < least {
+            let (lowest, rate) = (self.lowest, self.rate);
+            return Err(OptionsError(format!(
+                "`lowest = {lowest}`: a rate rises {FOLD}-fold at most, so for `rate = {rate}` it is {least} \
+                 or more"
+            )));
+        }
         Ok(transform::operator(Resample { options: self, filters: Mutex::default() }))
     }
 }
@@ -67,12 +81,12 @@ struct Resample {
 
 impl Resample {
     fn filter(&self, from: u32) -> Arc<Filter> {
-        let mut filters = self.filters.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = filters.iter().position(|(rate, _)| *rate == from);
-        let filter = match found {
-            Some(at) => filters.remove(at).1,
-            None => Arc::new(Filter::new(from, self.options.rate)),
-        };
+        let filters = || self.filters.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = filters().iter().find(|(rate, _)| *rate == from).map(|(_, f)| Arc::clone(f));
+        // Made while nobody waits: two that need the same at once make it twice.
+        let filter = kept.unwrap_or_else(|| Arc::new(Filter::new(from, self.options.rate)));
+        let mut filters = filters();
+        filters.retain(|(rate, _)| *rate != from);
         if filters.len() == KEPT {
             filters.remove(0);
         }
@@ -101,7 +115,7 @@ impl Transform for Resample {
     fn growth(&self) -> Growth {
         // One frame more than the ratio says, of up to 8 channels of 4 bytes.
         Growth {
-            factor: (f64::from(self.options.rate) / f64::from(PLANNED)).max(1.0),
+            factor: (f64::from(self.options.rate) / f64::from(self.options.lowest)).max(1.0),
             per_record: 32,
         }
     }
@@ -121,6 +135,18 @@ impl Transform for Resample {
         let (least, most) = (sound.rate.min(rate), sound.rate.max(rate));
         if least == 0 || most / least > FOLD {
             return Err(format!("from {} Hz to {rate} Hz is more than {FOLD}-fold", sound.rate));
+        }
+        // What it would grow by was not charged.
+        let lowest = self.options.lowest.min(rate);
+        if sound.rate < lowest {
+            return Err(format!(
+                "its {} Hz are below `lowest = {}`, for which memory is planned; lower that, if they are no \
+                 mistake",
+                sound.rate, self.options.lowest
+            ));
+        }
+        if sound.frames == 0 {
+            return Ok(Sound { rate, ..sound }.facts());
         }
         let filter = self.filter(sound.rate);
         let floats = sound.format.floats(media.samples);

@@ -100,7 +100,8 @@ pub struct TokeniseOptions {
     /// `"bpe"`: a `tokenizer.json`, as a path or URL. Without it the vocabulary is learned.
     #[serde(default)]
     pub file: Option<String>,
-    /// The SHA-256 of the file; that of a local one is taken when the job starts.
+    /// The SHA-256 of the file. That of a local one is taken when the job starts; one behind a URL needs it, so
+    /// that the plan says which tokens come out.
     #[serde(default)]
     pub sha256: Option<String>,
     /// `"char"` and `"bpe"` without a file: how the vocabulary is learned.
@@ -159,7 +160,7 @@ impl TokeniseOptions {
             let training = self.train.clone().unwrap_or_default();
             return Ok(Arc::new(Train { training, options: self }));
         };
-        if file.contains("://") {
+        if is_url(file) {
             return Ok(Arc::new(Tokenise::new(self, Vocabulary::Remote(OnceLock::new()))));
         }
         let wrong = |error: &dyn std::fmt::Display| OptionsError(format!("`{file}`: {error}"));
@@ -184,6 +185,14 @@ impl TokeniseOptions {
         if self.sha256.is_some() && !file {
             return Err("`sha256` is that of the `file`, and there is none".to_owned());
         }
+        // It is read when the first batch comes, by each process: without a hash nobody would notice that it
+        // changed in between.
+        if let (Some(url), None) = (self.file.as_ref().filter(|file| is_url(file)), &self.sha256) {
+            return Err(format!(
+                "`file = {url:?}` is read while the job runs: say which content is meant, with \
+                 `sha256 = \"..\"` (`sha256sum` tells it), or name a local copy"
+            ));
+        }
         let training = self.train.clone().unwrap_or_default();
         let least = match self.model {
             TokenModel::Bpe => training.special.len() + 256,
@@ -198,6 +207,12 @@ impl TokeniseOptions {
         let twice = special.windows(2).find(|pair| pair.first() == pair.last());
         if let Some([token, ..]) = twice {
             return Err(format!("`special` names `{token}` twice"));
+        }
+        // The vocabulary has it as a character too, under another id.
+        if let Some(token) = special.iter().find(|token| token.chars().count() == 1) {
+            return Err(format!(
+                "`special` names `{token}`: a character is a token already; make it longer, as in `<|{token}|>`"
+            ));
         }
         match special.iter().any(|token| token.is_empty() || *token == train::UNKNOWN) {
             true => Err(format!("`special` tokens are neither empty nor `{}`", train::UNKNOWN)),
@@ -230,6 +245,10 @@ impl TokeniseOptions {
         let factor = 1 + self.per_byte() * size_of::<i32>();
         Growth { factor: factor as f64, per_record: (1 + ROOM) * size_of::<i32>() }
     }
+}
+
+fn is_url(file: &str) -> bool {
+    file.contains("://")
 }
 
 /// What stands in the lists, named as tables name it.

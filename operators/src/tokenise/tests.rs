@@ -181,6 +181,12 @@ fn options_that_do_not_go_together_are_refused() {
         (r#"{"model": "bpe", "train": {"vocabulary": 100}}"#, "here it is 257 to"),
         (r#"{"model": "bpe", "train": {"special": ["a", "b", "a"]}}"#, "names `a` twice"),
         (r#"{"model": "bpe", "sha256": "00"}"#, "there is none"),
+        (r#"{"model": "bpe", "file": "s3://bucket/tokenizer.json"}"#, "with `sha256 = "),
+        (
+            r#"{"model": "bpe", "train": {"special": ["<s>", "|"]}}"#,
+            "names `|`: a character is a token",
+        ),
+        (r#"{"model": "char", "train": {"special": ["é"]}}"#, "names `é`: a character is a token"),
     ] {
         let options: TokeniseOptions = serde_json::from_str(options).unwrap();
         let error = options.build().map(|_| ()).unwrap_err().to_string();

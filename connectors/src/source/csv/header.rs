@@ -90,6 +90,25 @@ pub(in crate::source) fn sample(
     Ok(Some(Sample { names, rows }))
 }
 
+/// The columns and the first rows of a table of this name, CSV or TSV, from the bytes that it begins with; the
+/// last row may be cut. `None`, when there is no header.
+pub fn first_rows(
+    name: &str,
+    bytes: &[u8],
+    most: usize,
+) -> Option<(Vec<String>, Vec<Vec<String>>)> {
+    let dialect = Dialect { delimiter: None, quotes: true, columns: None };
+    let mut rows =
+        dialect.reader(name, bytes).into_byte_records().map_while(Result::ok).map(|row| {
+            row.iter().map(|value| String::from_utf8_lossy(value).into_owned()).collect::<Vec<_>>()
+        });
+    let mut names = rows.next()?;
+    if let Some(first) = names.first_mut() {
+        *first = first.trim_start_matches('\u{feff}').to_owned();
+    }
+    Some((names, rows.take(most).collect()))
+}
+
 /// The columns that a header names.
 pub(super) fn names(header: &StringRecord) -> Result<Vec<String>, Failure> {
     let mut names: Vec<String> = Vec::new();

@@ -24,6 +24,7 @@ mod scanner;
 #[cfg(test)]
 mod tests;
 
+pub use header::first_rows;
 pub(super) use header::{Dialect, read_all};
 use header::{Sample, sample};
 use scanner::Rows;

@@ -73,6 +73,37 @@ impl TarOptions {
     }
 }
 
+/// The names of the first members of an archive, or of the first of several that has any: what somebody wants to
+/// know who has to choose between kinds of sources.
+///
+/// # Errors
+/// When nothing is there, or its store fails. Archives that cannot be read have no members.
+pub async fn first_members(path: &str) -> Result<Vec<String>, SourceError> {
+    let objects = Objects::parse(path)?;
+    for split in objects.list().await? {
+        let location = objects.location(&split);
+        let look = move || -> Result<Vec<String>, Failure> {
+            let object = Object::open(location, &split, Unpacked { limit: None })?;
+            let mut members = Members::new(object, None);
+            let mut names = Vec::new();
+            // What stands before damage is told.
+            while names.len() < SAMPLED
+                && let Ok(Some(found)) = members.next()
+            {
+                names.push(found.name);
+            }
+            Ok(names)
+        };
+        match tokio::task::spawn_blocking(look).await {
+            Ok(Ok(names)) if !names.is_empty() => return Ok(names),
+            Ok(Err(Failure::Store(error))) => return Err(error),
+            Ok(Ok(_) | Err(Failure::Damaged(_))) => {}
+            Err(lost) => return Err(SourceError::Options(format!("a thread was lost: {lost}"))),
+        }
+    }
+    Ok(Vec::new())
+}
+
 struct Tar {
     media: MediaColumn,
     members: Option<Arc<GlobMatcher>>,

@@ -45,6 +45,7 @@ mod tests;
 mod value;
 
 use columns::Columns;
+pub use name::are_samples;
 use samples::{Sample, Samples};
 
 /// Options of `kind = "webdataset"`: every sample of every shard that matches is a record.

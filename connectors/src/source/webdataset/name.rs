@@ -32,9 +32,38 @@ impl<'a> Name<'a> {
     }
 }
 
+/// Whether these names of members, in their order, are those of samples: most have a neighbour of the same key with
+/// another ending.
+pub fn are_samples(names: &[String]) -> bool {
+    let names: Vec<Name<'_>> =
+        names.iter().map(|name| Name::of(name)).filter(|name| *name != Name::Passed).collect();
+    let of_one = |pair: &[Name<'_>]| match pair {
+        [Name::Of { key, ending }, Name::Of { key: other_key, ending: other }] => {
+            key == other_key && ending != other
+        }
+        _ => false,
+    };
+    let beside: Vec<bool> = names.windows(2).map(of_one).collect();
+    let none = [false];
+    let has_neighbour =
+        none.iter().chain(&beside).zip(beside.iter().chain(&none)).filter(|(a, b)| **a || **b);
+    has_neighbour.count() * 2 > names.len()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn samples_are_members_beside_others_of_their_key() {
+        let are = |names: &[&str]| {
+            are_samples(&names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>())
+        };
+        assert!(are(&["1.jpg", "1.cls", "2.jpg", "2.cls"]));
+        assert!(are(&["._1.jpg", "a/1.jpg", "a/1.json", "a/1.txt", "a/2.jpg"]));
+        assert!(!are(&["1.jpg", "2.jpg", "3.jpg", "3.txt", "4.jpg"]));
+        assert!(!are(&["a/1.jpg", "b/1.png", "1.cls"]) && !are(&["README"]) && !are(&[]));
+    }
 
     #[test]
     fn a_key_ends_at_the_first_dot_of_the_file() {

@@ -1,15 +1,17 @@
 //! Reads, checks and decodes the rows of one block.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, Cursor, Read as _, Seek, SeekFrom};
 use std::ops::Range;
 use std::sync::Arc;
 
+use anabranch_pipelines::source::SourceError;
 use anabranch_pipelines::store::Location;
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema};
 use bytes::Bytes;
+use futures::stream::{self, StreamExt, TryStreamExt};
 use object_store::ObjectStoreExt;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
@@ -19,6 +21,7 @@ use parquet::errors::ParquetError;
 use parquet::file::metadata::ParquetMetaData;
 use parquet::file::reader::{ChunkReader, Length};
 
+use super::READS;
 use super::buffers::Buffers;
 use crate::source::object::Failure;
 use crate::source::parquet::rows::{failure, implausible, reader};
@@ -57,42 +60,80 @@ impl Shard {
             .map_err(|e| Failure::Damaged(e.to_string()))
     }
 
-    /// The rows of a range in these columns, all of them read and checked.
+    /// The rows of some ranges in these columns, all of them read and checked; what is wrong with a range that is
+    /// damaged. A row group that several ranges have a part in is read once for all of them, and so is the footer.
     ///
     /// What cannot be right is damage, whichever worker meets it and whatever it wants of the range.
+    ///
+    /// # Errors
+    /// When the store fails.
     pub(super) async fn load(
         &self,
         columns: &Arc<[String]>,
-        rows: Range<u64>,
+        ranges: &[Range<u64>],
         buffers: &Arc<Buffers>,
-    ) -> Result<Vec<RecordBatch>, Failure> {
-        let footer = self.footer().await?;
-        let lost = |e: tokio::task::JoinError| Failure::Damaged(format!("decoding it failed: {e}"));
-        // A footer that makes its reader panic costs its shard: here, and not in the task that asks.
-        let (of, wanted, known) = (Arc::clone(columns), rows.clone(), self.rows);
-        let choosing = tokio::task::spawn_blocking(move || {
-            let chosen = chosen(&footer, &of, &wanted, known)?;
-            Ok((footer, chosen))
-        });
-        let (footer, chosen) = choosing.await.map_err(lost)?.map_err(Failure::Damaged)?;
-        let mut pieces = BTreeMap::new();
-        for range in joined(&chosen.chunks) {
-            let got = match self.bytes(range.clone(), Arc::clone(buffers)).await {
-                Ok(got) => got,
-                Err(error) => {
-                    return Err(self.fault(ParquetError::External(Box::new(error))).await);
-                }
-            };
-            if got.len() as u64 != range.end - range.start {
-                return Err(Failure::Damaged(format!("it ends before byte {}", range.end)));
+    ) -> Result<Vec<Result<Vec<RecordBatch>, String>>, SourceError> {
+        let footer = match self.footer().await {
+            Ok(footer) => footer,
+            Err(Failure::Store(error)) => return Err(error),
+            Err(Failure::Damaged(error)) => {
+                return Ok(ranges.iter().map(|_| Err(error.clone())).collect());
             }
-            pieces.insert(range.start, got);
+        };
+        // A footer that makes its reader panic costs its shard: here, and not in the task that asks.
+        let (of, wanted, known) = (Arc::clone(columns), ranges.to_vec(), self.rows);
+        let choosing = tokio::task::spawn_blocking(move || {
+            let choose = |rows: &Range<u64>| chosen(&footer, &of, rows, known);
+            let chosen: Vec<Result<Chosen, String>> = wanted.iter().map(choose).collect();
+            (footer, chosen)
+        });
+        let (footer, chosen) = match choosing.await {
+            Ok(chosen) => chosen,
+            Err(e) => {
+                let error = format!("its footer cannot be followed: {e}");
+                return Ok(ranges.iter().map(|_| Err(error.clone())).collect());
+            }
+        };
+        let read = self.read(pieces(chosen.iter().flatten()), buffers).await?;
+        let blocks = ranges.iter().cloned().zip(chosen).map(|(rows, chosen)| {
+            let (footer, read, columns) = (footer.clone(), read.clone(), Arc::clone(columns));
+            async move {
+                let chosen = chosen?;
+                let work = move || decode(&footer, read, &chosen, &columns, &rows);
+                let decoded = tokio::task::spawn_blocking(work).await;
+                decoded.map_err(|e| format!("decoding it failed: {e}"))?
+            }
+        });
+        Ok(stream::iter(blocks).buffered(READS).collect().await)
+    }
+
+    /// Reads these ranges of bytes. What the shard is too short for, or is damaged otherwise, is not among them, and
+    /// why that is.
+    async fn read(
+        &self,
+        ranges: Vec<Range<u64>>,
+        buffers: &Arc<Buffers>,
+    ) -> Result<Read, SourceError> {
+        let got = ranges.into_iter().map(|range| async move {
+            match self.bytes(range.clone(), Arc::clone(buffers)).await {
+                Ok(got) => Ok((range.start, Ok(got))),
+                Err(error) => match self.fault(ParquetError::External(Box::new(error))).await {
+                    Failure::Store(error) => Err(error),
+                    Failure::Damaged(error) => Ok((range.start, Err(error))),
+                },
+            }
+        });
+        let got: Vec<_> = stream::iter(got).buffered(READS).try_collect().await?;
+        let (mut pieces, mut damage) = (BTreeMap::new(), None);
+        for (start, bytes) in got {
+            match bytes {
+                Ok(bytes) => {
+                    pieces.insert(start, bytes);
+                }
+                Err(error) => damage = damage.or(Some(error)),
+            }
         }
-        let read = Read { pieces, length: self.bytes };
-        let (columns, rows) = (Arc::clone(columns), rows.clone());
-        let decoded =
-            tokio::task::spawn_blocking(move || decode(&footer, read, &chosen, &columns, &rows));
-        decoded.await.map_err(lost)?.map_err(Failure::Damaged)
+        Ok(Read { pieces: Arc::new(pieces), damage: damage.map(Arc::from), length: self.bytes })
     }
 }
 
@@ -199,18 +240,20 @@ pub(super) fn count(parquet: &ParquetMetaData) -> u64 {
     rows.fold(0, |all, rows| all.saturating_add(rows.unwrap_or_default()))
 }
 
-/// The chunks' bytes, those side by side in one range.
-fn joined(chunks: &[(usize, usize, Range<u64>)]) -> Vec<Range<u64>> {
-    let mut ranges: Vec<Range<u64>> = chunks.iter().map(|(.., range)| range.clone()).collect();
-    ranges.sort_by_key(|range| range.start);
-    let mut joined: Vec<Range<u64>> = Vec::new();
-    for range in ranges {
+/// The bytes of all chunks, each once; those side by side in a row group are one range.
+fn pieces<'a>(chosen: impl Iterator<Item = &'a Chosen>) -> Vec<Range<u64>> {
+    let all: BTreeSet<(usize, u64, u64)> = chosen
+        .flat_map(|chosen| &chosen.chunks)
+        .map(|(group, _, bytes)| (*group, bytes.start, bytes.end))
+        .collect();
+    let mut joined: Vec<(usize, Range<u64>)> = Vec::new();
+    for (group, start, end) in all {
         match joined.last_mut() {
-            Some(last) if range.start <= last.end => last.end = last.end.max(range.end),
-            _ => joined.push(range),
+            Some((of, last)) if *of == group && start <= last.end => last.end = last.end.max(end),
+            _ => joined.push((group, start..end)),
         }
     }
-    joined
+    joined.into_iter().map(|(_, range)| range).collect()
 }
 
 fn decode(
@@ -221,6 +264,12 @@ fn decode(
     rows: &Range<u64>,
 ) -> Result<Vec<RecordBatch>, String> {
     let text = |e: ParquetError| e.to_string();
+    for (.., range) in &chosen.chunks {
+        if read.slice(range).is_err() {
+            let short = || format!("it ends before byte {}", range.end);
+            return Err(read.damage.as_deref().map_or_else(short, str::to_owned));
+        }
+    }
     if let Some(sums) = Checksums::of(footer.metadata())? {
         for (group, column, range) in &chosen.chunks {
             let bytes = read.slice(range).map_err(text)?;
@@ -265,8 +314,11 @@ fn decode(
 }
 
 /// The ranges of a file that were read, as the Parquet reader asks for them.
+#[derive(Debug, Clone)]
 struct Read {
-    pieces: BTreeMap<u64, Bytes>,
+    pieces: Arc<BTreeMap<u64, Bytes>>,
+    /// Why some of them could not be read.
+    damage: Option<Arc<str>>,
     length: u64,
 }
 
@@ -301,5 +353,26 @@ impl ChunkReader for Read {
 
     fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes, ParquetError> {
         self.slice(&(start..start.saturating_add(length as u64)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_blocks_share_is_read_once() {
+        let chosen = |chunks: &[(usize, usize, Range<u64>)]| Chosen {
+            groups: Vec::new(),
+            first: 0,
+            roots: Vec::new(),
+            chunks: chunks.to_vec(),
+        };
+        // Two blocks in one row group, the second also in the next, of two columns side by side and one apart.
+        let first = [(0, 0, 4..10), (0, 1, 10..20), (0, 3, 30..40)];
+        let second = [(1, 0, 40..50), (1, 1, 50..60), (1, 3, 70..80)];
+        let (one, other) = (chosen(&first), chosen(&[first.clone(), second].concat()));
+        assert_eq!(pieces([&one, &other].into_iter()), [4..20, 30..40, 40..60, 70..80]);
+        assert_eq!(pieces([&one].into_iter()), [4..20, 30..40]);
     }
 }

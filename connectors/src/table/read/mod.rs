@@ -17,7 +17,7 @@
 //! # });
 //! ```
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -33,7 +33,7 @@ use thiserror::Error;
 
 use self::block::{Shard, count};
 use self::buffers::Buffers;
-use self::order::{Block, Order, Pass, ShardSize, WindowPlan};
+use self::order::{Order, Pass, ShardSize, WindowPlan};
 use self::window::{BlockRows, Columns, Healthy};
 use crate::source::object::Failure;
 use crate::source::table::{plain, restored};
@@ -238,6 +238,11 @@ impl TableReader {
         Ok(Some((window, damage)))
     }
 
+    /// Stored bytes of the window that holds a position, without reading it.
+    pub fn window_bytes(&self, position: u64) -> Option<u64> {
+        self.plan(position).map(|plan| plan.bytes())
+    }
+
     fn plan(&self, position: u64) -> Option<WindowPlan> {
         let number = position.checked_div(self.rows())?;
         let mut last = self.pass.lock().unwrap_or_else(PoisonError::into_inner);
@@ -253,33 +258,39 @@ impl TableReader {
     }
 
     async fn load(&self, plan: WindowPlan) -> Result<(Window, Vec<Damage>), ReadError> {
-        let load = |block: Block| async move {
-            let shard = self.shards.get(block.shard);
-            let missing = || Failure::Damaged("it is not among the shards".to_owned());
-            let read = match shard.ok_or_else(missing) {
-                Ok(shard) => shard.load(&self.stored, block.rows.clone(), &self.buffers).await,
-                Err(failure) => Err(failure),
+        // Blocks of one shard together: they may share row groups.
+        let mut of_shards: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+        for (at, block) in plan.blocks.iter().enumerate() {
+            of_shards.entry(block.shard).or_default().push(at);
+        }
+        let blocks = &plan.blocks;
+        let load = |(shard, numbers): (usize, Vec<usize>)| async move {
+            let rows = numbers.iter().filter_map(|at| blocks.get(*at));
+            let rows: Vec<Range<u64>> = rows.map(|block| block.rows.clone()).collect();
+            let read = match self.shards.get(shard) {
+                Some(shard) => shard.load(&self.stored, &rows, &self.buffers).await?,
+                None => rows.iter().map(|_| Err("it is not among the shards".to_owned())).collect(),
             };
-            let name: Arc<str> = shard.map_or("", |shard| shard.name.as_str()).into();
-            match read {
-                Ok(batches) => Ok((
-                    BlockRows { shard: name, first: block.rows.start, batches: Ok(batches) },
-                    None,
-                )),
-                Err(Failure::Damaged(error)) => {
-                    let damage =
-                        Damage { shard: name.to_string(), rows: block.rows.clone(), error };
-                    Ok((
-                        BlockRows { shard: name, first: block.rows.start, batches: Err(()) },
-                        Some(damage),
-                    ))
-                }
-                Err(Failure::Store(error)) => Err(ReadError::Source(error)),
-            }
+            let name: Arc<str> =
+                self.shards.get(shard).map_or("", |shard| shard.name.as_str()).into();
+            let loaded = numbers.into_iter().zip(rows).zip(read).map(|((at, rows), read)| {
+                let (batches, damage) = match read {
+                    Ok(batches) => (Ok(batches), None),
+                    Err(error) => {
+                        let (shard, rows) = (name.to_string(), rows.clone());
+                        (Err(()), Some(Damage { shard, rows, error }))
+                    }
+                };
+                (at, (BlockRows { shard: Arc::clone(&name), first: rows.start, batches }, damage))
+            });
+            Ok::<_, ReadError>(loaded.collect::<Vec<_>>())
         };
-        let loaded: Vec<(BlockRows, Option<Damage>)> =
-            stream::iter(plan.blocks.clone()).map(load).buffered(READS).try_collect().await?;
-        let (blocks, damage): (Vec<BlockRows>, Vec<Option<Damage>>) = loaded.into_iter().unzip();
+        let loaded: Vec<Vec<(usize, Loaded)>> =
+            stream::iter(of_shards).map(load).buffered(READS).try_collect().await?;
+        let mut loaded: Vec<_> = loaded.into_iter().flatten().collect();
+        loaded.sort_by_key(|(at, _)| *at);
+        let loaded = loaded.into_iter().map(|(_, block)| block);
+        let (blocks, damage): (Vec<BlockRows>, Vec<Option<Damage>>) = loaded.unzip();
         let starts = |healthy: bool| {
             let sizes = plan.blocks.iter().zip(&blocks).scan(0, |all, (block, rows)| {
                 let counts = !healthy || rows.batches.is_ok();
@@ -296,6 +307,9 @@ impl TableReader {
         ))
     }
 }
+
+/// A block that was read, and what of it cannot be.
+type Loaded = (BlockRows, Option<Damage>);
 
 /// Rows of a shard: from the log, else from its own footer.
 async fn rows(shard: &Shard) -> Result<u64, SourceError> {

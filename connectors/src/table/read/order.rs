@@ -2,8 +2,10 @@
 //!
 //! Shards are cut into *blocks* of consecutive rows, an eighth of a window or smaller. In every pass the blocks
 //! are permuted and laid out one behind the other; this is cut into *windows* of nearly equal size, and the rows
-//! of a window are permuted among themselves. A window is held in memory as a whole, so nothing is read twice,
-//! and a table that is smaller than the window is shuffled perfectly.
+//! of a window are permuted among themselves. A window is held in memory as a whole, and what blocks of it share is
+//! read once. Blocks end where they do whatever the row groups are, because only footers know those: a row group in
+//! which blocks of several windows have a part is read once for each of these windows. A table that is smaller
+//! than the window is read once a pass, and shuffled perfectly.
 //!
 //! Everything follows from what the log says of the shards (names, bytes, rows): no shard has to be opened to
 //! know the order, and a damaged one changes nothing about the others.
@@ -149,6 +151,11 @@ impl Order {
 }
 
 impl WindowPlan {
+    /// Stored bytes of its blocks.
+    pub(super) fn bytes(&self) -> u64 {
+        self.blocks.iter().map(|block| block.bytes).sum()
+    }
+
     /// The row, among those of the blocks one behind the other, at a position that the window holds.
     pub(super) fn row(&self, position: u64) -> u64 {
         let at = position.saturating_sub(self.positions.start);

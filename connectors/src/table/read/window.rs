@@ -80,6 +80,15 @@ impl Window {
         self.plan.positions.clone()
     }
 
+    /// Stored bytes of its rows, and of those of another window that stand in for them.
+    pub fn bytes(&self) -> u64 {
+        let elsewhere = match &self.healthy {
+            Healthy::Here(_) => 0,
+            Healthy::Elsewhere(window) => window.bytes(),
+        };
+        self.plan.bytes().saturating_add(elsewhere)
+    }
+
     /// The record for a position: the one of the order, or what stands in for it when it cannot be read.
     pub fn pick(&self, position: u64) -> Pick {
         let row = self.plan.row(position);

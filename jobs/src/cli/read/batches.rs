@@ -1,11 +1,14 @@
 //! Cuts an order into the batches of one worker, and has the windows they lie in ready.
 
-use std::ops::Range;
+use std::ops::{Deref, Range};
 use std::sync::Arc;
 
 use anabranch_connectors::table::read::{Damage, ReadError, TableReader, Window};
+use anabranch_pipelines::quantity::ByteSize;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
+
+use super::room::{Room, Share};
 
 /// The positions that one of several workers reads.
 #[derive(Debug, Clone, Copy)]
@@ -32,7 +35,7 @@ impl Positions {
 
 /// One batch to make.
 pub(super) struct Task {
-    pub(super) rows: Vec<(Arc<Window>, Range<u64>)>,
+    pub(super) rows: Vec<(Arc<Held>, Range<u64>)>,
     /// Where to go on once every worker is through with this round of batches.
     pub(super) resume: u64,
     /// What was found to be unreadable since the last one.
@@ -42,28 +45,53 @@ pub(super) struct Task {
 /// Windows that were asked for.
 type Loading = JoinHandle<Result<Option<(Window, Vec<Damage>)>, ReadError>>;
 
+/// A window, and its share of the memory for them, until the last batch that needs it is made.
+pub(super) struct Held {
+    window: Window,
+    share: Share,
+}
+
+impl Deref for Held {
+    type Target = Window;
+
+    fn deref(&self) -> &Window {
+        &self.window
+    }
+}
+
 /// The batches of one worker, in order.
 pub(super) struct Batches {
     table: Arc<TableReader>,
     runtime: Handle,
     positions: Positions,
+    room: Arc<Room>,
     next: u64,
-    window: Option<Arc<Window>>,
+    window: Option<Arc<Held>>,
     /// The window behind it.
-    ahead: Option<(u64, Loading)>,
+    ahead: Option<(u64, Share, Loading)>,
     damage: Vec<Damage>,
 }
 
 impl Batches {
-    pub(super) fn new(table: Arc<TableReader>, runtime: Handle, positions: Positions) -> Self {
-        Self { table, runtime, positions, next: 0, window: None, ahead: None, damage: Vec::new() }
+    /// With windows of about so many bytes, of which two may be in memory.
+    pub(super) fn new(
+        table: Arc<TableReader>,
+        runtime: Handle,
+        positions: Positions,
+        window: ByteSize,
+    ) -> Self {
+        // Windows end with a block, which is an eighth of one, so they are not all of one size.
+        let room = Room::new(window.0.saturating_mul(2).saturating_add(window.0 / 4));
+        let (window, ahead, damage) = (None, None, Vec::new());
+        Self { table, runtime, positions, room, next: 0, window, ahead, damage }
     }
 
     fn task(&mut self, positions: Range<u64>, resume: u64) -> Result<Task, String> {
-        let mut rows = Vec::new();
+        let mut rows: Vec<(Arc<Held>, Range<u64>)> = Vec::new();
         let mut at = positions.start;
         while at < positions.end {
-            let window = self.window(at)?;
+            let own = rows.iter().map(|(held, _)| held.share.bytes).sum();
+            let window = self.window(at, own)?;
             let held = window.positions();
             let end = held.end.min(positions.end);
             // Half of a window is time enough to read the next one, and the one before is gone by then.
@@ -76,7 +104,8 @@ impl Batches {
         Ok(Task { rows, resume, damage: std::mem::take(&mut self.damage) })
     }
 
-    fn window(&mut self, position: u64) -> Result<Arc<Window>, String> {
+    /// The window that holds a position, for a batch that holds `own` bytes of others.
+    fn window(&mut self, position: u64, own: u64) -> Result<Arc<Held>, String> {
         if let Some(window) =
             self.window.as_ref().filter(|window| window.positions().contains(&position))
         {
@@ -84,9 +113,12 @@ impl Batches {
         }
         self.window = None;
         loop {
-            let (begins, loading) = match self.ahead.take() {
+            let (begins, mut share, loading) = match self.ahead.take() {
                 Some(ahead) => ahead,
-                None => (position, self.load(position)),
+                None => {
+                    let bytes = self.table.window_bytes(position).unwrap_or(0);
+                    (position, self.room.wait(bytes, own), self.load(position))
+                }
             };
             let loaded = self.runtime.block_on(loading);
             let loaded = loaded.map_err(|e| format!("a thread that read was lost: {e}"))?;
@@ -96,7 +128,8 @@ impl Batches {
             self.damage.extend(damage);
             // With many workers and small windows a worker has no batch in some of them.
             if window.positions().contains(&position) {
-                let window = Arc::new(window);
+                share.becomes(window.bytes());
+                let window = Arc::new(Held { window, share });
                 self.window = Some(Arc::clone(&window));
                 return Ok(window);
             }
@@ -104,8 +137,11 @@ impl Batches {
     }
 
     fn read_ahead(&mut self, position: u64) {
-        if self.ahead.is_none() {
-            self.ahead = Some((position, self.load(position)));
+        let bytes = self.table.window_bytes(position).unwrap_or(0);
+        if self.ahead.is_none()
+            && let Some(share) = self.room.take(bytes)
+        {
+            self.ahead = Some((position, share, self.load(position)));
         }
     }
 

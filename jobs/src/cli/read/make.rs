@@ -6,7 +6,8 @@ use std::thread::{self, JoinHandle};
 
 use anabranch_connectors::table::read::{Damage, Pick, RowAt, Window};
 use anabranch_operators::Arrays;
-use anabranch_pipelines::operator::{Context, Refused};
+use anabranch_pipelines::operator::{Context, Outcome, Refused};
+use anabranch_pipelines::panics;
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, RecordBatchOptions};
 use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
@@ -19,8 +20,10 @@ const POSITION: &str = "position";
 const RESUME: &str = "resume";
 /// Stand-ins that are tried for one record that does not decode.
 const ATTEMPTS: u64 = 64;
-/// Batches that each thread has to do.
+/// Batches that each thread has to do. They hold windows, whose bytes are bounded however many batches there are.
 const WAITING: usize = 2;
+/// Batches that each thread has done and nobody took, beside the one that it is making.
+const DONE: usize = 1;
 
 /// A batch, and what there is to report of it.
 pub(super) struct Made {
@@ -31,12 +34,38 @@ pub(super) struct Made {
 }
 
 /// A record in another's place.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Replaced {
     pub(super) position: u64,
     pub(super) record: RowAt,
     pub(super) by: RowAt,
-    /// Why, unless its shard is damaged.
+    /// Why it does not decode, unless its shard is damaged.
     pub(super) error: Option<String>,
+    /// Records that were to stand in and do not decode either, and why.
+    pub(super) rejected: Vec<(RowAt, String)>,
+}
+
+/// What is wrong with a record of a batch, and with those that were to stand in for it.
+#[derive(Debug, Clone, Default)]
+struct Wrong {
+    error: Option<String>,
+    rejected: Vec<(RowAt, String)>,
+}
+
+impl Wrong {
+    /// Takes in that what is picked does not decode, and says which record needs another.
+    fn add(&mut self, instead_of: Option<&RowAt>, at: RowAt, error: String) -> RowAt {
+        match instead_of {
+            None => {
+                self.error = Some(error);
+                at
+            }
+            Some(lost) => {
+                self.rejected.push((at, error));
+                lost.clone()
+            }
+        }
+    }
 }
 
 /// Makes batches of one schema.
@@ -76,12 +105,13 @@ impl Maker {
         let (mut parts, mut replaced, mut positions) = (Vec::new(), Vec::new(), Vec::new());
         for (window, range) in &task.rows {
             let mut picks: Vec<Pick> = range.clone().map(|at| window.pick(at)).collect();
-            let (records, errors) = self.records(window, &mut picks)?;
+            let (records, wrong) = self.records(window, &mut picks)?;
             parts.push(records);
-            for (pick, error) in picks.into_iter().zip(errors) {
+            for (pick, Wrong { error, rejected }) in picks.into_iter().zip(wrong) {
                 let by = window.row_of(&pick);
                 if let (Some(record), Some(by)) = (pick.instead_of, by) {
-                    replaced.push(Replaced { position: pick.position, record, by, error });
+                    let position = pick.position;
+                    replaced.push(Replaced { position, record, by, error, rejected });
                 }
             }
             positions.extend(range.clone().map(|at| at as i64));
@@ -106,35 +136,39 @@ impl Maker {
         Ok(Made { batch, resume: task.resume, damage: task.damage, replaced })
     }
 
-    /// The records, and why each that was replaced for its own sake was.
+    /// The records, and what was wrong with each that was replaced, or was to stand in.
     fn records(
         &self,
         window: &Window,
         picks: &mut [Pick],
-    ) -> Result<(RecordBatch, Vec<Option<String>>), String> {
-        let mut errors: Vec<Option<String>> = vec![None; picks.len()];
+    ) -> Result<(RecordBatch, Vec<Wrong>), String> {
+        let mut wrong = vec![Wrong::default(); picks.len()];
         let mut attempt = 0;
         loop {
             let records = window.gather(picks).map_err(|e| e.to_string())?;
-            let Some(arrays) = &self.arrays else { return Ok((records, errors)) };
-            let outcome = arrays.decode(records, &self.context).map_err(|e| e.to_string())?;
+            let Some(arrays) = &self.arrays else { return Ok((records, wrong)) };
+            let outcome = self.decode(arrays, &records)?;
             if outcome.refused.is_empty() {
-                return Ok((outcome.records, errors));
+                return Ok((outcome.records, wrong));
             }
             attempt += 1;
             self.check_size(arrays, window, picks, &outcome.refused)?;
             for refused in outcome.refused {
-                let (Some(pick), Some(error)) =
-                    (picks.get_mut(refused.row), errors.get_mut(refused.row))
+                let (Some(pick), Some(wrong)) =
+                    (picks.get_mut(refused.row), wrong.get_mut(refused.row))
                 else {
                     continue;
                 };
-                let at = window.row_of(pick);
-                let Some(lost) = pick.instead_of.take().or(at) else { continue };
-                let first = error.get_or_insert(refused.error);
+                let last = refused.error.clone();
+                let Some(at) = window.row_of(pick) else { continue };
+                let lost = wrong.add(pick.instead_of.as_ref(), at, refused.error);
                 if attempt > ATTEMPTS {
+                    let why = match &wrong.error {
+                        Some(error) => format!("does not decode: {error}"),
+                        None => "cannot be read".to_owned(),
+                    };
                     return Err(format!(
-                        "row {} of `{}` does not decode, nor do {ATTEMPTS} others that could stand in: {first}",
+                        "row {} of `{}` {why}; nor do {ATTEMPTS} others that could stand in, the last one: {last}",
                         lost.row, lost.shard
                     ));
                 }
@@ -145,6 +179,11 @@ impl Maker {
 }
 
 impl Maker {
+    fn decode(&self, arrays: &Arrays, records: &RecordBatch) -> Result<Outcome, String> {
+        let decode = |records| arrays.decode(records, &self.context).map_err(|e| e.to_string());
+        caught(records, decode)
+    }
+
     /// Fails when a record was refused that decodes alone: then its batch is too large for one array.
     fn check_size(
         &self,
@@ -156,7 +195,7 @@ impl Maker {
         for Refused { row, error } in refused {
             let alone = picks.get(*row).map(std::slice::from_ref).unwrap_or_default();
             let alone = window.gather(alone).map_err(|e| e.to_string())?;
-            let outcome = arrays.decode(alone, &self.context).map_err(|e| e.to_string())?;
+            let outcome = self.decode(arrays, &alone)?;
             if outcome.refused.is_empty() {
                 return Err(format!(
                     "read smaller batches, with `--batch {}`: {error}",
@@ -165,6 +204,34 @@ impl Maker {
             }
         }
         Ok(())
+    }
+}
+
+/// Decodes records, where a record at which the decoder panics is refused, as it is in a run: then there are no
+/// records, only those that are refused.
+fn caught(
+    records: &RecordBatch,
+    decode: impl Fn(RecordBatch) -> Result<Outcome, String>,
+) -> Result<Outcome, String> {
+    let panic = match panics::catch(|| decode(records.clone())) {
+        Ok(outcome) => return outcome,
+        Err(panic) => panic,
+    };
+    let mut refused = Vec::new();
+    for row in 0..records.num_rows() {
+        match panics::catch(|| decode(records.slice(row, 1))) {
+            Ok(outcome) => {
+                refused.extend(outcome?.refused.into_iter().map(|one| Refused { row, ..one }));
+            }
+            Err(panic) => {
+                refused.push(Refused { row, error: format!("its decoder panicked: {panic}") })
+            }
+        }
+    }
+    match refused.is_empty() {
+        // Whoever is given refused rows puts others there, and decodes again.
+        false => Ok(Outcome { records: records.slice(0, 0), refused }),
+        true => Err(format!("a decoder panicked, but at no record alone: {panic}")),
     }
 }
 
@@ -195,7 +262,7 @@ impl Threads {
         let (mut tasks, mut made, mut running) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..count {
             let (give, given) = sync_channel::<Result<Task, String>>(WAITING);
-            let (done, receive) = sync_channel(WAITING);
+            let (done, receive) = sync_channel(DONE);
             let maker = Arc::clone(maker);
             running.push(thread::spawn(move || work(&maker, &given, &done)));
             tasks.push(give);
@@ -250,5 +317,56 @@ impl Iterator for Threads {
             }
             Err(_) => self.end(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::array::AsArray;
+    use arrow::datatypes::Int64Type;
+
+    fn numbers(numbers: impl IntoIterator<Item = i64>) -> RecordBatch {
+        let column: ArrayRef = Arc::new(Int64Array::from_iter_values(numbers));
+        RecordBatch::try_from_iter([("n", column)]).unwrap()
+    }
+
+    /// Panics at 3 and refuses 5.
+    fn decode(records: RecordBatch) -> Result<Outcome, String> {
+        let numbers = records.column(0).as_primitive::<Int64Type>().values().to_vec();
+        assert!(!numbers.contains(&3), "a three");
+        let fives = numbers.iter().enumerate().filter(|(_, n)| **n == 5);
+        let refused = fives.map(|(row, _)| Refused { row, error: "a five".to_owned() }).collect();
+        Ok(Outcome { records, refused })
+    }
+
+    #[test]
+    fn a_record_at_which_a_decoder_panics_is_refused_alone() {
+        assert_eq!(caught(&numbers(0..3), decode).unwrap().records.num_rows(), 3);
+        let refused = caught(&numbers(0..7), decode).unwrap().refused;
+        let told: Vec<(usize, &str)> =
+            refused.iter().map(|refused| (refused.row, refused.error.as_str())).collect();
+        assert_eq!(told, [(3, "its decoder panicked: a three"), (5, "a five")]);
+        let many = |records: RecordBatch| -> Result<Outcome, String> {
+            assert!(records.num_rows() < 2, "too many");
+            decode(records)
+        };
+        let error = caught(&numbers(0..2), many).unwrap_err();
+        assert_eq!(error, "a decoder panicked, but at no record alone: too many");
+    }
+
+    #[test]
+    fn a_stand_in_that_does_not_decode_is_not_the_reason_of_the_record_it_stands_for() {
+        let row = |row| RowAt { shard: "data/a.parquet".into(), row };
+        // Its shard is damaged, and so is what was to stand in for it.
+        let mut wrong = Wrong::default();
+        assert_eq!(wrong.add(Some(&row(1)), row(2), "no PNG".into()), row(1));
+        assert_eq!((wrong.error, wrong.rejected), (None, vec![(row(2), "no PNG".to_owned())]));
+        // It does not decode itself, nor does the first that stands in.
+        let mut wrong = Wrong::default();
+        assert_eq!(wrong.add(None, row(1), "cut".into()), row(1));
+        assert_eq!(wrong.add(Some(&row(1)), row(2), "no PNG".into()), row(1));
+        assert_eq!(wrong.error.as_deref(), Some("cut"));
+        assert_eq!(wrong.rejected, [(row(2), "no PNG".to_owned())]);
     }
 }

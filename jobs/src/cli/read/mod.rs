@@ -22,6 +22,7 @@ use crate::terminal::plural;
 mod batches;
 mod make;
 mod report;
+mod room;
 mod stream;
 
 /// What to read of a table, and in which order.
@@ -141,7 +142,8 @@ pub(super) fn read(args: &ReadArgs, quiet: bool) -> Result<Exit, Failure> {
         tell(&opened(args, &table, positions.end));
     }
     let mut done = || -> Result<(), String> {
-        let batches = Batches::new(Arc::clone(&table), runtime.handle().clone(), positions);
+        let batches =
+            Batches::new(Arc::clone(&table), runtime.handle().clone(), positions, args.window);
         let mut stream = Stream::open(maker.schema())?;
         for made in make::all(&maker, batches) {
             let made = made?;

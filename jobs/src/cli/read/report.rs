@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::PathBuf;
 
-use anabranch_connectors::table::read::{Damage, TableReader};
+use anabranch_connectors::table::read::{Damage, RowAt, TableReader};
 use serde_json::{Value, json};
 
 use super::make::Replaced;
@@ -64,7 +64,7 @@ impl Report {
                 &json!({ "damaged": shard, "rows": [rows.start, rows.end], "error": error }),
             )?;
         }
-        for Replaced { position, record, by, error } in replaced {
+        for Replaced { position, record, by, error, rejected } in replaced {
             if let Some(error) = error {
                 self.undecoded += 1;
                 if self.undecoded <= TOLD {
@@ -75,10 +75,14 @@ impl Report {
                 }
             }
             self.replaced += 1;
-            let row = |at: &anabranch_connectors::table::read::RowAt| json!({ "shard": at.shard.as_ref(), "row": at.row });
+            let row = |at: &RowAt| json!({ "shard": at.shard.as_ref(), "row": at.row });
             let mut line = json!({ "position": position, "record": row(record), "by": row(by) });
             if let (Some(error), Some(line)) = (error, line.as_object_mut()) {
                 line.insert("error".to_owned(), error.as_str().into());
+            }
+            if let (false, Some(line)) = (rejected.is_empty(), line.as_object_mut()) {
+                let one = |(at, error): &(RowAt, String)| json!({ "shard": at.shard.as_ref(), "row": at.row, "error": error });
+                line.insert("rejected".to_owned(), rejected.iter().map(one).collect());
             }
             self.line(&line)?;
         }
