@@ -16,7 +16,10 @@ use arrow::datatypes::SchemaRef;
 use crate::codec::{Facts, Media, Pcm, RAW};
 
 /// Bytes that are reserved ahead at most.
-const RESERVE: usize = 64 << 20;
+pub(crate) const RESERVE: usize = 64 << 20;
+
+/// Letters of the name of an encoding, mostly.
+const ENCODING: usize = 8;
 
 /// A media column of a batch, with the facts beside it.
 pub(crate) struct Column<'a> {
@@ -105,7 +108,8 @@ pub(crate) struct Expected(AtomicUsize);
 
 impl Expected {
     fn room(&self, rows: usize) -> usize {
-        self.0.load(Relaxed).saturating_mul(rows).min(RESERVE)
+        // The last record must not grow the buffer because codecs ask for more than they use.
+        self.0.load(Relaxed).saturating_mul(rows + rows / 8 + 1).min(RESERVE)
     }
 
     fn learn(&self, bytes: usize, rows: usize) {
@@ -127,11 +131,13 @@ pub(crate) fn column(
 ) -> Result<Outcome, OperatorError> {
     let rows = batch.num_rows();
     let mut bytes: Vec<u8> = Vec::with_capacity(expected.room(rows));
-    let mut ends: Vec<i32> = vec![0];
+    let mut ends: Vec<i32> = Vec::with_capacity(rows + 1);
+    ends.push(0);
     let mut valid: Vec<bool> = Vec::with_capacity(rows);
-    let mut encodings = StringBuilder::new();
-    let mut numbers: [Int32Builder; 3] = Default::default();
-    let mut frames = Int64Builder::new();
+    // Builders begin with room for a thousand rows, and slices have a few.
+    let mut encodings = StringBuilder::with_capacity(rows, rows * ENCODING);
+    let mut numbers: [Int32Builder; 3] = [(); 3].map(|()| Int32Builder::with_capacity(rows));
+    let mut frames = Int64Builder::with_capacity(rows);
     let mut outcome = Outcome::keeping(batch, |row| {
         let start = bytes.len();
         let rewritten = rewrite(row, &mut bytes).and_then(|rewritten| {

@@ -229,7 +229,9 @@ where
     let mut outcome = Outcome::keeping(batch, |row| {
         let start = numbers.len();
         let read = match column.bytes(row) {
-            Some(bytes) => read(bytes, fixed, limits, &mut numbers).map(|()| true),
+            Some(bytes) => {
+                read(bytes, fixed, limits, batch.num_rows(), &mut numbers).map(|()| true)
+            }
             None => {
                 numbers.resize(start + fixed.unwrap_or(0), T::Native::default());
                 Ok(false)
@@ -262,11 +264,12 @@ where
     Ok(outcome)
 }
 
-/// Appends the numbers of one record.
+/// Appends the numbers of one record, of so many.
 fn read<T: Number + Default>(
     bytes: &[u8],
     fixed: Option<usize>,
     limits: &Limits,
+    records: usize,
     numbers: &mut Vec<T>,
 ) -> Result<(), String> {
     let corrupt = |e: &dyn std::fmt::Display| format!("not a whole pco file: {e}");
@@ -293,6 +296,10 @@ fn read<T: Number + Default>(
     let start = numbers.len();
     let declared = file.n_hint();
     check(declared)?;
+    if numbers.is_empty() {
+        // Records of a batch are mostly of one size, and growing copies what is there.
+        numbers.reserve(declared.saturating_mul(records).min(rewrite::RESERVE / size_of::<T>()));
+    }
     while let DecompressorItem::Chunk(mut chunk) =
         file.chunk_decompressor::<T, _>(rest).map_err(|e| corrupt(&e))?
     {

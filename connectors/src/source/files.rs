@@ -290,6 +290,8 @@ impl Bodies {
         let bytes: u64 = files.iter().map(|file| file.bytes).sum();
         // A listing may lie; a lie costs growth of the buffer, not memory up front.
         let bytes = usize::try_from(bytes).unwrap_or(0).min(64 << 20);
+        // One byte more: a read that finds the end of the last file asks for it, and must not grow the buffer.
+        let bytes = bytes + 1;
         Self {
             values: Vec::with_capacity(bytes),
             offsets: vec![0],
@@ -308,7 +310,7 @@ impl Bodies {
             let start = bodies.values.len();
             let path = paths.as_ref().map(|path| path(file));
             let opened = path.map_or(Err(ErrorKind::NotFound.into()), File::open);
-            let read = match opened.and_then(|open| append(open, file.bytes, &mut bodies.values)) {
+            let read = match opened.and_then(|open| append(&open, file.bytes, &mut bodies.values)) {
                 Ok(()) => Ok(()),
                 Err(e) => match e.kind() {
                     ErrorKind::NotFound => Err("it is not there any more".to_owned()),
@@ -381,26 +383,10 @@ impl Bodies {
 }
 
 /// Appends what a file holds: as much as was listed, and one byte more where it has grown since.
-fn append(mut file: File, listed: u64, to: &mut Vec<u8>) -> std::io::Result<()> {
-    let start = to.len();
-    let whole = start + usize::try_from(listed).map_err(std::io::Error::other)?;
-    to.resize(whole + 1, 0);
-    let mut end = start;
-    // One read does, as it asks for more than there should be: that it is not filled shows the end.
-    loop {
-        match file.read(to.get_mut(end..).unwrap_or_default()) {
-            Ok(count) => {
-                end += count;
-                if count == 0 || end >= whole {
-                    break;
-                }
-            }
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    to.truncate(end);
-    Ok(())
+fn append(file: &File, listed: u64, to: &mut Vec<u8>) -> std::io::Result<()> {
+    let more = usize::try_from(listed).map_err(std::io::Error::other)?;
+    to.reserve(more + 1);
+    file.take(listed + 1).read_to_end(to).map(drop)
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! WAV: 16, 24 and 32-bit integers and 32-bit floats; 8 bits are widened to 16.
 
-use std::io::Cursor;
+use std::io::{self, Seek, SeekFrom, Write};
 
 use anabranch_pipelines::record::Modality;
 use hound::{SampleFormat, WavSpec, WavWriter};
@@ -8,6 +8,59 @@ use hound::{SampleFormat, WavSpec, WavWriter};
 use super::{Codec, CodecError, Facts, Ladder, Limits, Media, Pcm};
 
 pub(super) struct Wav;
+
+/// Bytes of a header, at most.
+const HEADER: usize = 68;
+
+/// A file behind what a buffer already holds: headers are written again once the length is known.
+struct Tail<'a> {
+    bytes: &'a mut Vec<u8>,
+    start: usize,
+    at: usize,
+}
+
+impl<'a> Tail<'a> {
+    fn of(bytes: &'a mut Vec<u8>) -> Self {
+        Self { start: bytes.len(), at: bytes.len(), bytes }
+    }
+}
+
+impl Write for Tail<'_> {
+    // Called for every sample.
+    #[inline]
+    fn write(&mut self, new: &[u8]) -> io::Result<usize> {
+        if self.at == self.bytes.len() {
+            self.bytes.extend_from_slice(new);
+            self.at += new.len();
+            return Ok(new.len());
+        }
+        let (over, more) = new.split_at(new.len().min(self.bytes.len() - self.at));
+        if let Some(there) = self.bytes.get_mut(self.at..self.at + over.len()) {
+            there.copy_from_slice(over);
+        }
+        self.bytes.extend_from_slice(more);
+        self.at += new.len();
+        Ok(new.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Seek for Tail<'_> {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let file = (self.bytes.len() - self.start) as u64;
+        let at = match to {
+            SeekFrom::Start(at) => Some(at),
+            SeekFrom::End(by) => file.checked_add_signed(by),
+            SeekFrom::Current(by) => ((self.at - self.start) as u64).checked_add_signed(by),
+        };
+        let at = at.filter(|at| *at <= file).ok_or(io::ErrorKind::InvalidInput)?;
+        self.at = self.start + at as usize;
+        Ok(at)
+    }
+}
 
 impl Codec for Wav {
     fn name(&self) -> &'static str {
@@ -40,32 +93,38 @@ impl Codec for Wav {
             return Err(CodecError("WAV holds sound only".to_owned()));
         };
         let error = |e: hound::Error| CodecError(format!("WAV cannot encode it: {e}"));
+        let long = || CodecError("WAV holds no more than 4 GiB".to_owned());
         let spec = WavSpec {
             channels,
             sample_rate: rate,
             bits_per_sample: format.bytes() as u16 * 8,
             sample_format: if format == Pcm::F32 { SampleFormat::Float } else { SampleFormat::Int },
         };
-        let mut file = Cursor::new(Vec::with_capacity(media.samples.len() + 64));
-        let mut writer = WavWriter::new(&mut file, spec).map_err(error)?;
-        match format.integers(media.samples) {
-            Some(integers) => {
-                integers
-                    .into_iter()
-                    .try_for_each(|sample| writer.write_sample(sample))
-                    .map_err(error)?;
+        bytes.reserve(media.samples.len() + HEADER);
+        let mut writer = WavWriter::new(Tail::of(bytes), spec).map_err(error)?;
+        let samples = media.samples;
+        match format {
+            // One write for all of them; other widths have no such writer.
+            Pcm::S16 => {
+                let samples = samples.as_chunks::<2>().0;
+                let count = u32::try_from(samples.len());
+                let mut all = writer.get_i16_writer(count.map_err(|_| long())?);
+                samples.iter().for_each(|sample| all.write_sample(i16::from_le_bytes(*sample)));
+                all.flush()
             }
-            None => {
-                let floats =
-                    media.samples.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b));
-                floats
-                    .into_iter()
-                    .try_for_each(|sample| writer.write_sample(sample))
-                    .map_err(error)?;
-            }
+            Pcm::S24 | Pcm::S32 => format
+                .integers(samples)
+                .unwrap_or_default()
+                .into_iter()
+                .try_for_each(|sample| writer.write_sample(sample)),
+            Pcm::F32 => samples
+                .as_chunks::<4>()
+                .0
+                .iter()
+                .try_for_each(|sample| writer.write_sample(f32::from_le_bytes(*sample))),
         }
+        .map_err(error)?;
         writer.finalize().map_err(error)?;
-        bytes.extend_from_slice(file.get_ref());
         Ok(())
     }
 

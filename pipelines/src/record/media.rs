@@ -14,7 +14,7 @@
 //! assert_eq!(media::path(&column, 0), Some("a.jpg"));
 //! ```
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use arrow::array::{Array, ArrayRef, BinaryArray, RecordBatch, StringArray, StructArray};
 use arrow::buffer::NullBuffer;
@@ -55,10 +55,14 @@ impl State {
 
 /// The two children of every media struct.
 pub fn fields() -> Fields {
-    Fields::from(vec![
-        Field::new("bytes", DataType::Binary, true),
-        Field::new("path", DataType::Utf8, true),
-    ])
+    // One for all columns: comparing shared fields is comparing pointers.
+    static FIELDS: LazyLock<Fields> = LazyLock::new(|| {
+        Fields::from(vec![
+            Field::new("bytes", DataType::Binary, true),
+            Field::new("path", DataType::Utf8, true),
+        ])
+    });
+    FIELDS.clone()
 }
 
 /// A nullable media field of this modality and state.

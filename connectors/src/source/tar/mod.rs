@@ -80,28 +80,16 @@ impl TarOptions {
 /// When nothing is there, or its store fails. Archives that cannot be read have no members.
 pub async fn first_members(path: &str) -> Result<Vec<String>, SourceError> {
     let objects = Objects::parse(path)?;
-    for split in objects.list().await? {
-        let location = objects.location(&split);
-        let look = move || -> Result<Vec<String>, Failure> {
-            let object = Object::open(location, &split, Unpacked { limit: None })?;
-            let mut members = Members::new(object, None);
-            let mut names = Vec::new();
-            // What stands before damage is told.
-            while names.len() < SAMPLED
-                && let Ok(Some(found)) = members.next()
-            {
-                names.push(found.name);
-            }
-            Ok(names)
-        };
-        match tokio::task::spawn_blocking(look).await {
-            Ok(Ok(names)) if !names.is_empty() => return Ok(names),
-            Ok(Err(Failure::Store(error))) => return Err(error),
-            Ok(Ok(_) | Err(Failure::Damaged(_))) => {}
-            Err(lost) => return Err(SourceError::Options(format!("a thread was lost: {lost}"))),
-        }
-    }
-    Ok(Vec::new())
+    let splits = objects.list().await?;
+    let look = move || {
+        let open =
+            |split: &Split| Object::open(objects.location(split), split, Unpacked { limit: None });
+        archive::names(&splits, &open, None)
+    };
+    let names = tokio::task::spawn_blocking(look)
+        .await
+        .map_err(|lost| SourceError::Options(format!("a reading thread was lost: {lost}")))?;
+    Ok(names?.unwrap_or_default())
 }
 
 struct Tar {
