@@ -1,0 +1,1 @@
+//! Transformers whose feed-forward blocks are look-up tables.
