@@ -22,7 +22,7 @@ pub struct Operations {
 }
 
 /// What the feed-forward of all blocks weighs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Bytes {
     /// As an artifact holds it.
     pub exported: u64,
