@@ -1,0 +1,221 @@
+//! 1-bit tables for many tokens at once: a bit of 512 tokens is a plane of eight words, and a table is a tree of
+//! choices between planes.
+//!
+//! The sixteen functions of the first two inputs are made once for a node; four bits of its table pick one of
+//! them, and each further input chooses between two. With AVX-512 a plane is a register and a choice is one
+//! instruction. The table is data: nothing is compiled for it.
+
+#![expect(
+    clippy::indexing_slicing,
+    reason = "wires lead to planes, which is checked when an artifact is opened"
+)]
+
+use super::for_each_level;
+use super::lanes::Lanes;
+
+/// Tokens of a tile.
+pub(crate) const TOKENS: usize = 512;
+/// Words of a plane.
+const WORDS: usize = TOKENS / 64;
+
+/// A bit of each token of a tile.
+pub(crate) type Plane = [u64; WORDS];
+
+/// One bit of the thermometer: whether a feature is above a threshold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Above {
+    pub(crate) feature: u32,
+    pub(crate) threshold: u8,
+}
+
+/// A layer of 1-bit tables.
+#[derive(Debug, Clone)]
+pub(crate) struct Layer {
+    pub(crate) inputs: usize,
+    /// Of each node, its planes.
+    pub(crate) wires: Vec<u32>,
+    /// Of each node, its table.
+    pub(crate) tables: Vec<u64>,
+    /// Words of a table.
+    pub(crate) words: usize,
+}
+
+for_each_level! {
+    /// A plane for each of these bits, of up to [`TOKENS`] tokens whose features are `stride` bytes apart.
+    fn thermometer(bits: &[Above], features: &[u8], stride: usize, planes: &mut [Plane]) = encode
+}
+
+for_each_level! {
+    /// A plane for each node of a layer, from the planes before it.
+    fn evaluate(layer: &Layer, from: &[Plane], to: &mut [Plane]) = evaluate_nodes
+}
+
+for_each_level! {
+    /// Planes as bytes 0 and 1, `stride` bytes for each token: whole sixty-fours.
+    fn spread(planes: &[Plane], to: &mut [u8], stride: usize) = spread_planes
+}
+
+#[inline(always)]
+fn encode<L: Lanes>(bits: &[Above], features: &[u8], stride: usize, planes: &mut [Plane]) {
+    planes.iter_mut().for_each(|plane| *plane = [0; WORDS]);
+    for (word, features) in features.chunks(64 * stride).enumerate().take(WORDS) {
+        let mut column = (u32::MAX, [0; 64]);
+        for (bit, plane) in bits.iter().zip(planes.iter_mut()) {
+            if column.0 != bit.feature {
+                column.0 = bit.feature;
+                for (value, token) in column.1.iter_mut().zip(features.chunks_exact(stride)) {
+                    *value = token[bit.feature as usize];
+                }
+            }
+            plane[word] = L::above(&column.1, bit.threshold);
+        }
+    }
+}
+
+#[inline(always)]
+fn evaluate_nodes<L: Lanes>(layer: &Layer, from: &[Plane], to: &mut [Plane]) {
+    let nodes = layer.wires.chunks_exact(layer.inputs).zip(layer.tables.chunks_exact(layer.words));
+    for ((wires, table), to) in nodes.zip(to) {
+        let plane = |wire: usize| &from[wires[wire] as usize];
+        let functions = functions(plane(0), plane(1));
+        let mut choices = [[0; WORDS]; 64];
+        let leaves = 1 << (layer.inputs - 2);
+        for (leaf, choice) in choices.iter_mut().take(leaves).enumerate() {
+            let nibble = table[leaf / 16] >> (leaf % 16 * 4) & 15;
+            *choice = functions[nibble as usize];
+        }
+        let mut left = leaves;
+        for input in 2..layer.inputs {
+            left /= 2;
+            let select = plane(input);
+            for pair in 0..left {
+                let (zero, one) = (choices[2 * pair], choices[2 * pair + 1]);
+                for word in 0..WORDS {
+                    let select = select[word];
+                    choices[pair][word] = (one[word] & select) | (zero[word] & !select);
+                }
+            }
+        }
+        *to = choices[0];
+    }
+}
+
+/// The sixteen functions of two bits: function `f` is bit `a + 2 b` of `f`.
+#[inline(always)]
+fn functions(a: &Plane, b: &Plane) -> [Plane; 16] {
+    let mut functions = [[0; WORDS]; 16];
+    for word in 0..WORDS {
+        let (a, b) = (a[word], b[word]);
+        let cases = [!a & !b, a & !b, !a & b, a & b];
+        for (function, planes) in functions.iter_mut().enumerate() {
+            let mut value = 0;
+            for (case, bits) in cases.into_iter().enumerate() {
+                if function >> case & 1 == 1 {
+                    value |= bits;
+                }
+            }
+            planes[word] = value;
+        }
+    }
+    functions
+}
+
+#[inline(always)]
+fn spread_planes<L: Lanes>(planes: &[Plane], to: &mut [u8], stride: usize) {
+    for word in 0..WORDS {
+        for (at, planes) in planes.chunks(64).enumerate() {
+            let mut square = [0; 64];
+            square.iter_mut().zip(planes).for_each(|(row, plane)| *row = plane[word]);
+            transpose(&mut square);
+            for (token, bits) in square.into_iter().enumerate() {
+                let from = (word * 64 + token) * stride + at * 64;
+                if let Some(to) = to.get_mut(from..).and_then(<[u8]>::first_chunk_mut) {
+                    L::spread(bits, to);
+                }
+            }
+        }
+    }
+}
+
+/// Bit `j` of word `i` becomes bit `i` of word `j` (Hacker's Delight, section 7-3).
+#[inline(always)]
+fn transpose(square: &mut [u64; 64]) {
+    let mut mask = 0x0000_0000_ffff_ffff_u64;
+    let mut half = 32;
+    while half > 0 {
+        for rows in square.chunks_exact_mut(2 * half) {
+            let (low, high) = rows.split_at_mut(half);
+            for (low, high) in low.iter_mut().zip(high) {
+                let swapped = ((*low >> half) ^ *high) & mask;
+                *high ^= swapped;
+                *low ^= swapped << half;
+            }
+        }
+        half /= 2;
+        mask ^= mask << half;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::each_level;
+    use super::*;
+
+    fn random(seed: u32) -> impl Fn(usize) -> u64 {
+        move |i| {
+            let mixed = (i as u64 ^ u64::from(seed) << 20).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            (mixed ^ mixed >> 29).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 3
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+        #[test]
+        fn planes_are_tables_bit_by_bit(
+            inputs in 2_usize..9,
+            bits in 1_usize..40,
+            nodes in 1_usize..150,
+            tokens in 1_usize..513,
+            seed in any::<u32>(),
+        ) {
+            let random = random(seed);
+            let stride = 128;
+            let features = (0..tokens * stride).map(|i| random(i) as u8).collect::<Vec<_>>();
+            let mut above = (0..bits)
+                .map(|i| Above { feature: (random(i + 7) % 128) as u32, threshold: random(i + 9) as u8 })
+                .collect::<Vec<_>>();
+            above.sort();
+            let words = (1_usize << inputs).div_ceil(64);
+            let layer = Layer {
+                inputs,
+                wires: (0..nodes * inputs).map(|i| (random(i + 11) % bits as u64) as u32).collect(),
+                tables: (0..nodes * words).map(|i| random(i + 13) << 3 ^ random(i + 17)).collect(),
+                words,
+            };
+            each_level(|level| {
+                let mut planes = vec![[7; WORDS]; bits];
+                thermometer(level, &above, &features, stride, &mut planes);
+                let mut outputs = vec![[7; WORDS]; nodes];
+                evaluate(level, &layer, &planes, &mut outputs);
+                let spread_stride = nodes.next_multiple_of(64);
+                let mut bytes = vec![7; TOKENS * spread_stride];
+                spread(level, &outputs, &mut bytes, spread_stride);
+                for token in 0..tokens {
+                    let bit = |wire: u32| {
+                        let above = above[wire as usize];
+                        features[token * stride + above.feature as usize] > above.threshold
+                    };
+                    for node in 0..nodes {
+                        let wires = &layer.wires[node * inputs..][..inputs];
+                        let address = (0..inputs).map(|k| usize::from(bit(wires[k])) << k).sum::<usize>();
+                        let table = &layer.tables[node * words..][..words];
+                        let expected = table[address / 64] >> (address % 64) & 1;
+                        assert_eq!(u64::from(bytes[token * spread_stride + node]), expected, "{level}");
+                    }
+                }
+            });
+        }
+    }
+}

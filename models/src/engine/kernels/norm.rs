@@ -1,0 +1,147 @@
+//! LayerNorm, to floats or onto the integer grid. Equal bits at every level.
+
+use super::curves::ROUND;
+use super::for_each_level;
+use super::lanes::Lanes;
+use crate::artifact::architecture::NORM_EPSILON;
+
+/// Gain and bias of a norm, each filled up with zeros to whole lanes.
+#[derive(Debug, Clone)]
+pub(crate) struct Norm {
+    pub(crate) width: usize,
+    pub(crate) gain: Vec<f32>,
+    pub(crate) bias: Vec<f32>,
+}
+
+for_each_level! {
+    /// Each row of `x`, normalised. Rows are as long as the gain; behind the width they hold zeros.
+    fn norm(norm: &Norm, x: &[f32], to: &mut [f32]) = norm_rows
+}
+
+for_each_level! {
+    /// Each row of `x`, normalised and put onto the grid: `q = clamp(round_half_even(32 y) + 128, 0, 255)`.
+    /// A row of `to` has `stride` bytes, of which the first ones are written.
+    fn norm_to_grid(norm: &Norm, x: &[f32], to: &mut [u8], stride: usize) = norm_rows_to_grid
+}
+
+#[inline(always)]
+fn norm_rows<L: Lanes>(norm: &Norm, x: &[f32], to: &mut [f32]) {
+    let stride = norm.gain.len().max(1);
+    for (x, to) in x.chunks_exact(stride).zip(to.chunks_exact_mut(stride)) {
+        let mut to = to.as_chunks_mut().0.iter_mut();
+        normalised::<L>(norm, x, |y| {
+            if let Some(to) = to.next() {
+                y.store(to);
+            }
+        });
+    }
+}
+
+#[inline(always)]
+fn norm_rows_to_grid<L: Lanes>(norm: &Norm, x: &[f32], to: &mut [u8], stride: usize) {
+    for (x, to) in x.chunks_exact(norm.gain.len().max(1)).zip(to.chunks_exact_mut(stride.max(1))) {
+        let mut to = to.as_chunks_mut().0.iter_mut();
+        normalised::<L>(norm, x, |y| {
+            if let Some(to) = to.next() {
+                *to = grid(y);
+            }
+        });
+    }
+}
+
+/// Calls `take` with each sixteen normalised values.
+#[inline(always)]
+fn normalised<L: Lanes>(norm: &Norm, x: &[f32], mut take: impl FnMut(L)) {
+    let x = x.as_chunks().0;
+    let count = norm.width as f32;
+    let sum = x.iter().fold(L::splat(0.0), |sum, x| sum.add(L::load(x))).sum();
+    let mean = L::splat(sum / count);
+    // The zeros behind the width are no values.
+    let mut squares = L::splat(0.0);
+    let (whole, rest) = (norm.width / 16, norm.width % 16);
+    for (index, x) in x.iter().enumerate() {
+        let mut difference = L::load(x).sub(mean);
+        if index >= whole {
+            let mut kept = [0.0; 16];
+            kept.iter_mut().take(rest).for_each(|kept| *kept = 1.0);
+            difference = difference.mul(L::load(&kept));
+        }
+        squares = squares.add(difference.mul(difference));
+    }
+    let inverse = L::splat(1.0 / (squares.sum() / count + NORM_EPSILON).sqrt());
+    let (gains, biases) = (norm.gain.as_chunks().0, norm.bias.as_chunks().0);
+    for ((x, gain), bias) in x.iter().zip(gains).zip(biases) {
+        let scaled = L::load(x).sub(mean).mul(inverse);
+        take(scaled.mul(L::load(gain)).add(L::load(bias)));
+    }
+}
+
+/// Sixteen values onto the grid.
+#[inline(always)]
+fn grid<L: Lanes>(y: L) -> [u8; 16] {
+    let scaled = y.mul(L::splat(32.0)).min(L::splat(127.0)).max(L::splat(-128.0));
+    scaled.add(L::splat(ROUND + 128.0)).low_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::each_level;
+    use super::*;
+
+    fn padded(values: &[f32]) -> Vec<f32> {
+        let mut values = values.to_vec();
+        values.resize(values.len().next_multiple_of(16), 0.0);
+        values
+    }
+
+    proptest! {
+        #[test]
+        fn rows_have_mean_0_and_deviation_1(
+            width in 2_usize..200,
+            tokens in 1_usize..4,
+            seed in any::<u32>(),
+        ) {
+            let value = |i: usize| {
+                ((i as u32).wrapping_mul(2_654_435_761).wrapping_add(seed) >> 8) as f32 / 1e6
+            };
+            let rows = (0..tokens).map(|t| (0..width).map(|i| value(t * width + i)).collect());
+            let rows: Vec<Vec<f32>> = rows.collect();
+            let x = rows.iter().flat_map(|row| padded(row)).collect::<Vec<_>>();
+            let gain = padded(&(0..width).map(|i| 0.5 + i as f32 / 100.0).collect::<Vec<_>>());
+            let bias = padded(&(0..width).map(|i| 1.0 - i as f32 / 50.0).collect::<Vec<_>>());
+            let norm = Norm { width, gain, bias };
+            each_level(|level| {
+                let mut to = vec![9.0; x.len()];
+                super::norm(level, &norm, &x, &mut to);
+                let mut bytes = vec![9; tokens * 256];
+                norm_to_grid(level, &norm, &x, &mut bytes, 256);
+                let stride = norm.gain.len();
+                for (token, row) in rows.iter().enumerate() {
+                    let mean = row.iter().map(|x| f64::from(*x)).sum::<f64>() / width as f64;
+                    let square = |x: &f32| (f64::from(*x) - mean).powi(2);
+                    let variance = row.iter().map(square).sum::<f64>() / width as f64;
+                    for (i, x) in row.iter().enumerate() {
+                        let y = (f64::from(*x) - mean) / (variance + 1e-5).sqrt();
+                        let y = y * f64::from(norm.gain[i]) + f64::from(norm.bias[i]);
+                        let found = to[token * stride + i];
+                        assert!((f64::from(found) - y).abs() < 1e-3, "{level}: {found} {y}");
+                        let q = (found * 32.0).round_ties_even().clamp(-128.0, 127.0) + 128.0;
+                        assert_eq!(f32::from(bytes[token * 256 + i]), q, "{level}");
+                    }
+                    assert!(to[token * stride + width..(token + 1) * stride].iter().all(|y| *y == 0.0));
+                }
+            });
+            let mut results = Vec::new();
+            for level in super::super::Level::available() {
+                let mut to = vec![9.0; x.len()];
+                super::norm(level, &norm, &x, &mut to);
+                results.push(to.iter().map(|y| y.to_bits()).collect::<Vec<_>>());
+            }
+            for result in &results {
+                prop_assert_eq!(result, &results[0]);
+            }
+        }
+    }
+}
