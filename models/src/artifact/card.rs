@@ -27,7 +27,8 @@ pub struct Card {
     pub name: String,
     /// Its sizes.
     pub architecture: Architecture,
-    /// Bits of the values of its tables: 8, or 4 when none is beyond -7 to 7. They are stored as bytes.
+    /// Bits of the values of its tables, 4 to 8: with `b` bits none is beyond `2^(b - 1) - 1`. They are stored as
+    /// bytes; the fewer bits, the more rows the engine adds at once.
     pub table_bits: u8,
     /// Where it comes from.
     pub training: Training,
@@ -161,8 +162,8 @@ impl Card {
         let value = |what: String, found: String, wanted| {
             Err(ArtifactError::CardValue { what, found, wanted })
         };
-        if ![4, 8].contains(&self.table_bits) {
-            return value("table_bits".to_owned(), self.table_bits.to_string(), "neither 4 nor 8");
+        if !(4..=8).contains(&self.table_bits) {
+            return value("table_bits".to_owned(), self.table_bits.to_string(), "not from 4 to 8");
         }
         for Accuracy { task, measure, value: mean, interval: [low, high], .. } in &self.accuracy {
             let finite = [mean, low, high].into_iter().all(|number| number.is_finite());

@@ -49,11 +49,11 @@ pub(super) fn tensors(
 fn values(card: &Card, name: &str, values: &Values) -> Result<(), ArtifactError> {
     match values {
         Values::F32(values) => all(name, values, "a weight is a finite number", |v| v.is_finite()),
-        Values::I8(values) if card.table_bits == 4 && is_table(name) => {
-            all(name, values, "a table of 4 bits holds -7 to 7", |v| (-7..=7).contains(v))
-        }
         Values::I8(values) if is_table(name) => {
-            all(name, values, "a table holds -127 to 127", |v| *v != i8::MIN)
+            let bits = card.table_bits;
+            let most = i8::MAX >> (8 - bits);
+            let wanted = format!("a table of {bits} bits holds -{most} to {most}");
+            all(name, values, &wanted, |v| (-most..=most).contains(v))
         }
         Values::U16(values) => {
             let width = card.architecture.width;

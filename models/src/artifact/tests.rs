@@ -163,13 +163,16 @@ fn tables_of_four_bits_hold_four_bits() {
     let architecture = architecture(rows());
     let mut tensors = counting(&architecture);
     let mut card = Card::new("x", architecture);
+    card.table_bits = 3;
+    let error = Artifact::new(card.clone(), tensors.clone()).unwrap_err().to_string();
+    assert_eq!(error, "card.json: table_bits is 3, not from 4 to 8");
     card.table_bits = 4;
     assert!(Artifact::new(card.clone(), tensors.clone()).is_ok());
     let shape = [3, 16, 8];
     let table = Tensor::new(&shape, vec![8_i8; 3 * 16 * 8]);
     tensors.insert("blocks.0.rows.table".to_owned(), table);
     let error = Artifact::new(card, tensors).unwrap_err().to_string();
-    assert!(error.contains("-7 to 7"), "{error}");
+    assert!(error.ends_with("a table of 4 bits holds -7 to 7"), "{error}");
 }
 
 proptest! {

@@ -13,19 +13,36 @@ use crate::artifact::{Artifact, ArtifactError, Card, Tensor, Values};
 ///
 /// Sizes that do not fit together.
 pub fn random(architecture: &Architecture) -> Result<Artifact, ArtifactError> {
+    random_of_bits(architecture, 8)
+}
+
+/// As [`random`], with so many bits for the values of tables.
+///
+/// # Errors
+///
+/// Sizes that do not fit together, and bits other than 4 to 8.
+pub fn random_of_bits(
+    architecture: &Architecture,
+    table_bits: u8,
+) -> Result<Artifact, ArtifactError> {
     architecture.check().map_err(|e: ArchitectureError| ArtifactError::from(e))?;
     let mut state = 1;
     let tensors = architecture.tensors().into_iter();
     let tensors: BTreeMap<_, _> = tensors
         .map(|shape| {
-            let values = values(architecture, &shape, &mut state);
+            let values = values(architecture, &shape, table_bits, &mut state);
             (shape.name.clone(), Tensor::new(&shape.shape, values))
         })
         .collect();
-    Artifact::new(Card::new("random", architecture.clone()), tensors)
+    Artifact::new(Card { table_bits, ..Card::new("random", architecture.clone()) }, tensors)
 }
 
-fn values(architecture: &Architecture, shape: &TensorShape, state: &mut u64) -> Values {
+fn values(
+    architecture: &Architecture,
+    shape: &TensorShape,
+    table_bits: u8,
+    state: &mut u64,
+) -> Values {
     let count = 0..shape.elements();
     let mut next = || {
         *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -53,8 +70,11 @@ fn values(architecture: &Architecture, shape: &TensorShape, state: &mut u64) -> 
             count.map(|_| value()).collect::<Vec<_>>().into()
         }
         Dtype::I8 => {
-            let mut value = || (next() % 255) as u8;
-            count.map(|_| value().wrapping_sub(127).cast_signed()).collect::<Vec<_>>().into()
+            let bits = if name.ends_with("projection") { 8 } else { table_bits.clamp(1, 8) };
+            let most = i8::MAX >> (8 - bits);
+            let values = 2 * u64::from(most.unsigned_abs()) + 1;
+            let mut value = || (next() % values) as i64 - i64::from(most);
+            count.map(|_| value() as i8).collect::<Vec<_>>().into()
         }
         Dtype::U16 => {
             let width = architecture.width as u64;

@@ -48,7 +48,7 @@ pub use network::{Network, NetworkError, NetworkLayer};
 pub use sampling::Sampling;
 
 use crate::artifact::Artifact;
-use crate::artifact::architecture::Inputs;
+use crate::artifact::architecture::{Architecture, Inputs};
 
 /// How a model runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,9 +63,9 @@ pub struct Options {
 #[derive(Debug)]
 pub enum Engine {
     /// It takes tokens one after the other.
-    Gpt(Gpt),
+    Gpt(Box<Gpt>),
     /// It takes whole records.
-    Encoder(Encoder),
+    Encoder(Box<Encoder>),
 }
 
 impl Default for Options {
@@ -91,10 +91,19 @@ impl Engine {
     /// As [`Engine::load`].
     pub fn load_with(artifact: &Artifact, options: Options) -> Result<Self, EngineError> {
         Ok(match artifact.architecture().inputs {
-            Inputs::Tokens { .. } => Self::Gpt(Gpt::load_with(artifact, options)?),
+            Inputs::Tokens { .. } => Self::Gpt(Box::new(Gpt::load_with(artifact, options)?)),
             Inputs::Image(_) | Inputs::Modalities { .. } => {
-                Self::Encoder(Encoder::load_with(artifact, options)?)
+                Self::Encoder(Box::new(Encoder::load_with(artifact, options)?))
             }
         })
+    }
+
+    /// The sizes of the model.
+    #[must_use]
+    pub fn architecture(&self) -> &Architecture {
+        match self {
+            Self::Gpt(gpt) => gpt.architecture(),
+            Self::Encoder(encoder) => encoder.architecture(),
+        }
     }
 }

@@ -33,7 +33,7 @@ pub struct Network {
 pub struct NetworkLayer {
     /// Of each table, its inputs: `feature * levels + level` in the first layer, tables of the layer before after.
     pub wires: Vec<u32>,
-    /// Of each table, its output at address `a` as bit `a`.
+    /// Of each table, its words: bit `a % 64` of word `a / 64` is its output at address `a`.
     pub tables: Vec<u64>,
 }
 
@@ -41,7 +41,7 @@ pub struct NetworkLayer {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum NetworkError {
     /// Tables of too many or too few inputs.
-    #[error("tables have {0} inputs; they must have 2 to 6")]
+    #[error("tables have {0} inputs; they must have 2 to 8")]
     Inputs(usize),
     /// Sizes that do not fit together.
     #[error("{what}: {found} is not a multiple of {of}, or there is nothing")]
@@ -89,23 +89,26 @@ impl Network {
         layers: Vec<NetworkLayer>,
         classes: usize,
     ) -> Result<Self, NetworkError> {
-        if !(2..=6).contains(&inputs) {
+        if !(2..=8).contains(&inputs) {
             return Err(NetworkError::Inputs(inputs));
         }
         multiple("thresholds", thresholds.len(), features)?;
         let levels = thresholds.len() / features;
+        let words = (1_usize << inputs).div_ceil(64);
         let mut bits = thresholds.len();
         for (layer, NetworkLayer { wires, tables }) in layers.iter().enumerate() {
-            if wires.len() != tables.len() * inputs {
-                let (tables, wires) = (tables.len(), wires.len());
+            multiple("words of tables", tables.len(), words)?;
+            let nodes = tables.len() / words;
+            if wires.len() != nodes * inputs {
+                let (tables, wires) = (nodes, wires.len());
                 return Err(NetworkError::Wires { layer, tables, wires });
             }
             if let Some(wire) = wires.iter().find(|wire| **wire as usize >= bits).copied() {
                 return Err(NetworkError::Wire { layer, wire, bits });
             }
-            bits = tables.len();
+            bits = nodes;
         }
-        let last = layers.last().map_or(0, |layer| layer.tables.len());
+        let last = if layers.is_empty() { 0 } else { bits };
         multiple("tables of the last layer", last, classes)?;
         let above = |wire: &u32| Above {
             feature: u32::try_from(*wire as usize / levels).unwrap_or(u32::MAX),
@@ -123,7 +126,7 @@ impl Network {
             } else {
                 layer.wires
             };
-            Layer { inputs, wires, tables: layer.tables, words: 1 }
+            Layer { inputs, wires, tables: layer.tables, words }
         });
         let layers = layers.collect();
         let group = last / classes;
@@ -140,16 +143,17 @@ impl Network {
     pub fn votes(&self, level: Level, records: &[u8]) -> Result<Vec<u32>, NetworkError> {
         multiple("bytes of records", records.len(), self.features)?;
         let mut planes = vec![Vec::new(); self.layers.len() + 1];
-        let (mut bytes, mut sums, mut votes) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut columns, mut bytes, mut sums) = (Vec::new(), Vec::new(), Vec::new());
+        let mut votes = Vec::new();
         for records in records.chunks(TOKENS * self.features) {
             if let Some(planes) = planes.first_mut() {
                 planes.resize(self.above.len(), bitslice::Plane::default());
-                thermometer(level, &self.above, records, self.features, planes);
+                thermometer(level, &self.above, records, self.features, &mut columns, planes);
             }
             for (number, layer) in self.layers.iter().enumerate() {
                 let (before, after) = planes.split_at_mut(number + 1);
                 let (Some(from), Some(to)) = (before.last(), after.first_mut()) else { continue };
-                to.resize(layer.tables.len(), bitslice::Plane::default());
+                to.resize(layer.tables.len() / layer.words, bitslice::Plane::default());
                 evaluate(level, layer, from, to);
             }
             let last = planes.last().map(Vec::as_slice).unwrap_or_default();
@@ -220,7 +224,7 @@ mod tests {
         let error = |inputs, layer, classes| {
             Network::new(2, inputs, &[9; 4], vec![layer], classes).unwrap_err().to_string()
         };
-        assert_eq!(error(7, layer(&[0; 4]), 2), "tables have 7 inputs; they must have 2 to 6");
+        assert_eq!(error(9, layer(&[0; 4]), 2), "tables have 9 inputs; they must have 2 to 8");
         assert_eq!(error(2, layer(&[0; 3]), 2), "layer 0 has 2 tables and 3 wires");
         assert_eq!(error(2, layer(&[0, 1, 2, 4]), 2), "layer 0 has a wire to bit 4; there are 4");
         assert!(error(2, layer(&[0; 4]), 3).contains("not a multiple of 3"));

@@ -39,6 +39,7 @@ impl Plain<'_> {
     }
 
     /// Blocks and head over the tokens of a sequence; tables look at the grid that the engine had.
+    #[allow(clippy::needless_range_loop)]
     fn logits(&self, mut x: Vec<Vec<f64>>, grids: &[Vec<u8>], first: usize) -> Vec<Vec<f64>> {
         let architecture = self.0.architecture();
         let causal = matches!(architecture.inputs, Inputs::Tokens { .. });

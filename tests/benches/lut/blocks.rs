@@ -27,7 +27,7 @@ impl Contender {
     fn time(&self, per_call: usize) -> f64 {
         let level = Level::detect();
         let blocks = (0..self.layers).map(|layer| self.gpt.feed_forward(layer));
-        let blocks = blocks.collect::<Option<Vec<_>>>().expect("it has feed-forwards");
+        let blocks = blocks.collect::<Option<Vec<_>>>().unwrap();
         let stride = blocks[0].stride();
         let fresh = noise(TOKENS * stride);
         let mut x = fresh.clone();

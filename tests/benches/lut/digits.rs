@@ -23,7 +23,7 @@ pub(crate) fn images_per_second() -> f64 {
     };
     let layers = vec![layer(2000, 3 * PIXELS), layer(1000, 2000)];
     let thresholds = (0..PIXELS).flat_map(|_| [64, 128, 192]).collect::<Vec<_>>();
-    let network = Network::new(PIXELS, 6, &thresholds, layers, 10).expect("its sizes fit together");
+    let network = Network::new(PIXELS, 6, &thresholds, layers, 10).unwrap();
     let pictures =
         noise(PICTURES * PIXELS).into_iter().map(|x| x.to_bits() as u8).collect::<Vec<_>>();
     let mut seconds = f64::INFINITY;

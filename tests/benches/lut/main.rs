@@ -51,8 +51,10 @@ fn main() {
         blocks::Contender::new("mlp_int8", &mlp, true),
         blocks::Contender::new("judged", &judged, false),
     ];
-    contenders.extend(frontier(base.width).into_iter().map(|(name, feed_forward)| {
-        blocks::Contender::new(name, &random(&base, feed_forward), false)
+    contenders.extend(frontier(base.width).into_iter().map(|(name, bits, feed_forward)| {
+        let architecture = base.with_feed_forward(feed_forward);
+        let artifact = example::random_of_bits(&architecture, bits).unwrap();
+        blocks::Contender::new(name, &artifact, false)
     }));
     let times = blocks::measure(&contenders);
     let mut figures = Vec::new();
@@ -77,19 +79,22 @@ fn main() {
     report("lut", &lines);
 }
 
-/// Blocks of several sizes and kinds.
-fn frontier(width: usize) -> Vec<(&'static str, FeedForward)> {
+/// Blocks of several sizes and kinds, and the bits of their tables' values.
+fn frontier(width: usize) -> Vec<(&'static str, u8, FeedForward)> {
     let bits =
         |times: usize| FeedForward::Bits(Bits { levels: 8, nodes: vec![times * width], inputs: 6 });
     vec![
-        ("axis_64x4", rows(64, 4, Wires::Axis)),
-        ("axis_128x4", rows(128, 4, Wires::Axis)),
-        ("axis_64x6", rows(64, 6, Wires::Axis)),
-        ("axis_128x6", rows(128, 6, Wires::Axis)),
-        ("projected_64x4", rows(64, 4, Wires::Projected)),
-        ("projected_64x6", rows(64, 6, Wires::Projected)),
-        ("bits_4d", bits(4)),
-        ("bits_8d", bits(8)),
+        ("axis_64x4", 8, rows(64, 4, Wires::Axis)),
+        ("axis_128x4", 8, rows(128, 4, Wires::Axis)),
+        ("axis_64x6", 8, rows(64, 6, Wires::Axis)),
+        ("axis_64x6_of_6_bits", 6, rows(64, 6, Wires::Axis)),
+        ("axis_64x6_of_4_bits", 4, rows(64, 6, Wires::Axis)),
+        ("axis_128x6", 8, rows(128, 6, Wires::Axis)),
+        ("axis_128x6_of_4_bits", 4, rows(128, 6, Wires::Axis)),
+        ("projected_64x4", 8, rows(64, 4, Wires::Projected)),
+        ("projected_64x6", 8, rows(64, 6, Wires::Projected)),
+        ("bits_4d", 8, bits(4)),
+        ("bits_8d", 8, bits(8)),
     ]
 }
 
@@ -110,7 +115,7 @@ fn rounds() -> usize {
     if smoke() { 1 } else { 15 }
 }
 
-/// The least seconds that `work` takes, in a few repeats that fill a tenth of a second.
+/// The least seconds that `work` takes, in repeats that fill a twentieth of a second.
 fn least(mut work: impl FnMut()) -> f64 {
     let mut least = f64::INFINITY;
     let start = Instant::now();

@@ -39,7 +39,7 @@ fn texts(gpt: &Gpt) -> f64 {
     let text = text(gpt);
     let texts = vec![text.as_slice(); 512_usize.div_ceil(text.len())];
     let tokens = texts.len() * text.len();
-    least(|| drop(black_box(gpt.logits(&texts).expect("tokens of its vocabulary")))) / tokens as f64
+    least(|| drop(black_box(gpt.logits(&texts).unwrap()))) / tokens as f64
 }
 
 /// Seconds for a token of a text that is read token by token.
@@ -48,7 +48,7 @@ fn steps(gpt: &Gpt) -> f64 {
     let read = || {
         let mut state = gpt.start();
         for token in &text {
-            drop(black_box(gpt.step(&mut state, *token).expect("a token of its vocabulary")));
+            drop(black_box(gpt.step(&mut state, *token).unwrap()));
         }
     };
     least(read) / text.len() as f64

@@ -8,6 +8,7 @@ use crate::artifact::architecture::Bits;
 use crate::engine::kernels::addresses::{Wires, feature_stride, pick};
 use crate::engine::kernels::bitslice::{self, Above, Layer, TOKENS, evaluate, spread, thermometer};
 use crate::engine::kernels::dot::{Bytes, dot};
+use crate::engine::kernels::lookup::{look_up, set};
 use crate::engine::kernels::norm::{Norm, norm_to_grid};
 use crate::engine::kernels::rows::{Table, add_rows};
 use crate::engine::kernels::sums::add_scaled;
@@ -107,11 +108,11 @@ impl BitsBlock {
 
     /// Sums of output rows for all tokens of `scratch.grid`, to `scratch.sums`.
     fn many(&self, level: Level, tokens: usize, grid_stride: usize, scratch: &mut Scratch) {
-        let Scratch { grid, planes, bytes, sums, .. } = scratch;
+        let Scratch { grid, planes, columns, bytes, sums, .. } = scratch;
         planes.resize(self.layers.len() + 1, Vec::new());
         if let Some(planes) = planes.first_mut() {
             planes.resize(self.above.len(), bitslice::Plane::default());
-            thermometer(level, &self.above, grid, grid_stride, planes);
+            thermometer(level, &self.above, grid, grid_stride, columns, planes);
         }
         for (number, layer) in self.layers.iter().enumerate() {
             let (before, after) = planes.split_at_mut(number + 1);
@@ -134,13 +135,14 @@ impl BitsBlock {
         for (layer, wires) in self.layers.iter().zip(&self.single) {
             rows.resize(wires.stride(), 0);
             pick(level, wires, features, rows);
+            let nodes = wires.nodes();
             bytes.clear();
-            bytes.extend(rows.iter().take(wires.nodes()).map(|row| bit(&layer.tables, *row)));
-            bytes.resize(feature_stride(wires.nodes()), 0);
+            bytes.resize(feature_stride(nodes), 0);
+            let picked = rows.get(..nodes).unwrap_or_default();
+            look_up(level, layer, picked, bytes.get_mut(..nodes).unwrap_or_default());
             features = bytes;
         }
-        active.clear();
-        active.extend((0..).zip(features).filter(|(_, bit)| **bit != 0).map(|(node, _)| node));
+        set(level, features, active);
     }
 
     /// The address of each node of each layer, for a token on the grid.
@@ -155,14 +157,9 @@ impl BitsBlock {
             let shift = wires.shift();
             let address = |(node, row): (u32, &u32)| (row - (node << shift)) as u8;
             addresses.push((0..).zip(&rows).map(address).collect());
-            features = rows.iter().map(|row| bit(&layer.tables, *row)).collect();
-            features.resize(feature_stride(wires.nodes()), 0);
+            features = vec![0; feature_stride(wires.nodes())];
+            look_up(level, layer, &rows, &mut features);
         }
         addresses
     }
-}
-
-/// The output at a row: bit `row % 64` of word `row / 64`.
-fn bit(tables: &[u64], row: u32) -> u8 {
-    tables.get((row >> 6) as usize).map_or(0, |word| (word >> (row & 63) & 1) as u8)
 }

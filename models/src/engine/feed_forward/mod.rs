@@ -28,6 +28,7 @@ pub struct Scratch {
     rows: Vec<u32>,
     active: Vec<u32>,
     planes: Vec<Vec<Plane>>,
+    columns: Vec<[u8; 64]>,
 }
 
 /// The second half of a block.

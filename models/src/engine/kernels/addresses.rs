@@ -188,7 +188,6 @@ mod x86 {
 #[derive(Debug, Clone)]
 pub(crate) struct Projections {
     nodes: usize,
-    inputs: usize,
     shift: u32,
     matrix: dot::Bytes,
     /// Of each of the n bits, for each node up to whole sixteens.
@@ -214,7 +213,7 @@ impl Projections {
             shifted[at] = threshold.saturating_add(128 * sum);
         }
         let matrix = dot::Bytes::pack(&sorted, features);
-        Self { nodes, inputs, shift, matrix, thresholds: shifted }
+        Self { nodes, shift, matrix, thresholds: shifted }
     }
 
     /// Rows that are written for a token: whole sixteens, of which the first ones are nodes.
@@ -228,11 +227,6 @@ impl Projections {
 
     pub(crate) fn shift(&self) -> u32 {
         self.shift
-    }
-
-    /// Sums of a token.
-    pub(crate) fn sums(&self) -> usize {
-        self.stride() * self.inputs
     }
 }
 

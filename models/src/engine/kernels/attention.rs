@@ -173,10 +173,12 @@ fn tile<L: Lanes, const T: usize>(
             }
         }
     }
-    let inverse: [f32; T] = std::array::from_fn(|query| {
+    // Loops, no closures: what is called in a closure may be compiled without the instructions.
+    let mut inverse = [0.0; T];
+    for (query, inverse) in inverse.iter_mut().enumerate() {
         let row = &mut weights[query * capacity..][..most.next_multiple_of(32)];
-        softmax::<L>(row, seen[query])
-    });
+        *inverse = softmax::<L>(row, seen[query]);
+    }
     let value_stride = head_width.next_multiple_of(32);
     let values = &cache.values[head * capacity * value_stride..][..capacity * value_stride];
     for feature in (0..head_width).step_by(32) {
@@ -216,14 +218,20 @@ fn softmax<L: Lanes>(scores: &mut [f32], seen: usize) -> f32 {
     let (_, unseen) = scores.split_at_mut(seen);
     unseen.fill(f32::NEG_INFINITY);
     let (lanes, _) = scores.as_chunks_mut::<16>();
-    let largest = lanes
-        .iter()
-        .fold(L::splat(f32::NEG_INFINITY), |largest, scores| largest.max(L::load(scores)));
+    let mut largest = L::splat(f32::NEG_INFINITY);
+    for scores in lanes.iter() {
+        largest = largest.max(L::load(scores));
+    }
     let largest = L::splat(largest.largest());
-    lanes.iter_mut().for_each(|scores| exp(L::load(scores).sub(largest)).store(scores));
+    for scores in lanes.iter_mut() {
+        exp(L::load(scores).sub(largest)).store(scores);
+    }
     scores[seen..].fill(0.0);
-    let (lanes, _) = scores.as_chunks::<16>();
-    1.0 / lanes.iter().fold(L::splat(0.0), |sum, scores| sum.add(L::load(scores))).sum()
+    let mut sum = L::splat(0.0);
+    for scores in scores.as_chunks::<16>().0 {
+        sum = sum.add(L::load(scores));
+    }
+    1.0 / sum.sum()
 }
 
 #[cfg(test)]

@@ -41,8 +41,15 @@ pub(crate) struct Layer {
 }
 
 for_each_level! {
-    /// A plane for each of these bits, of up to [`TOKENS`] tokens whose features are `stride` bytes apart.
-    fn thermometer(bits: &[Above], features: &[u8], stride: usize, planes: &mut [Plane]) = encode
+    /// A plane for each of these bits, of up to [`TOKENS`] tokens whose features are `stride` bytes apart. Columns
+    /// are room to work in.
+    fn thermometer(
+        bits: &[Above],
+        features: &[u8],
+        stride: usize,
+        columns: &mut Vec<[u8; 64]>,
+        planes: &mut [Plane],
+    ) = encode
 }
 
 for_each_level! {
@@ -56,18 +63,67 @@ for_each_level! {
 }
 
 #[inline(always)]
-fn encode<L: Lanes>(bits: &[Above], features: &[u8], stride: usize, planes: &mut [Plane]) {
+fn encode<L: Lanes>(
+    bits: &[Above],
+    features: &[u8],
+    stride: usize,
+    columns: &mut Vec<[u8; 64]>,
+    planes: &mut [Plane],
+) {
     planes.iter_mut().for_each(|plane| *plane = [0; WORDS]);
+    columns.resize(stride.next_multiple_of(64), [0; 64]);
     for (word, features) in features.chunks(64 * stride).enumerate().take(WORDS) {
-        let mut column = (u32::MAX, [0; 64]);
+        turn(features, stride, columns);
         for (bit, plane) in bits.iter().zip(planes.iter_mut()) {
-            if column.0 != bit.feature {
-                column.0 = bit.feature;
-                for (value, token) in column.1.iter_mut().zip(features.chunks_exact(stride)) {
-                    *value = token[bit.feature as usize];
+            plane[word] = L::above(&columns[bit.feature as usize], bit.threshold);
+        }
+    }
+}
+
+/// Rows of bytes as columns: eight tokens by sixty-four features at a time, whose bytes change places in words.
+#[inline(always)]
+fn turn(features: &[u8], stride: usize, columns: &mut [[u8; 64]]) {
+    for (token, rows) in features.chunks(8 * stride).enumerate() {
+        for (block, columns) in columns.chunks_exact_mut(64).enumerate() {
+            let mut words = [[0_u64; 8]; 8];
+            for (words, row) in words.iter_mut().zip(rows.chunks_exact(stride)) {
+                let row = &row[block * 64..];
+                let mut bytes = [0; 64];
+                match row.first_chunk() {
+                    Some(row) => bytes = *row,
+                    None => bytes[..row.len()].copy_from_slice(row),
+                }
+                let eights = bytes.as_chunks::<8>().0;
+                words
+                    .iter_mut()
+                    .zip(eights)
+                    .for_each(|(word, eight)| *word = u64::from_le_bytes(*eight));
+            }
+            exchange(&mut words, 4, 0x0000_0000_ffff_ffff);
+            exchange(&mut words, 2, 0x0000_ffff_0000_ffff);
+            exchange(&mut words, 1, 0x00ff_00ff_00ff_00ff);
+            for (feature, words) in words.iter().enumerate() {
+                for (eight, word) in words.iter().enumerate() {
+                    let column = &mut columns[8 * eight + feature];
+                    column[8 * token..8 * token + 8].copy_from_slice(&word.to_le_bytes());
                 }
             }
-            plane[word] = L::above(&column.1, bit.threshold);
+        }
+    }
+}
+
+/// The upper halves of some words change places with the lower halves of others, `apart` rows below.
+#[inline(always)]
+fn exchange<const R: usize>(rows: &mut [[u64; 8]; R], apart: usize, mask: u64) {
+    let shift = 64 / R * apart;
+    for rows in rows.chunks_exact_mut(2 * apart) {
+        let (low, high) = rows.split_at_mut(apart);
+        for (low, high) in low.iter_mut().zip(high) {
+            for (low, high) in low.iter_mut().zip(high) {
+                let changed = ((*low >> shift) ^ *high) & mask;
+                *high ^= changed;
+                *low ^= changed << shift;
+            }
         }
     }
 }
@@ -122,37 +178,25 @@ fn functions(a: &Plane, b: &Plane) -> [Plane; 16] {
 
 #[inline(always)]
 fn spread_planes<L: Lanes>(planes: &[Plane], to: &mut [u8], stride: usize) {
-    for word in 0..WORDS {
-        for (at, planes) in planes.chunks(64).enumerate() {
-            let mut square = [0; 64];
-            square.iter_mut().zip(planes).for_each(|(row, plane)| *row = plane[word]);
-            transpose(&mut square);
-            for (token, bits) in square.into_iter().enumerate() {
+    for (at, planes) in planes.chunks(64).enumerate() {
+        // Bit `j` of word `i` becomes bit `i` of word `j` (Hacker's Delight, section 7-3), eight words at a time.
+        let mut square = [[0; WORDS]; 64];
+        square.iter_mut().zip(planes).for_each(|(row, plane)| *row = *plane);
+        let mut mask = 0x0000_0000_ffff_ffff_u64;
+        let mut half = 32;
+        while half > 0 {
+            exchange(&mut square, half, mask);
+            half /= 2;
+            mask ^= mask << half;
+        }
+        for (token, words) in square.iter().enumerate() {
+            for (word, bits) in words.iter().enumerate() {
                 let from = (word * 64 + token) * stride + at * 64;
                 if let Some(to) = to.get_mut(from..).and_then(<[u8]>::first_chunk_mut) {
-                    L::spread(bits, to);
+                    L::spread(*bits, to);
                 }
             }
         }
-    }
-}
-
-/// Bit `j` of word `i` becomes bit `i` of word `j` (Hacker's Delight, section 7-3).
-#[inline(always)]
-fn transpose(square: &mut [u64; 64]) {
-    let mut mask = 0x0000_0000_ffff_ffff_u64;
-    let mut half = 32;
-    while half > 0 {
-        for rows in square.chunks_exact_mut(2 * half) {
-            let (low, high) = rows.split_at_mut(half);
-            for (low, high) in low.iter_mut().zip(high) {
-                let swapped = ((*low >> half) ^ *high) & mask;
-                *high ^= swapped;
-                *low ^= swapped << half;
-            }
-        }
-        half /= 2;
-        mask ^= mask << half;
     }
 }
 
@@ -196,7 +240,7 @@ mod tests {
             };
             each_level(|level| {
                 let mut planes = vec![[7; WORDS]; bits];
-                thermometer(level, &above, &features, stride, &mut planes);
+                thermometer(level, &above, &features, stride, &mut Vec::new(), &mut planes);
                 let mut outputs = vec![[7; WORDS]; nodes];
                 evaluate(level, &layer, &planes, &mut outputs);
                 let spread_stride = nodes.next_multiple_of(64);

@@ -41,7 +41,7 @@ pub(super) fn reciprocal<L: Lanes>(x: L) -> L {
 /// GELU in its tanh form: `x / (1 + exp(-2 u))`, `u = sqrt(2 / pi) (x + 0.044715 x^3)`.
 #[inline(always)]
 pub(super) fn gelu_lanes<L: Lanes>(x: L) -> L {
-    let cubic = x.mul(x).mul_add(L::splat(-0.071_354_814), L::splat(-1.595_769_1));
+    let cubic = x.mul(x).mul_add(L::splat(-0.071_354_814), L::splat(-1.595_769_2));
     // Beyond e^80 there is no reciprocal, and nothing left of x.
     let exponent = x.mul(cubic).min(L::splat(80.0));
     x.mul(reciprocal(exp(exponent).add(L::splat(1.0))))

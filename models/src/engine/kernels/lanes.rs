@@ -1,7 +1,10 @@
 //! Sixteen floats at once: one ZMM register, two YMM registers or an array.
 //!
 //! A kernel of floats is written once over [`Lanes`] and compiled for each instruction set. `mul_add` rounds once
-//! where the processor can, all else is the same to the bit everywhere.
+//! where the processor can, all else is the same to the bit everywhere. Kernels call lanes in loops, not in closures:
+//! a closure that is not inlined is compiled without the instructions.
+
+#![expect(clippy::indexing_slicing, reason = "indices run over arrays of lanes")]
 
 /// Sixteen floats.
 pub(crate) trait Lanes: Copy {
@@ -61,15 +64,15 @@ pub(crate) trait Lanes: Copy {
     fn largest(self) -> f32 {
         let mut lanes = [0.0; 16];
         self.store(&mut lanes);
-        lanes.into_iter().fold(f32::NEG_INFINITY, f32::max)
-    }
-
-    /// Up to sixteen values; what is missing is 0.
-    #[inline(always)]
-    fn load_part(values: &[f32]) -> Self {
-        let mut lanes = [0.0; 16];
-        lanes.iter_mut().zip(values).for_each(|(lane, value)| *lane = *value);
-        Self::load(&lanes)
+        let mut count = 8;
+        while count > 0 {
+            for lane in 0..count {
+                let other = lanes[lane + count];
+                lanes[lane] = if other > lanes[lane] { other } else { lanes[lane] };
+            }
+            count /= 2;
+        }
+        lanes[0]
     }
 
     /// Up to sixteen values; the other lanes are dropped.
@@ -431,16 +434,17 @@ mod x86 {
 
         #[inline(always)]
         fn above(bytes: &[u8; 64], threshold: u8) -> u64 {
-            let (halves, _) = bytes.as_chunks::<32>();
-            halves.iter().rev().fold(0, |bits, half| {
+            let mut bits = 0;
+            for half in bytes.as_chunks::<32>().0.iter().rev() {
                 // SAFETY: see the module; thirty-two bytes are read.
                 let not_above = unsafe {
                     let half = _mm256_loadu_si256(half.as_ptr().cast());
                     let lower = _mm256_min_epu8(half, _mm256_set1_epi8(threshold.cast_signed()));
                     _mm256_movemask_epi8(_mm256_cmpeq_epi8(lower, half))
                 };
-                bits << 32 | u64::from(!not_above.cast_unsigned())
-            })
+                bits = bits << 32 | u64::from(!not_above.cast_unsigned());
+            }
+            bits
         }
     }
 }

@@ -125,20 +125,24 @@ fn tile<L: Lanes, const T: usize, const G: usize>(
     let weights = std::array::from_fn::<_, G, _>(|group| &groups[group * inputs..][..inputs]);
     let mut sums = [[L::splat(0.0); G]; T];
     for input in 0..inputs {
-        // SAFETY: every slice has `inputs` elements.
-        let weights: [L; G] =
-            std::array::from_fn(|group| unsafe { L::load(weights[group].get_unchecked(input)) });
+        let mut lanes = [L::splat(0.0); G];
+        for (lanes, weights) in lanes.iter_mut().zip(weights) {
+            // SAFETY: every slice has `inputs` elements.
+            *lanes = L::load(unsafe { weights.get_unchecked(input) });
+        }
         for (sums, x) in sums.iter_mut().zip(x) {
             // SAFETY: likewise.
             let x = L::splat(unsafe { *x.get_unchecked(input) });
-            for (sum, weight) in sums.iter_mut().zip(weights) {
+            for (sum, weight) in sums.iter_mut().zip(lanes) {
                 *sum = x.mul_add(weight, *sum);
             }
         }
     }
     for (token, sums) in sums.into_iter().enumerate() {
         let (to, _) = to[token * width..].as_chunks_mut();
-        to.iter_mut().zip(sums).for_each(|(to, sum)| sum.store(to));
+        for (to, sum) in to.iter_mut().zip(sums) {
+            sum.store(to);
+        }
     }
 }
 

@@ -13,6 +13,7 @@ pub(crate) mod curves;
 pub(crate) mod dot;
 pub(crate) mod lanes;
 pub(crate) mod linear;
+pub(crate) mod lookup;
 pub(crate) mod norm;
 pub(crate) mod rows;
 pub(crate) mod sums;

@@ -27,35 +27,39 @@ for_each_level! {
 #[inline(always)]
 fn norm_rows<L: Lanes>(norm: &Norm, x: &[f32], to: &mut [f32]) {
     let stride = norm.gain.len().max(1);
+    let (gains, biases) = (norm.gain.as_chunks().0, norm.bias.as_chunks().0);
     for (x, to) in x.chunks_exact(stride).zip(to.chunks_exact_mut(stride)) {
-        let mut to = to.as_chunks_mut().0.iter_mut();
-        normalised::<L>(norm, x, |y| {
-            if let Some(to) = to.next() {
-                y.store(to);
-            }
-        });
+        let x = x.as_chunks().0;
+        let (mean, inverse) = moments::<L>(norm, x);
+        let lanes = x.iter().zip(to.as_chunks_mut().0).zip(gains).zip(biases);
+        for (((x, to), gain), bias) in lanes {
+            scaled(x, mean, inverse, gain, bias).store(to);
+        }
     }
 }
 
 #[inline(always)]
 fn norm_rows_to_grid<L: Lanes>(norm: &Norm, x: &[f32], to: &mut [u8], stride: usize) {
+    let (gains, biases) = (norm.gain.as_chunks().0, norm.bias.as_chunks().0);
     for (x, to) in x.chunks_exact(norm.gain.len().max(1)).zip(to.chunks_exact_mut(stride.max(1))) {
-        let mut to = to.as_chunks_mut().0.iter_mut();
-        normalised::<L>(norm, x, |y| {
-            if let Some(to) = to.next() {
-                *to = grid(y);
-            }
-        });
+        let x = x.as_chunks().0;
+        let (mean, inverse) = moments::<L>(norm, x);
+        let lanes = x.iter().zip(to.as_chunks_mut().0).zip(gains).zip(biases);
+        for (((x, to), gain), bias) in lanes {
+            *to = grid(scaled(x, mean, inverse, gain, bias));
+        }
     }
 }
 
-/// Calls `take` with each sixteen normalised values.
+/// The mean of a row, and one by its deviation.
 #[inline(always)]
-fn normalised<L: Lanes>(norm: &Norm, x: &[f32], mut take: impl FnMut(L)) {
-    let x = x.as_chunks().0;
+fn moments<L: Lanes>(norm: &Norm, x: &[[f32; 16]]) -> (L, L) {
     let count = norm.width as f32;
-    let sum = x.iter().fold(L::splat(0.0), |sum, x| sum.add(L::load(x))).sum();
-    let mean = L::splat(sum / count);
+    let mut sum = L::splat(0.0);
+    for x in x {
+        sum = sum.add(L::load(x));
+    }
+    let mean = L::splat(sum.sum() / count);
     // The zeros behind the width are no values.
     let mut squares = L::splat(0.0);
     let (whole, rest) = (norm.width / 16, norm.width % 16);
@@ -68,12 +72,12 @@ fn normalised<L: Lanes>(norm: &Norm, x: &[f32], mut take: impl FnMut(L)) {
         }
         squares = squares.add(difference.mul(difference));
     }
-    let inverse = L::splat(1.0 / (squares.sum() / count + NORM_EPSILON).sqrt());
-    let (gains, biases) = (norm.gain.as_chunks().0, norm.bias.as_chunks().0);
-    for ((x, gain), bias) in x.iter().zip(gains).zip(biases) {
-        let scaled = L::load(x).sub(mean).mul(inverse);
-        take(scaled.mul(L::load(gain)).add(L::load(bias)));
-    }
+    (mean, L::splat(1.0 / (squares.sum() / count + NORM_EPSILON).sqrt()))
+}
+
+#[inline(always)]
+fn scaled<L: Lanes>(x: &[f32; 16], mean: L, inverse: L, gain: &[f32; 16], bias: &[f32; 16]) -> L {
+    L::load(x).sub(mean).mul(inverse).mul(L::load(gain)).add(L::load(bias))
 }
 
 /// Sixteen values onto the grid.

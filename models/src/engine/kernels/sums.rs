@@ -91,10 +91,11 @@ fn quantise_rows<L: Lanes>(
     let tokens = x.chunks_exact(stride.max(1)).zip(to.chunks_exact_mut(to_stride.max(1)));
     for ((x, to), scale) in tokens.zip(scales) {
         let zero = L::splat(0.0);
-        let largest = x.as_chunks().0.iter().fold(zero, |largest, x| {
+        let mut largest = zero;
+        for x in x.as_chunks().0 {
             let x = L::load(x);
-            largest.max(x).max(zero.sub(x))
-        });
+            largest = largest.max(x).max(zero.sub(x));
+        }
         let largest = largest.largest();
         *scale = largest / 127.0;
         let inverse = L::splat(if largest > 0.0 { 127.0 / largest } else { 0.0 });
@@ -113,7 +114,7 @@ fn restore_gelu_rows<L: Lanes>(
     scales: &[f32],
     to: &mut [f32],
 ) {
-    restore::<L>(sums, zero, scale, bias, scales, to, |value, to| gelu_lanes(value).store(to));
+    restore::<L, true>(sums, zero, scale, bias, scales, to);
 }
 
 #[inline(always)]
@@ -125,18 +126,17 @@ fn restore_add_rows<L: Lanes>(
     scales: &[f32],
     to: &mut [f32],
 ) {
-    restore::<L>(sums, zero, scale, bias, scales, to, |value, to| L::load(to).add(value).store(to));
+    restore::<L, false>(sums, zero, scale, bias, scales, to);
 }
 
 #[inline(always)]
-fn restore<L: Lanes>(
+fn restore<L: Lanes, const GELU: bool>(
     sums: &[i32],
     zero: &[i32],
     scale: &[f32],
     bias: &[f32],
     scales: &[f32],
     to: &mut [f32],
-    take: impl Fn(L, &mut [f32; 16]),
 ) {
     let stride = bias.len().max(1);
     let tokens = sums.chunks_exact(stride).zip(to.chunks_exact_mut(stride)).zip(scales);
@@ -146,7 +146,12 @@ fn restore<L: Lanes>(
         let lanes = lanes.zip(zero.as_chunks().0).zip(scale.as_chunks().0).zip(bias.as_chunks().0);
         for ((((to, sums), zero), scale), bias) in lanes {
             let scale = L::load(scale).mul(token);
-            take(L::of_integers(sums, zero).mul_add(scale, L::load(bias)), to);
+            let value = L::of_integers(sums, zero).mul_add(scale, L::load(bias));
+            if GELU {
+                gelu_lanes(value).store(to);
+            } else {
+                L::load(to).add(value).store(to);
+            }
         }
     }
 }
