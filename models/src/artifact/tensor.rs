@@ -6,7 +6,7 @@ use safetensors::tensor::TensorView;
 use safetensors::{Dtype as FileDtype, View};
 
 use super::ArtifactError;
-use super::architecture::Dtype;
+use super::architecture::{Dtype, TensorShape};
 
 /// A tensor in memory, row-major.
 #[derive(Debug, Clone, PartialEq)]
@@ -108,6 +108,13 @@ impl Tensor {
     #[must_use]
     pub fn new(shape: &[usize], values: impl Into<Values>) -> Self {
         Self { shape: shape.to_vec(), values: values.into() }
+    }
+
+    /// A tensor whose elements are little-endian bytes. Whether there are as many as the shape says is checked when
+    /// an artifact is made of it.
+    #[must_use]
+    pub fn from_bytes(shape: &TensorShape, bytes: &[u8]) -> Self {
+        Self { shape: shape.shape.clone(), values: Values::from_bytes(shape.dtype, bytes) }
     }
 
     /// Its sizes.

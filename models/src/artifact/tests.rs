@@ -71,6 +71,14 @@ fn what_is_saved_is_opened() {
 }
 
 #[test]
+fn elements_are_little_endian_bytes() {
+    use architecture::{Dtype, TensorShape};
+    let shape = TensorShape { name: "x".to_owned(), dtype: Dtype::U16, shape: vec![2] };
+    let tensor = Tensor::from_bytes(&shape, &[1, 0, 0, 2]);
+    assert_eq!(tensor, Tensor::new(&[2], vec![1_u16, 512]));
+}
+
+#[test]
 fn a_card_is_json_of_its_schema() {
     let (card, _) = artifact(rows()).to_bytes().unwrap();
     let card: serde_json::Value = serde_json::from_slice(&card).unwrap();

@@ -1,4 +1,27 @@
 //! The second half of a block, in each of its kinds: `x += feed_forward(norm(x))`.
+//!
+//! ```
+//! use anabranch_models::artifact::architecture::{
+//!     Architecture, FeedForward, Head, Inputs, Rows, Wires,
+//! };
+//! use anabranch_models::engine::feed_forward::Scratch;
+//! use anabranch_models::engine::{Gpt, Level, example};
+//!
+//! let gpt = Gpt::load(&example::random(&Architecture {
+//!     width: 32,
+//!     heads: 2,
+//!     layers: 1,
+//!     inputs: Inputs::Tokens { vocabulary: 50, context: 16 },
+//!     head: Head::NextToken,
+//!     feed_forward: FeedForward::Rows(Rows { nodes: 16, inputs: 4, wires: Wires::Axis }),
+//! })?)?;
+//! let block = gpt.feed_forward(0).expect("its blocks have tables");
+//! let mut token: Vec<f32> = (0..32).map(|i| i as f32 / 16.0 - 1.0).collect();
+//! let grid = block.grid(Level::detect(), &token);
+//! assert!(block.addresses(Level::detect(), &grid)[0].iter().all(|address| *address < 16));
+//! block.add(Level::detect(), &mut token, &mut Scratch::default());
+//! # Ok::<(), anabranch_models::engine::EngineError>(())
+//! ```
 
 mod bits;
 mod int8;

@@ -215,18 +215,19 @@ fn pair<L: Lanes>(values: &[f32], at: usize) -> [L; 2] {
 /// Exponentials of the scores that are seen, less the largest; the others become 0. Returns one by their sum.
 #[inline(always)]
 fn softmax<L: Lanes>(scores: &mut [f32], seen: usize) -> f32 {
-    let (_, unseen) = scores.split_at_mut(seen);
-    unseen.fill(f32::NEG_INFINITY);
-    let (lanes, _) = scores.as_chunks_mut::<16>();
+    // Only the last sixteen of those that are seen need care.
+    let (scores, unseen) = scores.split_at_mut(seen.next_multiple_of(16));
+    unseen.fill(0.0);
+    scores[seen..].iter_mut().for_each(|score| *score = f32::NEG_INFINITY);
     let mut largest = L::splat(f32::NEG_INFINITY);
-    for scores in lanes.iter() {
+    for scores in scores.as_chunks::<16>().0 {
         largest = largest.max(L::load(scores));
     }
     let largest = L::splat(largest.largest());
-    for scores in lanes.iter_mut() {
+    for scores in scores.as_chunks_mut::<16>().0 {
         exp(L::load(scores).sub(largest)).store(scores);
     }
-    scores[seen..].fill(0.0);
+    scores[seen..].iter_mut().for_each(|score| *score = 0.0);
     let mut sum = L::splat(0.0);
     for scores in scores.as_chunks::<16>().0 {
         sum = sum.add(L::load(scores));

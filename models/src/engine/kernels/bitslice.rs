@@ -130,50 +130,84 @@ fn exchange<const R: usize>(rows: &mut [[u64; 8]; R], apart: usize, mask: u64) {
 
 #[inline(always)]
 fn evaluate_nodes<L: Lanes>(layer: &Layer, from: &[Plane], to: &mut [Plane]) {
-    let nodes = layer.wires.chunks_exact(layer.inputs).zip(layer.tables.chunks_exact(layer.words));
-    for ((wires, table), to) in nodes.zip(to) {
-        let plane = |wire: usize| &from[wires[wire] as usize];
-        let functions = functions(plane(0), plane(1));
-        let mut choices = [[0; WORDS]; 64];
-        let leaves = 1 << (layer.inputs - 2);
-        for (leaf, choice) in choices.iter_mut().take(leaves).enumerate() {
-            let nibble = table[leaf / 16] >> (leaf % 16 * 4) & 15;
-            *choice = functions[nibble as usize];
-        }
-        let mut left = leaves;
-        for input in 2..layer.inputs {
-            left /= 2;
-            let select = plane(input);
-            for pair in 0..left {
-                let (zero, one) = (choices[2 * pair], choices[2 * pair + 1]);
-                for word in 0..WORDS {
-                    let select = select[word];
-                    choices[pair][word] = (one[word] & select) | (zero[word] & !select);
-                }
-            }
-        }
-        *to = choices[0];
+    match layer.inputs {
+        2 => nodes_of::<L, 2>(layer, from, to),
+        3 => nodes_of::<L, 3>(layer, from, to),
+        4 => nodes_of::<L, 4>(layer, from, to),
+        5 => nodes_of::<L, 5>(layer, from, to),
+        6 => nodes_of::<L, 6>(layer, from, to),
+        7 => nodes_of::<L, 7>(layer, from, to),
+        _ => nodes_of::<L, 8>(layer, from, to),
     }
 }
 
-/// The sixteen functions of two bits: function `f` is bit `a + 2 b` of `f`.
 #[inline(always)]
-fn functions(a: &Plane, b: &Plane) -> [Plane; 16] {
-    let mut functions = [[0; WORDS]; 16];
-    for word in 0..WORDS {
-        let (a, b) = (a[word], b[word]);
-        let cases = [!a & !b, a & !b, !a & b, a & b];
-        for (function, planes) in functions.iter_mut().enumerate() {
-            let mut value = 0;
-            for (case, bits) in cases.into_iter().enumerate() {
-                if function >> case & 1 == 1 {
-                    value |= bits;
-                }
-            }
-            planes[word] = value;
+fn nodes_of<L: Lanes, const N: usize>(layer: &Layer, from: &[Plane], to: &mut [Plane]) {
+    let (wires, _) = layer.wires.as_chunks::<N>();
+    let (zero, all) = (L::load_plane(&[0; WORDS]), L::load_plane(&[u64::MAX; WORDS]));
+    for ((wires, table), to) in wires.iter().zip(layer.tables.chunks_exact(layer.words)).zip(to) {
+        let mut planes = [zero; N];
+        for (plane, wire) in planes.iter_mut().zip(wires) {
+            *plane = L::load_plane(&from[*wire as usize]);
         }
+        // The sixteen functions of the first two inputs: function `f` is bit `a + 2 b` of `f`. Those of the first
+        // alone, for the second 0 and 1, are two bits of `f` each.
+        let first = [zero, L::choose(planes[0], all, zero), planes[0], all];
+        let mut functions = [zero; 16];
+        for (function, to) in functions.iter_mut().enumerate() {
+            *to = L::choose(planes[1], first[function & 3], first[function >> 2]);
+        }
+        let leaves = Leaves { table, functions: &functions };
+        let output = match N {
+            2 => leaves.leaf::<L>(0),
+            3 => leaves.three::<L, N>(&planes, 0),
+            4 => leaves.four::<L, N>(&planes, 0),
+            5 => leaves.five::<L, N>(&planes, 0),
+            6 => leaves.six::<L, N>(&planes, 0),
+            7 => leaves.seven::<L, N>(&planes, 0),
+            _ => leaves.eight::<L, N>(&planes, 0),
+        };
+        L::store_plane(output, to);
     }
-    functions
+}
+
+/// The leaves of a node's tree: functions of its first two inputs, of which each four bits of its table pick one.
+struct Leaves<'a, P> {
+    table: &'a [u64],
+    functions: &'a [P; 16],
+}
+
+/// A subtree of so many inputs, from a leaf on.
+macro_rules! subtree {
+    ($name:ident, $input:literal, $below:ident) => {
+        #[inline(always)]
+        fn $name<L: Lanes<Plane = P>, const N: usize>(&self, planes: &[P; N], leaf: usize) -> P {
+            let half = 1 << ($input - 2);
+            let (zero, one) =
+                (self.$below::<L, N>(planes, leaf), self.$below::<L, N>(planes, leaf + half));
+            planes.get($input).map_or(zero, |select| L::choose(*select, zero, one))
+        }
+    };
+}
+
+impl<P: Copy> Leaves<'_, P> {
+    #[inline(always)]
+    fn leaf<L: Lanes<Plane = P>>(&self, leaf: usize) -> P {
+        let nibble = self.table[leaf / 16] >> (leaf % 16 * 4) & 15;
+        self.functions[nibble as usize]
+    }
+
+    #[inline(always)]
+    fn two<L: Lanes<Plane = P>, const N: usize>(&self, _: &[P; N], leaf: usize) -> P {
+        self.leaf::<L>(leaf)
+    }
+
+    subtree!(three, 2, two);
+    subtree!(four, 3, three);
+    subtree!(five, 4, four);
+    subtree!(six, 5, five);
+    subtree!(seven, 6, six);
+    subtree!(eight, 7, seven);
 }
 
 #[inline(always)]

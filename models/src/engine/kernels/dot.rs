@@ -1,19 +1,22 @@
 //! Products of bytes by a matrix of bytes, summed in 32 bits: `u8 * i8`.
 //!
 //! The int8 MLP, projected wires and the conditional sum of the paper's block are this. Weights are packed once:
-//! groups of sixteen outputs, and within a group the weights of four inputs for each output, which is what one
-//! instruction of VNNI takes. Integers: equal bits at every level.
+//! blocks of four groups of sixteen outputs (the last block may have fewer groups), and within a block the weights
+//! of four inputs for each output, which is what one instruction of VNNI takes. Integers: equal bits at every level.
 
 #![expect(clippy::indexing_slicing, reason = "indices run over arrays of registers")]
 
 use super::{Level, Set};
+
+/// Groups of a block.
+const BLOCK: usize = 4;
 
 /// A matrix `[out, in]` of bytes, packed.
 #[derive(Debug, Clone)]
 pub(crate) struct Bytes {
     pub(crate) inputs: usize,
     pub(crate) outputs: usize,
-    /// For each group and each four inputs: four weights for each of sixteen outputs.
+    /// For each block, each four inputs and each group: four weights for each of sixteen outputs.
     weights: Vec<Line>,
 }
 
@@ -28,10 +31,12 @@ impl Bytes {
         let inputs = inputs.max(1);
         let outputs = weights.len() / inputs;
         let fours = inputs.div_ceil(4);
-        let mut packed = vec![Line([0; 64]); outputs.div_ceil(16) * fours];
+        let groups = outputs.div_ceil(16);
+        let mut packed = vec![Line([0; 64]); groups * fours];
         for (output, row) in weights.chunks_exact(inputs).enumerate() {
-            let group = packed.chunks_exact_mut(fours).nth(output / 16).unwrap_or_default();
-            for (line, four) in group.iter_mut().zip(row.chunks(4)) {
+            let (first, per) = place(output / 16, groups, fours);
+            let lines = packed.iter_mut().skip(first).step_by(per);
+            for (line, four) in lines.zip(row.chunks(4)) {
                 let lanes = line.0.iter_mut().skip(output % 16 * 4);
                 lanes.zip(four).for_each(|(lane, weight)| *lane = *weight);
             }
@@ -54,6 +59,12 @@ impl Bytes {
     }
 }
 
+/// Where the lines of a group start, and how far they are apart.
+fn place(group: usize, groups: usize, fours: usize) -> (usize, usize) {
+    let block = group / BLOCK * BLOCK;
+    (block * fours + group % BLOCK, (groups - block).min(BLOCK))
+}
+
 /// `to = matrix * x` for each token. A token of `x` has `stride` bytes, one of `to` has `matrix.stride()` sums.
 pub(crate) fn dot(level: Level, matrix: &Bytes, x: &[u8], stride: usize, to: &mut [i32]) {
     let tokens = x.len() / stride.max(1);
@@ -73,10 +84,12 @@ fn portable(matrix: &Bytes, x: &[u8], stride: usize, to: &mut [i32]) {
     let to = to.chunks_exact_mut(matrix.stride().max(1));
     for (x, to) in x.chunks_exact(stride.max(1)).zip(to) {
         let (fours, _) = x.as_chunks::<4>();
-        let groups = matrix.weights.chunks_exact(matrix.fours());
-        for (to, group) in to.as_chunks_mut::<16>().0.iter_mut().zip(groups) {
+        let groups = matrix.stride() / 16;
+        for (group, to) in to.as_chunks_mut::<16>().0.iter_mut().enumerate() {
             *to = [0; 16];
-            for (line, x) in group.iter().zip(fours) {
+            let (first, per) = place(group, groups, matrix.fours());
+            let lines = matrix.weights.iter().skip(first).step_by(per).take(matrix.fours());
+            for (line, x) in lines.zip(fours) {
                 for (to, weights) in to.iter_mut().zip(line.0.as_chunks::<4>().0) {
                     let product = |(weight, x): (&i8, &u8)| i32::from(*weight) * i32::from(*x);
                     *to += weights.iter().zip(x).map(product).sum::<i32>();
@@ -90,7 +103,7 @@ fn portable(matrix: &Bytes, x: &[u8], stride: usize, to: &mut [i32]) {
 mod x86 {
     use std::arch::x86_64::*;
 
-    use super::{Bytes, Line};
+    use super::{BLOCK, Bytes, Line, place};
 
     /// # Safety
     ///
@@ -108,20 +121,32 @@ mod x86 {
                 let many = tokens - token >= 6;
                 let mut group = 0;
                 while group < groups {
-                    let weights = weights.add(group * fours);
+                    let (first, per) = place(group, groups, fours);
+                    let weights = Stream { weights: weights.add(first), per, fours };
                     let to = to.add(group * 16);
-                    let left = groups - group;
-                    group += match (many, left) {
-                        (true, 4..) => tile512::<6, 4>(x, stride, weights, fours, to, width),
-                        (true, _) => tile512::<6, 1>(x, stride, weights, fours, to, width),
-                        (false, 8..) => tile512::<1, 8>(x, stride, weights, fours, to, width),
-                        (false, 4..) => tile512::<1, 4>(x, stride, weights, fours, to, width),
-                        (false, _) => tile512::<1, 1>(x, stride, weights, fours, to, width),
+                    // Larger tiles stand at the start of whole blocks.
+                    group += match (many, groups - group) {
+                        (true, 4..) => tile512::<6, 4>(x, stride, weights, to, width),
+                        (true, _) => tile512::<6, 1>(x, stride, weights, to, width),
+                        (false, 8..) => tile512::<1, 8>(x, stride, weights, to, width),
+                        (false, 4..) => tile512::<1, 4>(x, stride, weights, to, width),
+                        (false, _) => tile512::<1, 1>(x, stride, weights, to, width),
                     };
                 }
                 token += if many { 6 } else { 1 };
             }
         }
+    }
+
+    /// Weights of some groups.
+    #[derive(Clone, Copy)]
+    struct Stream {
+        /// The first line of the first group.
+        weights: *const Line,
+        /// How far the lines of a group are apart.
+        per: usize,
+        /// Lines of a group.
+        fours: usize,
     }
 
     /// T tokens by G groups; returns G.
@@ -134,8 +159,7 @@ mod x86 {
     unsafe fn tile512<const T: usize, const G: usize>(
         x: *const u8,
         stride: usize,
-        weights: *const Line,
-        fours: usize,
+        Stream { weights, per, fours }: Stream,
         to: *mut i32,
         width: usize,
     ) -> usize {
@@ -143,8 +167,9 @@ mod x86 {
         for four in 0..fours {
             let mut lines = [_mm512_setzero_si512(); G];
             for (group, line) in lines.iter_mut().enumerate() {
+                let at = group / BLOCK * BLOCK * fours + group % BLOCK + four * per;
                 // SAFETY: the group and its fours exist.
-                *line = unsafe { _mm512_load_si512(weights.add(group * fours + four).cast()) };
+                *line = unsafe { _mm512_load_si512(weights.add(at).cast()) };
             }
             for (token, sums) in sums.iter_mut().enumerate() {
                 // SAFETY: a token has bytes for all fours.
@@ -179,11 +204,13 @@ mod x86 {
                 let (x, to) = (x.add(token * stride), to.add(token * width));
                 let many = tokens - token >= 3;
                 for group in 0..groups {
-                    let (weights, to) = (weights.add(group * fours), to.add(group * 16));
+                    let (first, per) = place(group, groups, fours);
+                    let weights = Stream { weights: weights.add(first), per, fours };
+                    let to = to.add(group * 16);
                     if many {
-                        tile256::<3>(x, stride, weights, fours, to, width);
+                        tile256::<3>(x, stride, weights, to, width);
                     } else {
-                        tile256::<1>(x, stride, weights, fours, to, width);
+                        tile256::<1>(x, stride, weights, to, width);
                     }
                 }
                 token += if many { 3 } else { 1 };
@@ -201,8 +228,7 @@ mod x86 {
     unsafe fn tile256<const T: usize>(
         x: *const u8,
         stride: usize,
-        weights: *const Line,
-        fours: usize,
+        Stream { weights, per, fours }: Stream,
         to: *mut i32,
         width: usize,
     ) {
@@ -213,8 +239,9 @@ mod x86 {
             let mut odd = even;
             for half in 0..2 {
                 // SAFETY: the line exists and has two halves.
-                let line =
-                    unsafe { _mm256_load_si256(weights.add(four).cast::<__m256i>().add(half)) };
+                let line = unsafe {
+                    _mm256_load_si256(weights.add(four * per).cast::<__m256i>().add(half))
+                };
                 even[half] = _mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(line));
                 odd[half] = _mm256_srai_epi16::<8>(line);
             }

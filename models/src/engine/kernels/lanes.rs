@@ -12,6 +12,8 @@ pub(crate) trait Lanes: Copy {
     const TOKENS: usize;
     /// Groups of sixteen outputs of such a tile.
     const GROUPS: usize;
+    /// 512 bits.
+    type Plane: Copy;
 
     fn splat(value: f32) -> Self;
     fn load(values: &[f32; 16]) -> Self;
@@ -33,6 +35,10 @@ pub(crate) trait Lanes: Copy {
     fn bits_from(self, number: i32) -> Self;
     /// The lowest byte of each.
     fn low_bytes(self) -> [u8; 16];
+    fn load_plane(plane: &[u64; 8]) -> Self::Plane;
+    fn store_plane(plane: Self::Plane, to: &mut [u64; 8]);
+    /// Bit by bit: `one` where `select` is set, else `zero`.
+    fn choose(select: Self::Plane, zero: Self::Plane, one: Self::Plane) -> Self::Plane;
 
     /// Which bytes are above a threshold, the first in the lowest bit.
     #[inline(always)]
@@ -100,6 +106,22 @@ impl Portable {
 impl Lanes for Portable {
     const TOKENS: usize = 2;
     const GROUPS: usize = 1;
+    type Plane = [u64; 8];
+
+    #[inline(always)]
+    fn load_plane(plane: &[u64; 8]) -> Self::Plane {
+        *plane
+    }
+
+    #[inline(always)]
+    fn store_plane(plane: Self::Plane, to: &mut [u64; 8]) {
+        *to = plane;
+    }
+
+    #[inline(always)]
+    fn choose(select: Self::Plane, zero: Self::Plane, one: Self::Plane) -> Self::Plane {
+        std::array::from_fn(|word| (one[word] & select[word]) | (zero[word] & !select[word]))
+    }
 
     #[inline(always)]
     fn splat(value: f32) -> Self {
@@ -195,9 +217,68 @@ mod x86 {
     #[derive(Clone, Copy)]
     pub(crate) struct Avx2(__m256, __m256);
 
+    /// The sum of eight lanes: halves onto halves, as [`Lanes::sum`] does.
+    #[inline(always)]
+    fn sum_of_eight(eight: __m256) -> f32 {
+        // SAFETY: see the module.
+        unsafe {
+            let four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps::<1>(eight));
+            let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+            _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
+        }
+    }
+
+    /// The largest of eight lanes.
+    #[inline(always)]
+    fn largest_of_eight(eight: __m256) -> f32 {
+        // SAFETY: see the module.
+        unsafe {
+            let four = _mm_max_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps::<1>(eight));
+            let two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+            _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)))
+        }
+    }
+
     impl Lanes for Avx512 {
         const TOKENS: usize = 6;
         const GROUPS: usize = 4;
+        type Plane = __m512i;
+
+        #[inline(always)]
+        fn sum(self) -> f32 {
+            // SAFETY: see the module.
+            sum_of_eight(unsafe {
+                let high = _mm512_extractf32x8_ps::<1>(self.0);
+                _mm256_add_ps(_mm512_castps512_ps256(self.0), high)
+            })
+        }
+
+        #[inline(always)]
+        fn largest(self) -> f32 {
+            // SAFETY: see the module.
+            largest_of_eight(unsafe {
+                let high = _mm512_extractf32x8_ps::<1>(self.0);
+                _mm256_max_ps(_mm512_castps512_ps256(self.0), high)
+            })
+        }
+
+        #[inline(always)]
+        fn load_plane(plane: &[u64; 8]) -> Self::Plane {
+            // SAFETY: see the module; eight words are read.
+            unsafe { _mm512_loadu_si512(plane.as_ptr().cast()) }
+        }
+
+        #[inline(always)]
+        fn store_plane(plane: Self::Plane, to: &mut [u64; 8]) {
+            // SAFETY: see the module; eight words are written.
+            unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), plane) }
+        }
+
+        #[inline(always)]
+        fn choose(select: Self::Plane, zero: Self::Plane, one: Self::Plane) -> Self::Plane {
+            // SAFETY: see the module. Bit 4 s + 2 z + o of the number is the choice.
+            unsafe { _mm512_ternarylogic_epi64::<0b1010_1100>(select, zero, one) }
+        }
 
         #[inline(always)]
         fn splat(value: f32) -> Self {
@@ -327,6 +408,48 @@ mod x86 {
     impl Lanes for Avx2 {
         const TOKENS: usize = 3;
         const GROUPS: usize = 2;
+        type Plane = (__m256i, __m256i);
+
+        #[inline(always)]
+        fn sum(self) -> f32 {
+            // SAFETY: see the module.
+            sum_of_eight(unsafe { _mm256_add_ps(self.0, self.1) })
+        }
+
+        #[inline(always)]
+        fn largest(self) -> f32 {
+            // SAFETY: see the module.
+            largest_of_eight(unsafe { _mm256_max_ps(self.0, self.1) })
+        }
+
+        #[inline(always)]
+        fn load_plane(plane: &[u64; 8]) -> Self::Plane {
+            // SAFETY: see the module; twice four words are read.
+            unsafe {
+                let at = plane.as_ptr().cast::<__m256i>();
+                (_mm256_loadu_si256(at), _mm256_loadu_si256(at.add(1)))
+            }
+        }
+
+        #[inline(always)]
+        fn store_plane(plane: Self::Plane, to: &mut [u64; 8]) {
+            // SAFETY: see the module; twice four words are written.
+            unsafe {
+                let at = to.as_mut_ptr().cast::<__m256i>();
+                _mm256_storeu_si256(at, plane.0);
+                _mm256_storeu_si256(at.add(1), plane.1);
+            }
+        }
+
+        #[inline(always)]
+        fn choose(select: Self::Plane, zero: Self::Plane, one: Self::Plane) -> Self::Plane {
+            // SAFETY: see the module.
+            unsafe {
+                let low = _mm256_and_si256(select.0, _mm256_xor_si256(zero.0, one.0));
+                let high = _mm256_and_si256(select.1, _mm256_xor_si256(zero.1, one.1));
+                (_mm256_xor_si256(zero.0, low), _mm256_xor_si256(zero.1, high))
+            }
+        }
 
         #[inline(always)]
         fn splat(value: f32) -> Self {

@@ -1,8 +1,9 @@
 //! Products of floats by a matrix.
 //!
-//! Weights are packed once: groups of sixteen outputs, and within a group the sixteen weights of each input. A
-//! tile of a few tokens and groups keeps its sums in registers. Each output is summed over its inputs in order, so
-//! that a token gets the same bits in any tile.
+//! Weights are packed once: blocks of four groups of sixteen outputs (the last block may have fewer groups), and
+//! within a block the weights of each input, so that they are read as one stream. A tile of a few tokens and groups
+//! keeps its sums in registers. Each output is summed over its inputs in order, so that a token gets the same bits
+//! in any tile.
 
 #![expect(
     clippy::indexing_slicing,
@@ -11,6 +12,9 @@
 
 use super::for_each_level;
 use super::lanes::Lanes;
+
+/// Groups of a block.
+const BLOCK: usize = 4;
 
 /// A matrix `[out, in]`, packed.
 #[derive(Debug, Clone)]
@@ -25,14 +29,13 @@ impl Matrix {
     pub(crate) fn pack(weights: &[f32], inputs: usize) -> Self {
         let inputs = inputs.max(1);
         let outputs = weights.len() / inputs;
-        let mut packed = vec![[0.0; 16]; outputs.div_ceil(16) * inputs];
+        let groups = outputs.div_ceil(16);
+        let mut packed = vec![[0.0; 16]; groups * inputs];
         for (output, row) in weights.chunks_exact(inputs).enumerate() {
-            let group = packed.chunks_exact_mut(inputs).nth(output / 16).unwrap_or_default();
-            for (lanes, weight) in group.iter_mut().zip(row) {
-                if let Some(lane) = lanes.get_mut(output % 16) {
-                    *lane = *weight;
-                }
-            }
+            let (block, group) = (output / 64 * 4, output / 16 % 4);
+            let per = (groups - block).min(BLOCK);
+            let lanes = packed.iter_mut().skip(block * inputs + group).step_by(per);
+            lanes.zip(row).for_each(|(lanes, weight)| lanes[output % 16] = *weight);
         }
         Self { inputs, outputs, weights: packed }
     }
@@ -55,12 +58,12 @@ fn product<L: Lanes>(matrix: &Matrix, x: &[f32], stride: usize, to: &mut [f32]) 
     // The tiles of each set of instructions, by name: a constant of a trait cannot be the length of an array.
     match (L::TOKENS, L::GROUPS) {
         (6, 4) => tiles::<L, 6, 4, 12>(matrix, x, stride, to),
-        (3, 2) => tiles::<L, 3, 2, 6>(matrix, x, stride, to),
-        _ => tiles::<L, 2, 1, 2>(matrix, x, stride, to),
+        (3, 2) => tiles::<L, 3, 2, 4>(matrix, x, stride, to),
+        _ => tiles::<L, 2, 1, 1>(matrix, x, stride, to),
     }
 }
 
-/// Tiles of T tokens by G groups, then those of one token by S groups.
+/// Tiles of T tokens by G groups, which divide a block, then those of one token by S groups.
 #[inline(always)]
 fn tiles<L: Lanes, const T: usize, const G: usize, const S: usize>(
     matrix: &Matrix,
@@ -73,65 +76,67 @@ fn tiles<L: Lanes, const T: usize, const G: usize, const S: usize>(
     let mut tos = to.chunks_exact_mut(width * T);
     for (x, to) in xs.by_ref().zip(tos.by_ref()) {
         let x = std::array::from_fn::<_, T, _>(|token| &x[token * stride..][..matrix.inputs]);
-        let mut first = 0;
-        for groups in matrix.weights.chunks(matrix.inputs * G) {
-            if groups.len() == matrix.inputs * G {
-                tile::<L, T, G>(x, groups, matrix.inputs, &mut to[first..], width);
-            } else {
-                for (index, group) in groups.chunks_exact(matrix.inputs).enumerate() {
-                    let to = &mut to[first + index * 16..];
-                    tile::<L, T, 1>(x, group, matrix.inputs, to, width);
-                }
-            }
-            first += G * 16;
-        }
+        groups::<L, T, G, G>(matrix, x, to, width);
     }
     let done = x.len() / (stride * T) * T;
-    for (x, to) in
-        xs.remainder().chunks_exact(stride).zip(to[done * width..].chunks_exact_mut(width))
-    {
-        let x = [&x[..matrix.inputs]];
-        let mut first = 0;
-        for groups in matrix.weights.chunks(matrix.inputs * S) {
-            if groups.len() == matrix.inputs * S {
-                tile::<L, 1, S>(x, groups, matrix.inputs, &mut to[first..], width);
-            } else {
-                let mut first = first;
-                for groups in groups.chunks(matrix.inputs * G) {
-                    if groups.len() == matrix.inputs * G {
-                        tile::<L, 1, G>(x, groups, matrix.inputs, &mut to[first..], width);
-                    } else {
-                        for (index, group) in groups.chunks_exact(matrix.inputs).enumerate() {
-                            let to = &mut to[first + index * 16..];
-                            tile::<L, 1, 1>(x, group, matrix.inputs, to, width);
-                        }
-                    }
-                    first += G * 16;
-                }
-            }
-            first += S * 16;
+    let rest = xs.remainder().chunks_exact(stride).zip(to[done * width..].chunks_exact_mut(width));
+    for (x, to) in rest {
+        groups::<L, 1, S, G>(matrix, [&x[..matrix.inputs]], to, width);
+    }
+}
+
+/// All groups, as long as possible S at a time, then G, then one.
+#[inline(always)]
+fn groups<L: Lanes, const T: usize, const S: usize, const G: usize>(
+    matrix: &Matrix,
+    x: [&[f32]; T],
+    to: &mut [f32],
+    width: usize,
+) {
+    let (all, inputs) = (width / 16, matrix.inputs);
+    let mut group = 0;
+    while group < all {
+        let block = group / BLOCK * BLOCK;
+        let per = (all - block).min(BLOCK);
+        let weights = &matrix.weights[block * inputs + group % BLOCK..];
+        let to = &mut to[group * 16..];
+        // Larger tiles stand at the start of whole blocks, or within one.
+        let whole = (all - block) / BLOCK * BLOCK;
+        if group == block && whole >= S {
+            tile::<L, T, S>(x, weights, per, to, width);
+            group += S;
+        } else if per == BLOCK && group % G == 0 {
+            tile::<L, T, G>(x, weights, per, to, width);
+            group += G;
+        } else {
+            tile::<L, T, 1>(x, weights, per, to, width);
+            group += 1;
         }
     }
 }
 
+/// T tokens by G groups. Weights start at the first group; those of an input are `per` groups apart.
 #[inline(always)]
 fn tile<L: Lanes, const T: usize, const G: usize>(
     x: [&[f32]; T],
-    groups: &[[f32; 16]],
-    inputs: usize,
+    weights: &[[f32; 16]],
+    per: usize,
     to: &mut [f32],
     width: usize,
 ) {
-    let weights = std::array::from_fn::<_, G, _>(|group| &groups[group * inputs..][..inputs]);
+    let inputs = x[0].len();
+    let first = |group: usize| group / BLOCK * BLOCK * inputs + group % BLOCK;
+    assert!(inputs > 0 && first(G - 1) + (inputs - 1) * per < weights.len());
+    assert!(x.iter().all(|x| x.len() == inputs));
     let mut sums = [[L::splat(0.0); G]; T];
     for input in 0..inputs {
         let mut lanes = [L::splat(0.0); G];
-        for (lanes, weights) in lanes.iter_mut().zip(weights) {
-            // SAFETY: every slice has `inputs` elements.
-            *lanes = L::load(unsafe { weights.get_unchecked(input) });
+        for (group, lanes) in lanes.iter_mut().enumerate() {
+            // SAFETY: the last weight is there, which is asserted.
+            *lanes = L::load(unsafe { weights.get_unchecked(first(group) + input * per) });
         }
         for (sums, x) in sums.iter_mut().zip(x) {
-            // SAFETY: likewise.
+            // SAFETY: every slice has `inputs` elements, which is asserted.
             let x = L::splat(unsafe { *x.get_unchecked(input) });
             for (sum, weight) in sums.iter_mut().zip(lanes) {
                 *sum = x.mul_add(weight, *sum);

@@ -40,17 +40,10 @@ impl Level {
     /// The best that this processor has.
     #[must_use]
     pub fn detect() -> Self {
-        Self::available().pop().unwrap_or(Self::PORTABLE)
-    }
-
-    /// All that this processor has, the best last.
-    #[must_use]
-    pub fn available() -> Vec<Self> {
-        let mut levels = vec![Self::PORTABLE];
         #[cfg(target_arch = "x86_64")]
         {
-            let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
             // The first processors with AVX-512 lack VBMI and VNNI, and run AVX2 nearly as fast.
+            let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
             let avx512 = avx2
                 && is_x86_feature_detected!("avx512f")
                 && is_x86_feature_detected!("avx512bw")
@@ -58,8 +51,27 @@ impl Level {
                 && is_x86_feature_detected!("avx512vl")
                 && is_x86_feature_detected!("avx512vbmi")
                 && is_x86_feature_detected!("avx512vnni");
-            levels.extend(avx2.then_some(Self(Set::Avx2)));
-            levels.extend(avx512.then_some(Self(Set::Avx512)));
+            if avx512 {
+                return Self(Set::Avx512);
+            }
+            if avx2 {
+                return Self(Set::Avx2);
+            }
+        }
+        Self::PORTABLE
+    }
+
+    /// All that this processor has, the best last.
+    #[must_use]
+    pub fn available() -> Vec<Self> {
+        let mut levels = vec![Self::PORTABLE];
+        let best = Self::detect();
+        #[cfg(target_arch = "x86_64")]
+        if best.0 == Set::Avx512 {
+            levels.push(Self(Set::Avx2));
+        }
+        if best != Self::PORTABLE {
+            levels.push(best);
         }
         levels
     }
@@ -105,6 +117,8 @@ macro_rules! for_each_level {
                     Set::Portable => (),
                 }
             }
+            #[cfg(not(target_arch = "x86_64"))]
+            let _ = level;
             $body::<$crate::engine::kernels::lanes::Portable>($($arg),*);
         }
     };

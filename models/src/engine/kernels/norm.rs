@@ -54,25 +54,31 @@ fn norm_rows_to_grid<L: Lanes>(norm: &Norm, x: &[f32], to: &mut [u8], stride: us
 /// The mean of a row, and one by its deviation.
 #[inline(always)]
 fn moments<L: Lanes>(norm: &Norm, x: &[[f32; 16]]) -> (L, L) {
-    let count = norm.width as f32;
-    let mut sum = L::splat(0.0);
-    for x in x {
-        sum = sum.add(L::load(x));
-    }
-    let mean = L::splat(sum.sum() / count);
-    // The zeros behind the width are no values.
-    let mut squares = L::splat(0.0);
-    let (whole, rest) = (norm.width / 16, norm.width % 16);
-    for (index, x) in x.iter().enumerate() {
-        let mut difference = L::load(x).sub(mean);
-        if index >= whole {
-            let mut kept = [0.0; 16];
-            kept.iter_mut().take(rest).for_each(|kept| *kept = 1.0);
-            difference = difference.mul(L::load(&kept));
+    let share = 1.0 / norm.width as f32;
+    // Two sums at once, of every second sixteen: an addition need not wait for the one before.
+    let mut sums = [L::splat(0.0); 2];
+    for pair in x.chunks(2) {
+        for (sum, x) in sums.iter_mut().zip(pair) {
+            *sum = sum.add(L::load(x));
         }
-        squares = squares.add(difference.mul(difference));
     }
-    (mean, L::splat(1.0 / (squares.sum() / count + NORM_EPSILON).sqrt()))
+    let mean = L::splat(sums[0].add(sums[1]).sum() * share);
+    let mut squares = [L::splat(0.0); 2];
+    let (whole, rest) = (norm.width / 16, norm.width % 16);
+    for (index, pair) in x.chunks(2).enumerate() {
+        for (half, (sum, x)) in squares.iter_mut().zip(pair).enumerate() {
+            let mut difference = L::load(x).sub(mean);
+            // The zeros behind the width are no values.
+            if 2 * index + half >= whole {
+                let mut kept = [0.0; 16];
+                kept.iter_mut().take(rest).for_each(|kept| *kept = 1.0);
+                difference = difference.mul(L::load(&kept));
+            }
+            *sum = sum.add(difference.mul(difference));
+        }
+    }
+    let variance = squares[0].add(squares[1]).sum() * share;
+    (mean, L::splat(1.0 / (variance + NORM_EPSILON).sqrt()))
 }
 
 #[inline(always)]
