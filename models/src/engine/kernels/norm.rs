@@ -55,29 +55,36 @@ fn norm_rows_to_grid<L: Lanes>(norm: &Norm, x: &[f32], to: &mut [u8], stride: us
 #[inline(always)]
 fn moments<L: Lanes>(norm: &Norm, x: &[[f32; 16]]) -> (L, L) {
     let share = 1.0 / norm.width as f32;
+    let (whole, part) = x.split_at(norm.width / 16);
     // Two sums at once, of every second sixteen: an addition need not wait for the one before.
-    let mut sums = [L::splat(0.0); 2];
-    for pair in x.chunks(2) {
-        for (sum, x) in sums.iter_mut().zip(pair) {
-            *sum = sum.add(L::load(x));
-        }
+    let (pairs, single) = whole.as_chunks::<2>();
+    let (mut even, mut odd) = (L::splat(0.0), L::splat(0.0));
+    for [first, second] in pairs {
+        even = even.add(L::load(first));
+        odd = odd.add(L::load(second));
     }
-    let mean = L::splat(sums[0].add(sums[1]).sum() * share);
-    let mut squares = [L::splat(0.0); 2];
-    let (whole, rest) = (norm.width / 16, norm.width % 16);
-    for (index, pair) in x.chunks(2).enumerate() {
-        for (half, (sum, x)) in squares.iter_mut().zip(pair).enumerate() {
-            let mut difference = L::load(x).sub(mean);
-            // The zeros behind the width are no values.
-            if 2 * index + half >= whole {
-                let mut kept = [0.0; 16];
-                kept.iter_mut().take(rest).for_each(|kept| *kept = 1.0);
-                difference = difference.mul(L::load(&kept));
-            }
-            *sum = sum.add(difference.mul(difference));
-        }
+    for x in single.iter().chain(part) {
+        even = even.add(L::load(x));
     }
-    let variance = squares[0].add(squares[1]).sum() * share;
+    let mean = L::splat(even.add(odd).sum() * share);
+    let (mut even, mut odd) = (L::splat(0.0), L::splat(0.0));
+    for [first, second] in pairs {
+        let (first, second) = (L::load(first).sub(mean), L::load(second).sub(mean));
+        even = even.add(first.mul(first));
+        odd = odd.add(second.mul(second));
+    }
+    for x in single {
+        let difference = L::load(x).sub(mean);
+        even = even.add(difference.mul(difference));
+    }
+    for x in part {
+        // The zeros behind the width are no values.
+        let mut kept = [0.0; 16];
+        kept.iter_mut().take(norm.width % 16).for_each(|kept| *kept = 1.0);
+        let difference = L::load(x).sub(mean).mul(L::load(&kept));
+        even = even.add(difference.mul(difference));
+    }
+    let variance = even.add(odd).sum() * share;
     (mean, L::splat(1.0 / (variance + NORM_EPSILON).sqrt()))
 }
 
