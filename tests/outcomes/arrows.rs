@@ -7,19 +7,29 @@ use std::process::Command;
 use anabranch_tests::program::root;
 
 /// The crates of the workspace that each may depend on, tests aside.
-const ARROWS: [(&str, &[&str]); 5] = [
+const ARROWS: [(&str, &[&str]); 6] = [
     ("anabranch-pipelines", &[]),
-    ("anabranch-operators", &["anabranch-pipelines"]),
+    ("anabranch-models", &[]),
+    ("anabranch-operators", &["anabranch-pipelines", "anabranch-models"]),
     ("anabranch-connectors", &["anabranch-pipelines"]),
-    ("anabranch", &["anabranch-pipelines", "anabranch-operators", "anabranch-connectors"]),
+    (
+        "anabranch",
+        &["anabranch-pipelines", "anabranch-models", "anabranch-operators", "anabranch-connectors"],
+    ),
     (
         "anabranch-tests",
-        &["anabranch", "anabranch-pipelines", "anabranch-operators", "anabranch-connectors"],
+        &[
+            "anabranch",
+            "anabranch-pipelines",
+            "anabranch-models",
+            "anabranch-operators",
+            "anabranch-connectors",
+        ],
     ),
 ];
 
 /// Libraries that belong to one crate, or a few.
-const OWNED: [(&str, &[&str]); 11] = [
+const OWNED: [(&str, &[&str]); 12] = [
     ("timely", &["anabranch-pipelines"]),
     ("differential-dataflow", &["anabranch-pipelines"]),
     ("delta_kernel", &["anabranch-connectors"]),
@@ -29,6 +39,7 @@ const OWNED: [(&str, &[&str]); 11] = [
     ("webp", &["anabranch-operators"]),
     ("zune-jpeg", &["anabranch-operators"]),
     ("jpeg-encoder", &["anabranch-operators"]),
+    ("burn", &["anabranch-models"]),
     ("clap", &["anabranch"]),
     ("indicatif", &["anabranch"]),
 ];

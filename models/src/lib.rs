@@ -1,0 +1,4 @@
+//! Transformers whose feed-forward blocks are look-up tables.
+
+pub mod artifact;
+pub mod engine;
