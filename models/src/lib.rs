@@ -1,1 +1,3 @@
 //! Transformers whose feed-forward blocks are look-up tables.
+
+pub mod artifact;

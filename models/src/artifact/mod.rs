@@ -1,0 +1,3 @@
+//! Trained models as files.
+
+pub mod architecture;
