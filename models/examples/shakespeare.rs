@@ -28,6 +28,10 @@ use anabranch_models::train::{Batch, Options, Trainer, Windows, evaluate};
 use anabranch_models::transformer::{Input, Start, Transformer, cross_entropy};
 use burn::tensor::Device;
 
+/// The program's allocator.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> Result<(), Box<dyn Error>> {
     let settings = Settings::read(std::env::args().skip(1))?;
     let text = std::fs::read(data().join("text/tinyshakespeare.txt"))?;

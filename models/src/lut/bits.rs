@@ -6,9 +6,10 @@ use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor, TensorData};
 
 use super::address::Wires;
+use super::choose::{self, Candidates};
 use super::table::BitTable;
 use super::thermometer::normal_quantile;
-use super::{Surrogate, Wiring, choose, plain};
+use super::{Surrogate, Wiring, plain};
 use crate::kernel::{self, linear::Bias, linear::Linear};
 use crate::random::Random;
 
@@ -204,16 +205,17 @@ impl BitLayer {
             };
             return bit_table(x, thresholds, self.table.val(), wires);
         };
-        // Learned wires choose among differences to thresholds, so that candidates are credited
-        // with their bits.
-        let [rows, width] = x.dims();
-        let levelled = thresholds.reshape([1, width, levels]);
-        let differences = (x.reshape([rows, width, 1]) - levelled).reshape([rows, width * levels]);
-        let x = choose::choose(differences, scores.val(), &self.wiring);
+        let bits = self.wiring.candidates();
+        let candidates = Candidates {
+            features: bits.iter().map(|bit| bit / levels as u32).collect(),
+            thresholds: Arc::clone(bits),
+            choices: self.wiring.choices(),
+        };
+        let z = choose::choose(x, thresholds, scores.val(), candidates);
         let features = Arc::clone(Wiring::straight(self.wiring.wires()).candidates());
         let none = vec![0; features.len()].into();
-        let wires = Wires { features, thresholds: none, inputs, surrogate: Surrogate::Triangle };
-        bit_table(x, zero(), self.table.val(), wires)
+        let wires = Wires { features, thresholds: none, inputs, surrogate: Surrogate::Identity };
+        bit_table(z, zero(), self.table.val(), wires)
     }
 }
 

@@ -1,23 +1,35 @@
-//! Learned wiring: every wire takes the best of its candidates.
+//! Learned wiring: every wire compares the best of its candidates.
 
 use std::sync::Arc;
 
 use burn::tensor::{Int, Tensor, TensorData};
 use rayon::prelude::*;
 
-use super::Wiring;
+use super::address::difference;
+use super::{Surrogate, Wiring};
 use crate::kernel::{self, Kernel, Output, View};
+use crate::random::Random;
 
-/// `x [rows, values]`, `scores [wires, choices]` give `[rows, wires]`: the value of each wire's best
-/// candidate.
+/// The candidates of all wires, wire by wire.
+#[derive(Clone, Debug)]
+pub(crate) struct Candidates {
+    /// The value that a candidate reads.
+    pub(crate) features: Arc<[u32]>,
+    /// The threshold that it compares with.
+    pub(crate) thresholds: Arc<[u32]>,
+    /// Candidates per wire.
+    pub(crate) choices: usize,
+}
+
+/// `x [rows, values]`, `thresholds [..]`, `scores [wires, choices]` give `[rows, wires]`: value minus
+/// threshold of each wire's best candidate.
 ///
 /// Scores get DWN's gradient: every candidate is credited as if it had been chosen, with the sign of
-/// its value (`dScore = sum over rows of sign(x) * gradient`); values get theirs where they were
-/// chosen.
+/// its own bit (`dScore = sum over rows of +-gradient`). Values and thresholds get theirs through the
+/// [`Surrogate::Triangle`], where they were chosen; so what follows passes gradients unchanged.
 #[derive(Clone, Debug)]
 pub(crate) struct Choose {
-    /// The candidates.
-    pub(crate) wiring: Wiring,
+    pub(crate) candidates: Candidates,
 }
 
 /// The first of the largest scores.
@@ -38,17 +50,36 @@ pub(crate) fn chosen(wiring: &Wiring, scores: &[f32]) -> Vec<u32> {
     wires.filter_map(|(values, scores)| values.get(best(scores)).copied()).collect()
 }
 
-impl Kernel<2> for Choose {
-    /// The chosen values.
-    type Saved = Vec<u32>;
+/// Scores that training starts from: uniform in `[0, 1)`.
+pub(crate) fn scores(wiring: &Wiring, random: &mut Random) -> Vec<f32> {
+    (0..wiring.wires() * wiring.choices()).map(|_| random.uniform()).collect()
+}
 
-    fn forward(&self, [x, scores]: [View<'_>; 2], _tracked: bool) -> Output<Vec<u32>> {
-        let chosen = chosen(&self.wiring, scores.values);
+impl Choose {
+    fn chosen(&self, scores: &[f32]) -> Vec<(u32, u32)> {
+        let Candidates { features, thresholds, choices } = &self.candidates;
+        let wires = scores.chunks_exact(*choices).enumerate();
+        wires
+            .filter_map(|(wire, scores)| {
+                let at = wire * choices + best(scores);
+                Some((*features.get(at)?, *thresholds.get(at)?))
+            })
+            .collect()
+    }
+}
+
+impl Kernel<3> for Choose {
+    /// The chosen values and thresholds.
+    type Saved = Vec<(u32, u32)>;
+
+    fn forward(&self, inputs: [View<'_>; 3], _tracked: bool) -> Output<Self::Saved> {
+        let [x, thresholds, scores] = inputs;
+        let chosen = self.chosen(scores.values);
         let mut out = vec![0.0; x.rows() * chosen.len()];
         out.par_chunks_mut(chosen.len().max(1)).zip(x.values.par_chunks(x.width())).for_each(
             |(out, x)| {
-                for (out, value) in out.iter_mut().zip(&chosen) {
-                    *out = x.get(*value as usize).copied().unwrap_or(f32::NAN);
+                for (out, (feature, limit)) in out.iter_mut().zip(&chosen) {
+                    *out = difference(x, thresholds.values, *feature, *limit);
                 }
             },
         );
@@ -57,38 +88,58 @@ impl Kernel<2> for Choose {
 
     fn backward(
         &self,
-        [x, scores]: [View<'_>; 2],
-        chosen: &Vec<u32>,
+        inputs: [View<'_>; 3],
+        chosen: &Self::Saved,
         gradient: View<'_>,
-        [by_x, by_scores]: [bool; 2],
-    ) -> [Option<Vec<f32>>; 2] {
+        [by_x, by_thresholds, by_scores]: [bool; 3],
+    ) -> [Option<Vec<f32>>; 3] {
+        let [x, thresholds, scores] = inputs;
         let wires = chosen.len().max(1);
+        let slope = |x: &[f32], (feature, limit): (u32, u32)| {
+            Surrogate::Triangle.slope(difference(x, thresholds.values, feature, limit))
+        };
         [
             by_x.then(|| {
                 let mut out = vec![0.0; x.values.len()];
-                out.par_chunks_mut(x.width()).zip(gradient.values.par_chunks(wires)).for_each(
-                    |(out, gradient)| {
-                        for (value, g) in chosen.iter().zip(gradient) {
-                            if let Some(sum) = out.get_mut(*value as usize) {
-                                *sum += g;
+                out.par_chunks_mut(x.width())
+                    .zip(x.values.par_chunks(x.width()))
+                    .zip(gradient.values.par_chunks(wires))
+                    .for_each(|((out, x), gradient)| {
+                        for (wire, g) in chosen.iter().zip(gradient) {
+                            if let Some(sum) = out.get_mut(wire.0 as usize) {
+                                *sum += g * slope(x, *wire);
                             }
                         }
-                    },
-                );
+                    });
+                out
+            }),
+            by_thresholds.then(|| {
+                let mut out = vec![0.0; thresholds.values.len()];
+                for (x, gradient) in
+                    x.values.chunks_exact(x.width()).zip(gradient.values.chunks_exact(wires))
+                {
+                    for (wire, g) in chosen.iter().zip(gradient) {
+                        if let Some(sum) = out.get_mut(wire.1 as usize) {
+                            *sum -= g * slope(x, *wire);
+                        }
+                    }
+                }
                 out
             }),
             by_scores.then(|| {
-                let choices = self.wiring.choices();
+                let Candidates { features, thresholds: limits, choices } = &self.candidates;
                 let mut out = vec![0.0; scores.values.len()];
-                out.par_chunks_mut(choices)
-                    .zip(self.wiring.candidates().par_chunks(choices))
+                out.par_chunks_mut(*choices)
+                    .zip(features.par_chunks(*choices).zip(limits.par_chunks(*choices)))
                     .enumerate()
-                    .for_each(|(wire, (out, candidates))| {
+                    .for_each(|(wire, (out, (features, limits)))| {
                         let gradient = gradient.values.iter().skip(wire).step_by(wires);
                         for (x, g) in x.values.chunks_exact(x.width()).zip(gradient) {
-                            for (sum, value) in out.iter_mut().zip(candidates) {
-                                let x = x.get(*value as usize).copied().unwrap_or(0.0);
-                                *sum += if x > 0.0 { *g } else { -*g };
+                            for (sum, (feature, limit)) in
+                                out.iter_mut().zip(features.iter().zip(limits))
+                            {
+                                let z = difference(x, thresholds.values, *feature, *limit);
+                                *sum += if z > 0.0 { *g } else { -*g };
                             }
                         }
                     });
@@ -98,36 +149,42 @@ impl Kernel<2> for Choose {
     }
 }
 
-/// The values of all wires, `[rows, wires]`.
-pub(crate) fn choose(x: Tensor<2>, scores: Tensor<2>, wiring: &Wiring) -> Tensor<2> {
+/// The differences of all wires, `[rows, wires]`.
+pub(crate) fn choose(
+    x: Tensor<2>,
+    thresholds: Tensor<1>,
+    scores: Tensor<2>,
+    candidates: Candidates,
+) -> Tensor<2> {
     if kernel::native(&x) {
-        let kernel = Choose { wiring: wiring.clone() };
-        return kernel::apply(kernel, [x.into_dispatch(), scores.into_dispatch()]);
+        let inputs = [x.into_dispatch(), thresholds.into_dispatch(), scores.into_dispatch()];
+        return kernel::apply(Choose { candidates }, inputs);
     }
-    plain(x, scores, wiring)
+    plain(x, thresholds, scores, &candidates)
 }
 
 /// [`Choose`] in plain operations.
-pub(crate) fn plain(x: Tensor<2>, scores: Tensor<2>, wiring: &Wiring) -> Tensor<2> {
+pub(crate) fn plain(
+    x: Tensor<2>,
+    thresholds: Tensor<1>,
+    scores: Tensor<2>,
+    candidates: &Candidates,
+) -> Tensor<2> {
     let [rows, _] = x.dims();
     let [wires, choices] = scores.dims();
-    let candidates: Vec<i64> = wiring.candidates().iter().map(|v| i64::from(*v)).collect();
-    let candidates =
-        Tensor::<1, Int>::from_data(TensorData::from(candidates.as_slice()), &x.device());
-    let values = x.select(1, candidates).reshape([rows, wires, choices]);
+    let device = x.device();
+    let index = |values: &[u32]| {
+        let values: Vec<i64> = values.iter().map(|v| i64::from(*v)).collect();
+        Tensor::<1, Int>::from_data(TensorData::from(values.as_slice()), &device)
+    };
+    let limits = thresholds.select(0, index(&candidates.thresholds)).unsqueeze::<2>();
+    let z = (x.select(1, index(&candidates.features)) - limits).reshape([rows, wires, choices]);
     let best = scores.clone().detach().argmax(1).reshape([1, wires, 1]).repeat_dim(0, rows);
-    let taken = values.clone().gather(2, best).reshape([rows, wires]);
-    let signs = values.detach().greater_elem(0.0).float() * 2.0 - 1.0;
+    let taken = z.clone().gather(2, best).reshape([rows, wires]);
+    let slope = (taken.clone().detach().abs().neg() + 1.0).clamp_min(0.0);
+    let soft = taken.clone() * slope;
+    let signs = z.detach().greater_elem(0.0).float() * 2.0 - 1.0;
     let zero = (scores.clone() - scores.detach()).reshape([1, wires, choices]);
-    taken + (signs * zero).sum_dim(2).reshape([rows, wires])
-}
-
-/// Scores that training starts from: uniform in `[0, 1)`.
-pub(crate) fn scores(wiring: &Wiring, random: &mut crate::random::Random) -> Vec<f32> {
-    (0..wiring.wires() * wiring.choices()).map(|_| random.uniform()).collect()
-}
-
-/// Keeps what a wiring without choices reads.
-pub(crate) fn fixed(wiring: &Wiring) -> Option<Arc<[u32]>> {
-    (wiring.choices() == 1).then(|| Arc::clone(wiring.candidates()))
+    let credit = (signs * zero).sum_dim(2).reshape([rows, wires]);
+    taken.detach() + (soft.clone() - soft.detach()) + credit
 }

@@ -66,6 +66,43 @@ impl Classifier {
     }
 }
 
+/// A trained classifier over bytes, as integers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ByteNetwork {
+    /// `[features * levels]`, level by level within a feature: a bit is `byte > threshold`.
+    pub thresholds: Vec<u8>,
+    /// Wires (`feature * levels + level`, then nodes of the layer before) and tables (bit `a` is the
+    /// output at address `a`) of every layer.
+    pub layers: Vec<(Vec<u32>, Vec<u64>)>,
+}
+
+impl Classifier {
+    /// The classifier as integers, when its features are bytes as numbers from 0 to 255. `None` for
+    /// tables of more than 6 inputs, which do not fit a word.
+    pub fn on_bytes(&self) -> Option<ByteNetwork> {
+        let values =
+            |data: burn::tensor::TensorData| data.convert::<f32>().try_into_vec::<f32>().ok();
+        let thresholds = values(self.luts.thresholds.val().inner().into_data())?;
+        let mut layers = Vec::new();
+        for layer in &self.luts.layers {
+            let table = layer.table.val().inner();
+            let [_, entries] = table.dims();
+            if entries > 64 {
+                return None;
+            }
+            let tables = values(table.into_data())?;
+            let tables = tables.chunks(entries).map(|table| {
+                let set = table.iter().enumerate().filter(|(_, value)| **value > 0.0);
+                set.fold(0, |word, (address, _)| word | 1 << address)
+            });
+            layers.push((layer.wires(), tables.collect()));
+        }
+        // A byte is above a number where it is above the number's whole part.
+        let thresholds = thresholds.iter().map(|t| t.floor().clamp(0.0, 255.0) as u8).collect();
+        Some(ByteNetwork { thresholds, layers })
+    }
+}
+
 /// Sums each of `classes` equal groups of columns and divides by `temperature`.
 fn group_sum(bits: Tensor<2>, classes: usize, temperature: f32) -> Tensor<2> {
     let [rows, nodes] = bits.dims();

@@ -5,10 +5,11 @@ use burn::tensor::{Device, Tensor, TensorData};
 use proptest::prelude::*;
 
 use super::address::Wires;
+use super::choose::{self, Candidates};
 use super::spectrum::Spectrum;
 use super::sum::RowSum;
 use super::table::BitTable;
-use super::{Surrogate, Wiring, choose, plain};
+use super::{Surrogate, Wiring, plain};
 use crate::kernel;
 use crate::random::Random;
 
@@ -223,14 +224,24 @@ proptest! {
         let mut random = Random::new(seed);
         let device = Device::flex().autodiff();
         let wiring = Wiring::learned(values, wires, choices, &mut random);
+        let choices = wiring.choices();
+        let limits = Wiring::permutations(5, wires * choices, &mut random);
+        let candidates = Candidates {
+            features: wiring.candidates().clone(),
+            thresholds: limits.candidates().clone(),
+            choices,
+        };
         let x: Tensor<2> = tensor(&random.normals(rows * values, 1.0), [rows, values], &device);
+        let limits: Tensor<1> = tensor(&random.normals(5, 0.5), [5], &device);
         let scores: Tensor<2> =
-            tensor(&choose::scores(&wiring, &mut random), [wires, wiring.choices()], &device);
+            tensor(&choose::scores(&wiring, &mut random), [wires, choices], &device);
         let weights: Tensor<2> = tensor(&random.normals(rows * wires, 1.0), [rows, wires], &device);
-        let both = [choose::choose, choose::plain].map(|choose| {
-            let out = choose(x.clone(), scores.clone(), &wiring);
+        let fused = choose::choose(x.clone(), limits.clone(), scores.clone(), candidates.clone());
+        let plain = choose::plain(x.clone(), limits.clone(), scores.clone(), &candidates);
+        let both = [fused, plain].map(|out| {
             let g = (out.clone() * weights.clone()).sum().backward();
-            [numbers(Some(out.inner())), numbers(x.grad(&g)), numbers(scores.grad(&g)), vec![]]
+            let [by_x, by_scores] = [x.grad(&g), scores.grad(&g)].map(numbers);
+            [numbers(Some(out.inner())), by_x, numbers(limits.grad(&g)), by_scores]
         });
         close("choose", &both[0], &both[1]);
 
@@ -239,7 +250,7 @@ proptest! {
         let table: Tensor<3> = tensor(&random.normals(count, 1.0), shape, &device);
         let weights: Tensor<3> = tensor(&random.normals(count, 1.0), shape, &device);
         let fused = kernel::apply(Spectrum { damping: 0.5 }, [table.clone().into_dispatch()]);
-        let both = [fused, plain::spectrum(table.clone(), 0.5)].map(|out: Tensor<3>| {
+        let both = [fused, super::plain::spectrum(table.clone(), 0.5)].map(|out: Tensor<3>| {
             let g = (out.clone() * weights.clone()).sum().backward();
             [numbers(Some(out.inner())), numbers(table.grad(&g)), vec![], vec![]]
         });

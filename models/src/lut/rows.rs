@@ -6,9 +6,10 @@ use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor, TensorData};
 
 use super::address::Wires;
+use super::choose::{self, Candidates};
 use super::spectrum::Spectrum;
 use super::sum::RowSum;
-use super::{Surrogate, Wiring, choose, plain};
+use super::{Surrogate, Wiring, plain};
 use crate::kernel::{self, linear::Linear};
 use crate::random::Random;
 
@@ -105,19 +106,33 @@ impl Rows {
             Some(projection) => project(x, projection.val()),
             None => x,
         };
-        let (x, features) = match (&self.scores, choose::fixed(&self.wiring)) {
-            (None, Some(features)) => (x, features),
-            (scores, _) => {
-                let wires = self.wiring.wires();
-                let x = match scores {
-                    Some(scores) => choose::choose(x, scores.val(), &self.wiring),
-                    None => x,
-                };
-                (x, Arc::clone(Wiring::straight(wires).candidates()))
-            }
+        let straight = || Arc::clone(Wiring::straight(self.wiring.wires()).candidates());
+        let Some(scores) = &self.scores else {
+            let wires = Wires {
+                features: Arc::clone(self.wiring.candidates()),
+                thresholds: straight(),
+                inputs: self.inputs(),
+                surrogate: Surrogate::Triangle,
+            };
+            return row_sum(x, self.thresholds.val(), self.rows(), self.bias.val(), wires);
         };
-        let wires = self.wires(features);
-        row_sum(x, self.thresholds.val(), self.rows(), self.bias.val(), wires)
+        // Candidates differ in the feature; they share the wire's threshold.
+        let choices = self.wiring.choices();
+        let shared = (0..self.wiring.candidates().len()).map(|i| (i / choices) as u32).collect();
+        let candidates = Candidates {
+            features: Arc::clone(self.wiring.candidates()),
+            thresholds: shared,
+            choices,
+        };
+        let zero = Tensor::zeros([1], &x.device());
+        let z = choose::choose(x, self.thresholds.val(), scores.val(), candidates);
+        let wires = Wires {
+            features: straight(),
+            thresholds: vec![0; self.wiring.wires()].into(),
+            inputs: self.inputs(),
+            surrogate: Surrogate::Identity,
+        };
+        row_sum(z, zero, self.rows(), self.bias.val(), wires)
     }
 
     /// The rows that are added: the tables, transformed from their coefficients when damped.
@@ -141,15 +156,9 @@ impl Rows {
         })
     }
 
-    fn wires(&self, features: Arc<[u32]>) -> Wires {
-        let wires = features.len();
-        let [nodes, ..] = self.table.lazy_shape().dims::<3>();
-        Wires {
-            features,
-            thresholds: Arc::clone(Wiring::straight(wires).candidates()),
-            inputs: wires / nodes.max(1),
-            surrogate: Surrogate::Triangle,
-        }
+    fn inputs(&self) -> usize {
+        let [_, entries, _] = self.table.lazy_shape().dims::<3>();
+        entries.trailing_zeros() as usize
     }
 }
 

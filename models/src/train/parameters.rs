@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
-use burn::tensor::{Gradients, Tensor, TensorData};
+use burn::tensor::{Gradients, Tensor};
 
 /// The values of one parameter.
 #[derive(Clone, Debug, PartialEq)]
@@ -107,13 +107,15 @@ pub(super) fn change<M: Module>(module: M, change: impl FnMut(&str, &mut [f32]) 
             let name = self.path.name();
             param.map(|tensor| {
                 let device = tensor.device();
-                let shape = tensor.dims();
                 let learns = tensor.is_require_grad();
-                let mut values = floats(tensor.clone().inner());
-                if !(self.change)(&name, &mut values) {
+                // A copy while the module before the change is alive; its values may not move.
+                let mut data = tensor.clone().inner().into_data().convert::<f32>();
+                let changed =
+                    data.as_mut_slice::<f32>().is_ok_and(|values| (self.change)(&name, values));
+                if !changed {
                     return tensor;
                 }
-                let changed = Tensor::from_data(TensorData::new(values, shape), &device);
+                let changed = Tensor::from_data(data, &device);
                 if learns { changed.require_grad() } else { changed }
             })
         }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use burn::module::Module;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::adam::Moments;
@@ -13,7 +14,19 @@ use super::trainer::Trainer;
 use crate::random::Random;
 
 /// The layout of snapshots; another number is another layout.
-const FORMAT: &str = "1";
+const FORMAT: u32 = 1;
+/// The metadata entry of [`Said`].
+const SAID: &str = "anabranch";
+
+/// What a snapshot says beside its tensors.
+#[derive(Serialize, Deserialize)]
+struct Said {
+    format: u32,
+    step: u64,
+    random: u64,
+    /// Updates that each parameter got.
+    updates: BTreeMap<String, u64>,
+}
 
 /// Why a snapshot is of no use.
 #[derive(Debug, Error)]
@@ -22,11 +35,13 @@ pub enum SnapshotError {
     #[error("the snapshot does not read as safetensors: {0}")]
     Damaged(#[from] safetensors::SafeTensorError),
     /// A snapshot without what it must say.
-    #[error("the snapshot says nothing usable about {0:?}; it is damaged or not of a training")]
-    Unsaid(&'static str),
+    #[error(
+        "the snapshot does not say at which step it was taken; it is damaged or not of a training"
+    )]
+    Unsaid,
     /// A snapshot of another layout.
-    #[error("the snapshot has format {0:?}, this program reads {FORMAT:?}")]
-    Format(String),
+    #[error("the snapshot has format {0}, this program reads {FORMAT}")]
+    Format(u32),
     /// A snapshot of another model.
     #[error(
         "the snapshot and the model differ at {name}: {reason}; restore into the architecture that was saved"
@@ -58,14 +73,16 @@ impl<M: Module> Trainer<M> {
         for (name, shape, bytes) in &tensors {
             views.push((name, TensorView::new(Dtype::F32, shape.clone(), bytes)?));
         }
-        let updates: Vec<String> =
-            self.moments.iter().map(|(path, (updates, _))| format!("{path}={updates}")).collect();
-        let said = HashMap::from([
-            ("format".to_owned(), FORMAT.to_owned()),
-            ("step".to_owned(), self.step.to_string()),
-            ("random".to_owned(), self.random.state().to_string()),
-            ("updates".to_owned(), updates.join(" ")),
-        ]);
+        let updates = self.moments.iter().map(|(path, (updates, _))| (path.clone(), *updates));
+        let said = Said {
+            format: FORMAT,
+            step: self.step,
+            random: self.random.state(),
+            updates: updates.collect(),
+        };
+        // One entry: the metadata's own order is not the same from run to run.
+        let said = serde_json::to_string(&said).map_err(|_| SnapshotError::Unsaid)?;
+        let said = HashMap::from([(SAID.to_owned(), said)]);
         Ok(safetensors::serialize(views, Some(said))?)
     }
 
@@ -77,20 +94,11 @@ impl<M: Module> Trainer<M> {
     /// When the bytes are no snapshot of this model; then the trainer is as it was.
     pub fn restore(&mut self, snapshot: &[u8]) -> Result<(), SnapshotError> {
         let (_, header) = SafeTensors::read_metadata(snapshot)?;
-        let said = header.metadata().clone().unwrap_or_default();
-        let say = |what: &'static str| said.get(what).ok_or(SnapshotError::Unsaid(what));
-        match say("format")?.as_str() {
-            FORMAT => (),
-            other => return Err(SnapshotError::Format(other.to_owned())),
-        }
-        let number =
-            |what: &'static str| say(what)?.parse::<u64>().map_err(|_| SnapshotError::Unsaid(what));
-        let (step, random) = (number("step")?, Random::resume(number("random")?));
-        let mut updates = BTreeMap::new();
-        for entry in say("updates")?.split_whitespace() {
-            let (path, count) = entry.split_once('=').ok_or(SnapshotError::Unsaid("updates"))?;
-            let count = count.parse().map_err(|_| SnapshotError::Unsaid("updates"))?;
-            updates.insert(path.to_owned(), count);
+        let said = header.metadata().as_ref().and_then(|said| said.get(SAID));
+        let said = said.and_then(|said| serde_json::from_str::<Said>(said).ok());
+        let Said { format, step, random, updates } = said.ok_or(SnapshotError::Unsaid)?;
+        if format != FORMAT {
+            return Err(SnapshotError::Format(format));
         }
         let tensors = SafeTensors::deserialize(snapshot)?;
         let model = parameters::parameters(&self.model);
@@ -123,7 +131,7 @@ impl<M: Module> Trainer<M> {
                 true
             })
         });
-        (self.step, self.random, self.moments) = (step, random, moments);
+        (self.step, self.random, self.moments) = (step, Random::resume(random), moments);
         Ok(())
     }
 }

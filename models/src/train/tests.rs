@@ -36,13 +36,13 @@ fn trainer(feed_forward: FeedForward, steps: u64) -> Trainer<Transformer> {
     Trainer::new(model, Options { rate: 5e-3, steps, warm_up: 5, ..Options::default() })
 }
 
-/// A text whose next token is the sum of the last two, modulo 8, disturbed now and then.
+/// A text whose next token follows from the last one, disturbed now and then.
 fn text() -> Vec<u32> {
     let mut random = Random::new(2);
-    let mut text = vec![1, 2];
-    for i in 2..4000 {
-        let sum = (text[i - 1] + text[i - 2]) % 8;
-        text.push(if random.below(10) == 0 { random.below(8) as u32 } else { sum });
+    let mut text = vec![1];
+    for i in 1..4000 {
+        let next = (3 * text[i - 1] + 1) % 8;
+        text.push(if random.below(10) == 0 { random.below(8) as u32 } else { next });
     }
     text
 }
@@ -74,10 +74,10 @@ fn a_resumed_training_has_the_same_weights_bit_for_bit() {
         run(&mut resumed, 2);
         resumed.restore(&snapshot).unwrap();
         assert_eq!(resumed.steps(), 7);
-        assert_eq!(resumed.snapshot().unwrap(), snapshot);
+        assert!(resumed.snapshot().unwrap() == snapshot);
         run(&mut resumed, 6);
-        assert_eq!(parameters(whole.model()), parameters(resumed.model()));
-        assert_eq!(whole.snapshot().unwrap(), resumed.snapshot().unwrap());
+        assert!(parameters(whole.model()) == parameters(resumed.model()));
+        assert!(whole.snapshot().unwrap() == resumed.snapshot().unwrap());
     }
 }
 
@@ -114,7 +114,7 @@ fn a_foreign_or_damaged_snapshot_changes_nothing() {
     let message = none.restore(&before).unwrap_err().to_string();
     assert!(message.contains("the model has no such parameter"), "{message}");
     assert_eq!(parameters(plain.model()), parameters(none.model()));
-    assert_eq!(mlp.snapshot().unwrap(), before);
+    assert!(mlp.snapshot().unwrap() == before);
 }
 
 #[test]
@@ -126,14 +126,12 @@ fn a_loss_that_is_not_finite_names_its_step_and_changes_nothing() {
         trainer.step_with(|model, _| Ok(model.norm.gain.val().sum() * f32::NAN)).unwrap_err();
     assert!(matches!(error, TrainError::NotFinite { step: 3, .. }), "{error}");
     assert!(error.to_string().starts_with("step 3: the loss is NaN; lower the learning rate"));
-    assert_eq!(trainer.snapshot().unwrap(), before);
-    let error = trainer
-        .step_with(|model, _| {
-            Ok((model.norm.gain.val() * 1e30 * 1e8).powi_scalar(2).sum() * 0.0 + 1.0)
-        })
-        .unwrap_err();
-    assert!(error.to_string().contains("step 3"), "{error}");
-    assert_eq!(trainer.snapshot().unwrap(), before);
+    assert!(trainer.snapshot().unwrap() == before);
+    // A root at zero: the loss is finite, its slope is not.
+    let error =
+        trainer.step_with(|model, _| Ok((model.norm.gain.val() * 0.0).sqrt().sum())).unwrap_err();
+    assert!(error.to_string().starts_with("step 3: the norm of the gradients is NaN"), "{error}");
+    assert!(trainer.snapshot().unwrap() == before);
     let input = Input::Tokens { ids: vec![9], length: 1 };
     let error = trainer.step(&Batch { input, targets: vec![1] }).unwrap_err();
     assert!(error.to_string().starts_with("step 3: token 9 at position 0 of row 0"), "{error}");
