@@ -28,9 +28,17 @@ use safetensors::{Dtype, tensor::TensorView};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// Has the allocator keep freed memory for ten seconds, as the program does: the next step wants what
+/// the last one had, and fresh pages are a sixth of its time.
+fn keep_what_is_freed() {
+    // SAFETY: it stores a number in a table of options that allocations read; 15 is the purge delay.
+    unsafe { libmimalloc_sys::mi_option_set(15, 10_000) };
+}
+
 const PIXELS: usize = 784;
 
 fn main() -> Result<(), Box<dyn Error>> {
+    keep_what_is_freed();
     let settings = Settings::read(std::env::args().skip(1))?;
     let images = unpack("train-images-idx3-ubyte.gz", 16)?;
     let labels = unpack("train-labels-idx1-ubyte.gz", 8)?;

@@ -9,7 +9,9 @@
 //! `--feed-forward` is `mlp`, `none`, `rows:NODESxINPUTS:axis`, `rows:NODESxINPUTS:projected`, or
 //! `bits:MULTIPLE` (one layer of 6-input 1-bit tables, so many times as many as the model is wide).
 //! Further: `--damping 0.5` (tables of rows in the Walsh-Hadamard basis), `--choices 8` (learned
-//! wiring), `--table-rate 2`, `--context 64`, `--batch 12`. The data stand in `$ANABRANCH_DATA` or in
+//! wiring), `--table-rate 2`, `--context 64`, `--batch 12`. `--teacher 1000 --fit 300` warm-starts tables:
+//! so many steps train an MLP model first, so many fit the tables to its blocks, then `--steps` train
+//! the whole; all of them count. The data stand in `$ANABRANCH_DATA` or in
 //! `../shared/data` beside the workspace. The last line is JSON.
 
 #![allow(clippy::print_stdout, reason = "a program that reports to a person")]
@@ -32,7 +34,15 @@ use burn::tensor::Device;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// Has the allocator keep freed memory for ten seconds, as the program does: the next step wants what
+/// the last one had, and fresh pages are a sixth of its time.
+fn keep_what_is_freed() {
+    // SAFETY: it stores a number in a table of options that allocations read; 15 is the purge delay.
+    unsafe { libmimalloc_sys::mi_option_set(15, 10_000) };
+}
+
 fn main() -> Result<(), Box<dyn Error>> {
+    keep_what_is_freed();
     let settings = Settings::read(std::env::args().skip(1))?;
     let text = std::fs::read(data().join("text/tinyshakespeare.txt"))?;
     let (tokens, vocabulary) = characters(&text);
@@ -40,23 +50,47 @@ fn main() -> Result<(), Box<dyn Error>> {
     let architecture = settings.architecture(vocabulary)?;
     let start = Start { damping: settings.damping, choices: settings.choices };
     let device = Device::flex().autodiff();
-    let model = Transformer::new(&architecture, &start, settings.seed, &device)?;
-    let options = Options {
+    let mut rates = Options {
         rate: settings.rate,
         steps: settings.steps,
         table_rate: settings.table_rate,
         seed: settings.seed,
         ..Options::default()
     };
-    let mut trainer = Trainer::new(model, options);
     // Batches have a seed of their own, so that every contender sees the same ones.
     let mut draws = Random::new(settings.seed ^ 0xbade);
     let windows = Windows { text: training, length: settings.context };
+    let mut draw = || windows.draw(settings.batch, &mut draws).ok_or("the text is too short");
     let held_out = held_out(validation, settings.context).ok_or("the text is too short")?;
+    let model = if settings.teacher == 0 {
+        Transformer::new(&architecture, &start, settings.seed, &device)?
+    } else {
+        let mlp = architecture.with_mlp();
+        let model = Transformer::new(&mlp, &start, settings.seed, &device)?;
+        let mut teacher = Trainer::new(model, Options { steps: settings.teacher, ..rates.clone() });
+        for _ in 0..settings.teacher {
+            teacher.step(&draw()?)?;
+        }
+        println!("teacher     validation {:.4}", evaluate(teacher.model(), &held_out)?.loss);
+        let teacher = teacher.into_model();
+        let tables = architecture.feed_forward.clone();
+        let student = teacher.clone().with_feed_forward(tables, &start, settings.seed)?;
+        let mut student = Trainer::new(student, Options { steps: settings.fit, ..rates.clone() });
+        for _ in 0..settings.fit {
+            let apart = student.distil(&teacher, &draw()?.input)?.loss;
+            if student.steps() % 100 == 0 {
+                println!("fit {:5}   relative error {apart:.4}", student.steps());
+            }
+        }
+        println!("fitted      validation {:.4}", evaluate(student.model(), &held_out)?.loss);
+        student.into_model()
+    };
+    rates.warm_up = rates.warm_up.min(settings.steps / 4);
+    let mut trainer = Trainer::new(model, rates);
     let mut busy = Duration::ZERO;
     let mut losses = Vec::new();
     for step in 0..settings.steps {
-        let batch = windows.draw(settings.batch, &mut draws).ok_or("the text is too short")?;
+        let batch = draw()?;
         let begin = Instant::now();
         let metrics = trainer.step(&batch)?;
         busy += begin.elapsed();
@@ -76,7 +110,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let model = trainer.trained();
     let exported = exported_loss(&model, &held_out)?;
     println!(
-        "{{\"feed_forward\":\"{}\",\"rate\":{},\"table_rate\":{},\"damping\":{},\"choices\":{},\"seed\":{},\"steps\":{},\
+        "{{\"feed_forward\":\"{}\",\"rate\":{},\"table_rate\":{},\"damping\":{},\"choices\":{},\"seed\":{},\"teacher\":{},\"fit\":{},\"steps\":{},\
          \"parameters\":{},\"validation\":[{}],\"exported_int8\":{:.5},\"milliseconds_per_step\":{:.2}}}",
         settings.feed_forward,
         settings.rate,
@@ -84,6 +118,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         settings.damping.unwrap_or(0.0),
         settings.choices,
         settings.seed,
+        settings.teacher,
+        settings.fit,
         settings.steps,
         architecture.parameters(),
         losses.join(","),
@@ -145,6 +181,8 @@ struct Settings {
     steps: u64,
     context: usize,
     batch: usize,
+    teacher: u64,
+    fit: u64,
 }
 
 impl Settings {
@@ -159,6 +197,8 @@ impl Settings {
             steps: 2_000,
             context: 64,
             batch: 12,
+            teacher: 0,
+            fit: 0,
         };
         while let Some(name) = arguments.next() {
             let value = arguments.next().ok_or_else(|| format!("{name} needs a value"))?;
@@ -172,6 +212,8 @@ impl Settings {
                 "--steps" => settings.steps = value.parse()?,
                 "--context" => settings.context = value.parse()?,
                 "--batch" => settings.batch = value.parse()?,
+                "--teacher" => settings.teacher = value.parse()?,
+                "--fit" => settings.fit = value.parse()?,
                 _ => return Err(format!("{name} is no option of this program").into()),
             }
         }

@@ -113,7 +113,6 @@ fn contiguous(tensor: &FlexTensor) -> FlexTensor {
     tensor.to_contiguous()
 }
 
-#[expect(clippy::panic, reason = "documented: the caller asks `native` first")]
 fn plain(input: DispatchTensor) -> FlexTensor {
     match <DispatchTensor as DispatchKindConversion<Flex>>::try_into_backend(input) {
         Ok(tensor) => contiguous(&tensor.float()),
@@ -121,7 +120,6 @@ fn plain(input: DispatchTensor) -> FlexTensor {
     }
 }
 
-#[expect(clippy::panic, reason = "documented: the caller asks `native` first")]
 fn lift(input: DispatchTensor) -> FloatTensor<Tracked> {
     if input.autodiff == DispatchAutodiffContext::Disabled {
         return Tracked::from_inner(plain(input));

@@ -1,6 +1,8 @@
 //! The mathematics of the LUT layers written down slowly in `f64`, to test kernels and plain
 //! operations against.
 
+use std::sync::Arc;
+
 use burn::tensor::{Device, Tensor, TensorData};
 use proptest::prelude::*;
 
@@ -50,8 +52,8 @@ impl Problem {
             bias: random.normals(width, 1.0),
             gradient: random.normals(rows * if width == 1 { nodes } else { width }, 1.0),
             wires: Wires {
-                features: features.candidates().clone(),
-                thresholds: limits.candidates().clone(),
+                features: Arc::clone(features.candidates()),
+                thresholds: Arc::clone(limits.candidates()),
                 inputs,
                 surrogate,
             },
@@ -227,8 +229,8 @@ proptest! {
         let choices = wiring.choices();
         let limits = Wiring::permutations(5, wires * choices, &mut random);
         let candidates = Candidates {
-            features: wiring.candidates().clone(),
-            thresholds: limits.candidates().clone(),
+            features: Arc::clone(wiring.candidates()),
+            thresholds: Arc::clone(limits.candidates()),
             choices,
         };
         let x: Tensor<2> = tensor(&random.normals(rows * values, 1.0), [rows, values], &device);

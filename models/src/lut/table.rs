@@ -2,9 +2,10 @@
 
 use rayon::prelude::*;
 
+use super::Surrogate;
 use super::address::{Wires, difference};
 use super::transform::smooth;
-use crate::kernel::{Kernel, Output, View};
+use crate::kernel::{Kernel, Output, View, add};
 
 /// `x [rows, values]`, `thresholds [..]`, `table [nodes, 2^n]` give `[rows, nodes]`: 1/2 where the
 /// addressed entry is positive, else -1/2.
@@ -33,88 +34,87 @@ impl BitTable {
         smoothed
     }
 
-    /// Tables and thresholds: every task owns a range of nodes and passes over all rows.
-    fn by_nodes(
+    /// The gradient by tables: every task owns a range of nodes and passes over all rows.
+    fn by_tables(&self, table: View<'_>, addresses: &[u8], gradient: View<'_>) -> Vec<f32> {
+        let (nodes, n) = (self.wires.nodes(), self.wires.inputs);
+        let mut by_table = vec![0.0; table.values.len()];
+        by_table.par_chunks_mut(NODES << n).enumerate().for_each(|(task, by_table)| {
+            let from = task * NODES;
+            let rows = addresses.chunks_exact(nodes).zip(gradient.values.chunks_exact(nodes));
+            for (addresses, gradient) in rows {
+                let read = addresses.iter().zip(gradient).skip(from);
+                for ((address, g), by_table) in read.zip(by_table.chunks_exact_mut(1 << n)) {
+                    if let Some(entry) = by_table.get_mut(*address as usize) {
+                        *entry += g;
+                    }
+                }
+            }
+        });
+        by_table
+    }
+
+    /// The gradients by values and thresholds: every task owns a range of rows, and the thresholds'
+    /// sums over ranges are added in order.
+    fn by_values(
         &self,
         [x, thresholds, table]: [View<'_>; 3],
-        smoothed: &[f32],
         addresses: &[u8],
         gradient: View<'_>,
     ) -> (Vec<f32>, Vec<f32>) {
-        let (nodes, n) = (self.wires.nodes(), self.wires.inputs);
-        let mut by_table = vec![0.0; table.values.len()];
-        let mut by_limit = vec![0.0; nodes * n];
-        by_table
-            .par_chunks_mut(NODES << n)
-            .zip(by_limit.par_chunks_mut(NODES * n))
-            .zip(smoothed.par_chunks(NODES << n))
-            .zip(
-                self.wires
-                    .features
-                    .par_chunks(NODES * n)
-                    .zip(self.wires.thresholds.par_chunks(NODES * n)),
-            )
-            .enumerate()
-            .for_each(|(task, (((by_table, by_limit), smoothed), (features, limits)))| {
-                let from = task * NODES;
-                let rows = addresses.chunks_exact(nodes).zip(gradient.values.chunks_exact(nodes));
-                for ((addresses, gradient), x) in rows.zip(x.values.chunks_exact(x.width())) {
-                    let read = addresses.iter().zip(gradient).skip(from);
-                    let tables =
-                        by_table.chunks_exact_mut(1 << n).zip(smoothed.chunks_exact(1 << n));
-                    let wires = features.chunks_exact(n).zip(limits.chunks_exact(n));
-                    let written = by_limit.chunks_exact_mut(n);
-                    for ((((address, g), (by_table, v)), (features, limits)), by_limit) in
-                        read.zip(tables).zip(wires).zip(written)
-                    {
-                        if let Some(entry) = by_table.get_mut(*address as usize) {
-                            *entry += g;
-                        }
-                        let wires = features.iter().zip(limits).zip(by_limit).enumerate();
-                        for (k, ((feature, limit), by_limit)) in wires {
-                            let z = difference(x, thresholds.values, *feature, *limit);
-                            let slope = self.wires.surrogate.slope(z);
-                            *by_limit -= g * step(v, *address, k) * slope;
-                        }
-                    }
-                }
-            });
-        (by_table, by_limit)
-    }
-
-    /// Values: every task owns a range of rows.
-    fn by_values(
-        &self,
-        [x, thresholds, _]: [View<'_>; 3],
-        smoothed: &[f32],
-        addresses: &[u8],
-        gradient: View<'_>,
-    ) -> Vec<f32> {
-        let (nodes, n) = (self.wires.nodes(), self.wires.inputs);
+        let nodes = self.wires.nodes();
+        let smoothed = self.smoothed(table);
         let mut by_x = vec![0.0; x.values.len()];
-        by_x.par_chunks_mut(ROWS * x.width())
+        let parts: Vec<Vec<f32>> = by_x
+            .par_chunks_mut(ROWS * x.width())
             .zip(x.values.par_chunks(ROWS * x.width()))
             .zip(addresses.par_chunks(ROWS * nodes))
             .zip(gradient.values.par_chunks(ROWS * nodes))
-            .for_each(|(((by_x, values), addresses), gradient)| {
+            .map(|(((by_x, values), addresses), gradient)| {
+                let mut by_threshold = vec![0.0; thresholds.values.len()];
                 let rows = by_x.chunks_exact_mut(x.width()).zip(values.chunks_exact(x.width()));
                 let read = addresses.chunks_exact(nodes).zip(gradient.chunks_exact(nodes));
                 for ((by_x, x), (addresses, gradient)) in rows.zip(read) {
-                    let tables = smoothed.chunks_exact(1 << n);
-                    for (((address, g), v), (features, limits)) in
-                        addresses.iter().zip(gradient).zip(tables).zip(self.wires.by_node())
-                    {
-                        for (k, (feature, limit)) in features.iter().zip(limits).enumerate() {
-                            let z = difference(x, thresholds.values, *feature, *limit);
-                            let slope = self.wires.surrogate.slope(z);
-                            if let Some(sum) = by_x.get_mut(*feature as usize) {
-                                *sum += g * step(v, *address, k) * slope;
-                            }
-                        }
-                    }
+                    let read = (x, thresholds.values, addresses, gradient);
+                    self.by_row(read, &smoothed, by_x, &mut by_threshold);
                 }
-            });
-        by_x
+                by_threshold
+            })
+            .collect();
+        let mut by_threshold = vec![0.0; thresholds.values.len()];
+        for part in &parts {
+            add(&mut by_threshold, part);
+        }
+        (by_x, by_threshold)
+    }
+
+    /// Adds the gradients of one row: of its values, thresholds, addresses and gradient.
+    fn by_row(
+        &self,
+        (x, thresholds, addresses, gradient): (&[f32], &[f32], &[u8], &[f32]),
+        smoothed: &[f32],
+        by_x: &mut [f32],
+        by_threshold: &mut [f32],
+    ) {
+        let tables = smoothed.chunks_exact(1 << self.wires.inputs);
+        for (((address, g), v), (features, limits)) in
+            addresses.iter().zip(gradient).zip(tables).zip(self.wires.by_node())
+        {
+            for (k, (feature, limit)) in features.iter().zip(limits).enumerate() {
+                let slope = match self.wires.surrogate {
+                    Surrogate::Identity => 1.0,
+                    Surrogate::Triangle => {
+                        Surrogate::Triangle.slope(difference(x, thresholds, *feature, *limit))
+                    }
+                };
+                let change = g * step(v, *address, k) * slope;
+                if let Some(sum) = by_x.get_mut(*feature as usize) {
+                    *sum += change;
+                }
+                if let Some(sum) = by_threshold.get_mut(*limit as usize) {
+                    *sum -= change;
+                }
+            }
+        }
     }
 }
 
@@ -158,21 +158,10 @@ impl Kernel<3> for BitTable {
         inputs: [View<'_>; 3],
         addresses: &Self::Saved,
         gradient: View<'_>,
-        [by_x, ..]: [bool; 3],
+        _wanted: [bool; 3],
     ) -> [Option<Vec<f32>>; 3] {
-        let [_, thresholds, table] = inputs;
-        let smoothed = self.smoothed(table);
-        let (by_table, by_limit) = self.by_nodes(inputs, &smoothed, addresses, gradient);
-        let mut by_threshold = vec![0.0; thresholds.values.len()];
-        for (limit, gradient) in self.wires.thresholds.iter().zip(&by_limit) {
-            if let Some(sum) = by_threshold.get_mut(*limit as usize) {
-                *sum += gradient;
-            }
-        }
-        [
-            by_x.then(|| self.by_values(inputs, &smoothed, addresses, gradient)),
-            Some(by_threshold),
-            Some(by_table),
-        ]
+        let [_, _, table] = inputs;
+        let (by_x, by_threshold) = self.by_values(inputs, addresses, gradient);
+        [Some(by_x), Some(by_threshold), Some(self.by_tables(table, addresses, gradient))]
     }
 }

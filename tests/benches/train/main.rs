@@ -30,6 +30,9 @@ const CONTEXT: usize = 64;
 const BATCH: usize = 12;
 
 fn main() {
+    // As the program does (`anabranch::memory`): the next step wants what the last one had.
+    // SAFETY: it stores a number in a table of options that allocations read; 15 is the purge delay.
+    unsafe { libmimalloc_sys::mi_option_set(15, 10_000) };
     let smoke = std::env::args().any(|argument| argument == "--smoke");
     let (rounds, steps) = if smoke { (1, 1) } else { (11, 8) };
     let rows = |wires| FeedForward::Rows(Rows { nodes: 64, inputs: 6, wires });

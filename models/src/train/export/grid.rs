@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use burn::module::Module;
 use burn::tensor::{Tensor, TensorData};
+use rayon::prelude::*;
 
 use super::Exported;
 use super::quantise::{ZERO, grid};
@@ -74,6 +75,11 @@ impl Part<'_> {
         self.tensors.get(name.as_str()).map(|tensor| tensor.integers()).unwrap_or_default()
     }
 
+    /// Integers of at most 32 bits.
+    fn small(&self, what: &str) -> Vec<i32> {
+        self.integers(what).iter().map(|value| *value as i32).collect()
+    }
+
     fn floats(&self, what: &str) -> Vec<f32> {
         let name = format!("{}.{what}", self.prefix);
         self.tensors.get(name.as_str()).map(|tensor| tensor.floats()).unwrap_or_default()
@@ -93,14 +99,14 @@ fn pack(bits: impl Iterator<Item = bool>, inputs: usize) -> Vec<u8> {
 
 /// `bias + scale * sum`.
 fn scaled<'a>(
-    sums: &'a [i64],
+    sums: &'a [i32],
     scale: &'a [f32],
     bias: &'a [f32],
 ) -> impl Iterator<Item = f32> + 'a {
     sums.iter().zip(scale).zip(bias).map(|((sum, scale), bias)| bias + *sum as f32 * scale)
 }
 
-fn add_row(sums: &mut [i64], table: &[i64], row: usize) {
+fn add_row(sums: &mut [i32], table: &[i32], row: usize) {
     let width = sums.len();
     let row = table.get(row * width..(row + 1) * width).unwrap_or_default();
     for (sum, value) in sums.iter_mut().zip(row) {
@@ -109,20 +115,19 @@ fn add_row(sums: &mut [i64], table: &[i64], row: usize) {
 }
 
 fn rows_on_grid(rows: &Rows, width: usize, part: &Part<'_>, x: &[u8]) -> Found {
-    let (thresholds, table) = (part.integers("thresholds"), part.integers("table"));
+    let (thresholds, table) = (part.small("thresholds"), part.small("table"));
     let (scale, bias) = (part.floats("scale"), part.floats("bias"));
-    let wires = part.integers("wires");
-    let projection = part.integers("projection");
-    let (mut out, mut found) = (Vec::new(), Vec::new());
-    for x in x.chunks_exact(width) {
-        let values: Vec<i64> = match rows.wires {
-            Wires::Axis => wires
-                .iter()
-                .map(|wire| x.get(*wire as usize).copied().map_or(0, i64::from))
-                .collect(),
+    let (wires, projection) = (part.small("wires"), part.small("projection"));
+    let tokens = x.par_chunks_exact(width).map(|x| {
+        let centred: Vec<i32> = x.iter().map(|x| i32::from(*x) - ZERO as i32).collect();
+        let values: Vec<i32> = match rows.wires {
+            Wires::Axis => {
+                let read = wires.iter().map(|wire| x.get(*wire as usize).copied());
+                read.map(|x| x.map_or(0, i32::from)).collect()
+            }
             Wires::Projected => projection
                 .chunks_exact(width)
-                .map(|w| w.iter().zip(x).map(|(w, x)| w * (i64::from(*x) - ZERO as i64)).sum())
+                .map(|weights| weights.iter().zip(&centred).map(|(w, x)| w * x).sum())
                 .collect(),
         };
         let addresses = pack(values.iter().zip(&thresholds).map(|(v, t)| v > t), rows.inputs);
@@ -130,14 +135,14 @@ fn rows_on_grid(rows: &Rows, width: usize, part: &Part<'_>, x: &[u8]) -> Found {
         for (node, address) in addresses.iter().enumerate() {
             add_row(&mut sums, &table, (node << rows.inputs) + *address as usize);
         }
-        out.extend(scaled(&sums, &scale, &bias));
-        found.extend(addresses);
-    }
-    (out, vec![found])
+        (scaled(&sums, &scale, &bias).collect::<Vec<_>>(), addresses)
+    });
+    let (out, found): (Vec<_>, Vec<_>) = tokens.unzip();
+    (out.concat(), vec![found.concat()])
 }
 
 fn bits_on_grid(bits: &Bits, width: usize, part: &Part<'_>, x: &[u8]) -> Found {
-    let (thresholds, output) = (part.integers("thresholds"), part.integers("output"));
+    let (thresholds, output) = (part.small("thresholds"), part.small("output"));
     let (scale, bias) = (part.floats("scale"), part.floats("bias"));
     let layers: Vec<(Vec<i64>, Vec<i64>)> = (0..bits.nodes.len())
         .map(|j| (part.integers(&format!("{j}.wires")), part.integers(&format!("{j}.table"))))
@@ -148,7 +153,7 @@ fn bits_on_grid(bits: &Bits, width: usize, part: &Part<'_>, x: &[u8]) -> Found {
         let levels = thresholds.chunks_exact(bits.levels);
         let mut values: Vec<bool> = levels
             .zip(x)
-            .flat_map(|(levels, x)| levels.iter().map(|t| i64::from(*x) > *t))
+            .flat_map(|(levels, x)| levels.iter().map(|t| i32::from(*x) > *t))
             .collect();
         for ((wires, table), found) in layers.iter().zip(&mut found) {
             let read = wires.iter().map(|w| values.get(*w as usize).copied().unwrap_or(false));
