@@ -222,7 +222,7 @@ impl BitLayer {
 fn bit_table(x: Tensor<2>, thresholds: Tensor<1>, table: Tensor<2>, wires: Wires) -> Tensor<2> {
     if kernel::native(&x) {
         let inputs = [x.into_dispatch(), thresholds.into_dispatch(), table.into_dispatch()];
-        return kernel::apply(BitTable { wires }, inputs);
+        return kernel::apply(BitTable::new(wires), inputs);
     }
     plain::bit_table(x, thresholds, table, &wires)
 }

@@ -136,7 +136,7 @@ impl Problem {
                 table.clone().into_dispatch(),
             ];
             let out = if fused {
-                kernel::apply(BitTable { wires }, inputs)
+                kernel::apply(BitTable::new(wires), inputs)
             } else {
                 plain::bit_table(x.clone(), thresholds.clone(), table.clone(), &wires)
             };

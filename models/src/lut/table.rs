@@ -1,8 +1,9 @@
 //! The kernel of one layer of [`Bits`](super::Bits): addresses, then one centred bit per node.
 
+use std::collections::HashMap;
+
 use rayon::prelude::*;
 
-use super::Surrogate;
 use super::address::{Wires, difference};
 use super::transform::smooth;
 use crate::kernel::{Kernel, Output, View, add};
@@ -13,8 +14,18 @@ use crate::kernel::{Kernel, Output, View, add};
 /// The step over the entry has derivative 1 (DWN). Forward saves the addresses only.
 #[derive(Clone, Debug)]
 pub(crate) struct BitTable {
-    /// The wires of all nodes.
-    pub(crate) wires: Wires,
+    wires: Wires,
+    terminals: Terminals,
+}
+
+/// What wires compare, each pair of value and threshold once: many more wires than thermometer bits
+/// lead to the nodes of a layer.
+#[derive(Clone, Debug)]
+struct Terminals {
+    features: Vec<u32>,
+    limits: Vec<u32>,
+    /// The terminal of every wire.
+    of_wires: Vec<u32>,
 }
 
 /// Rows of one task.
@@ -22,7 +33,52 @@ const ROWS: usize = 32;
 /// Nodes of one task of the backward pass.
 const NODES: usize = 32;
 
+impl Terminals {
+    fn new(wires: &Wires) -> Self {
+        let mut known = HashMap::new();
+        let mut terminals = Self { features: Vec::new(), limits: Vec::new(), of_wires: Vec::new() };
+        for (feature, limit) in wires.features.iter().zip(wires.thresholds.iter()) {
+            let next = known.len() as u32;
+            let terminal = *known.entry((*feature, *limit)).or_insert(next);
+            if terminal == next {
+                terminals.features.push(*feature);
+                terminals.limits.push(*limit);
+            }
+            terminals.of_wires.push(terminal);
+        }
+        terminals
+    }
+
+    fn count(&self) -> usize {
+        self.features.len()
+    }
+
+    /// Value and threshold of every terminal.
+    fn pairs(&self) -> impl Iterator<Item = (u32, u32)> {
+        self.features.iter().copied().zip(self.limits.iter().copied())
+    }
+}
+
 impl BitTable {
+    pub(crate) fn new(wires: Wires) -> Self {
+        Self { terminals: Terminals::new(&wires), wires }
+    }
+
+    /// Writes the address of every node for one row of values; `bits` has room for all terminals.
+    fn addresses(&self, x: &[f32], thresholds: &[f32], bits: &mut [u8], out: &mut [u8]) {
+        for (bit, (feature, limit)) in bits.iter_mut().zip(self.terminals.pairs()) {
+            *bit = u8::from(difference(x, thresholds, feature, limit) > 0.0);
+        }
+        let nodes = self.terminals.of_wires.chunks_exact(self.wires.inputs);
+        for (wires, out) in nodes.zip(out) {
+            let mut address = 0;
+            for (k, wire) in wires.iter().enumerate() {
+                address |= bits.get(*wire as usize).copied().unwrap_or(0) << k;
+            }
+            *out = address;
+        }
+    }
+
     /// All tables smoothed.
     fn smoothed(&self, table: View<'_>) -> Vec<f32> {
         let mut smoothed = table.values.to_vec();
@@ -71,11 +127,21 @@ impl BitTable {
             .zip(gradient.values.par_chunks(ROWS * nodes))
             .map(|(((by_x, values), addresses), gradient)| {
                 let mut by_threshold = vec![0.0; thresholds.values.len()];
+                let mut sums = vec![0.0; self.terminals.count()];
                 let rows = by_x.chunks_exact_mut(x.width()).zip(values.chunks_exact(x.width()));
                 let read = addresses.chunks_exact(nodes).zip(gradient.chunks_exact(nodes));
                 for ((by_x, x), (addresses, gradient)) in rows.zip(read) {
-                    let read = (x, thresholds.values, addresses, gradient);
-                    self.by_row(read, &smoothed, by_x, &mut by_threshold);
+                    self.by_terminals(addresses, gradient, &smoothed, &mut sums);
+                    for (sum, (feature, limit)) in sums.iter().zip(self.terminals.pairs()) {
+                        let z = difference(x, thresholds.values, feature, limit);
+                        let change = sum * self.wires.surrogate.slope(z);
+                        if let Some(sum) = by_x.get_mut(feature as usize) {
+                            *sum += change;
+                        }
+                        if let Some(sum) = by_threshold.get_mut(limit as usize) {
+                            *sum -= change;
+                        }
+                    }
                 }
                 by_threshold
             })
@@ -87,44 +153,22 @@ impl BitTable {
         (by_x, by_threshold)
     }
 
-    /// Adds the gradients of one row: of its values, thresholds, addresses and gradient.
-    fn by_row(
-        &self,
-        (x, thresholds, addresses, gradient): (&[f32], &[f32], &[u8], &[f32]),
-        smoothed: &[f32],
-        by_x: &mut [f32],
-        by_threshold: &mut [f32],
-    ) {
-        let tables = smoothed.chunks_exact(1 << self.wires.inputs);
-        for (((address, g), v), (features, limits)) in
-            addresses.iter().zip(gradient).zip(tables).zip(self.wires.by_node())
-        {
-            for (k, (feature, limit)) in features.iter().zip(limits).enumerate() {
-                let slope = match self.wires.surrogate {
-                    Surrogate::Identity => 1.0,
-                    Surrogate::Triangle => {
-                        Surrogate::Triangle.slope(difference(x, thresholds, *feature, *limit))
-                    }
-                };
-                let change = g * step(v, *address, k) * slope;
-                if let Some(sum) = by_x.get_mut(*feature as usize) {
-                    *sum += change;
-                }
-                if let Some(sum) = by_threshold.get_mut(*limit as usize) {
-                    *sum -= change;
+    /// The gradient by the bits of all terminals, for one row: the extended finite differences of
+    /// the nodes that they lead to.
+    fn by_terminals(&self, addresses: &[u8], gradient: &[f32], smoothed: &[f32], sums: &mut [f32]) {
+        let n = self.wires.inputs;
+        sums.fill(0.0);
+        let nodes = self.terminals.of_wires.chunks_exact(n).zip(smoothed.chunks_exact(1 << n));
+        for ((address, g), (wires, v)) in addresses.iter().zip(gradient).zip(nodes) {
+            for (k, wire) in wires.iter().enumerate() {
+                let (high, low) = (*address as usize | 1 << k, *address as usize & !(1 << k));
+                if let (Some(high), Some(low), Some(sum)) =
+                    (v.get(high), v.get(low), sums.get_mut(*wire as usize))
+                {
+                    *sum += g * (high - low);
                 }
             }
         }
-    }
-}
-
-/// The extended finite difference across bit `k`.
-#[inline(always)]
-fn step(smoothed: &[f32], address: u8, k: usize) -> f32 {
-    let (high, low) = (address as usize | 1 << k, address as usize & !(1 << k));
-    match (smoothed.get(high), smoothed.get(low)) {
-        (Some(high), Some(low)) => high - low,
-        _ => 0.0,
     }
 }
 
@@ -140,9 +184,10 @@ impl Kernel<3> for BitTable {
             .zip(addresses.par_chunks_mut(ROWS * nodes))
             .zip(x.values.par_chunks(ROWS * x.width()))
             .for_each(|((out, addresses), values)| {
+                let mut bits = vec![0; self.terminals.count()];
                 let rows = out.chunks_exact_mut(nodes).zip(addresses.chunks_exact_mut(nodes));
                 for ((out, addresses), x) in rows.zip(values.chunks_exact(x.width())) {
-                    self.wires.addresses(x, thresholds.values, addresses);
+                    self.addresses(x, thresholds.values, &mut bits, addresses);
                     let tables = table.values.chunks_exact(1 << self.wires.inputs);
                     for ((out, address), table) in out.iter_mut().zip(addresses).zip(tables) {
                         let positive = table.get(*address as usize).is_some_and(|v| *v > 0.0);

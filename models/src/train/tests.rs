@@ -4,7 +4,8 @@ use rayon::ThreadPoolBuilder;
 use super::export::{Precision, export, forward_on_grid};
 use super::{Batch, Evaluation, Options, TrainError, Trainer, Windows, evaluate, parameters};
 use crate::artifact::architecture::{
-    Architecture, AudioTokens, Bits, FeedForward, Head, Inputs, Rows, TextTokens, Wires,
+    Architecture, AudioTokens, Bits, FeedForward, Head, ImageTokens, Inputs, Rows, TextTokens,
+    Wires,
 };
 use crate::lut::{Classifier, ClassifierOptions, Spacing, thresholds};
 use crate::random::Random;
@@ -165,6 +166,13 @@ fn every_feed_forward_learns_and_survives_its_export() {
         let exported = cross_entropy(pass.logits, &batch.targets).into_scalar::<f32>();
         let apart = (f64::from(exported) - trained.loss).abs();
         assert!(apart < 0.05, "{feed_forward:?}: {} became {exported}", trained.loss);
+        let coarse = export(trainer.model(), Precision::Int4);
+        let values = coarse.iter().filter(|tensor| tensor.shape.name.ends_with("rows.table"));
+        assert!(values.flat_map(|tensor| &tensor.bytes).all(|v| v.cast_signed().abs() <= 7));
+        let coarse = forward_on_grid(trainer.model(), &coarse, &batch.input).unwrap();
+        let coarse = cross_entropy(coarse.logits, &batch.targets).into_scalar::<f32>();
+        let apart = (f64::from(coarse) - trained.loss).abs();
+        assert!(apart < 0.15, "{feed_forward:?}: {} became {coarse} in 4 bits", trained.loss);
         let layers: Vec<usize> = pass.addresses[1].iter().map(Vec::len).collect();
         let expected: &[usize] = match feed_forward {
             FeedForward::Rows(_) => &[16],
@@ -209,6 +217,36 @@ fn tables_fitted_to_an_mlp_start_near_its_loss() {
     let batch = windows.evenly(1).unwrap();
     let error = trainer.distil(&shallow, &batch.input).unwrap_err();
     assert!(matches!(error, TrainError::Teacher { teacher: 1, student: 2 }));
+}
+
+#[test]
+fn a_vision_transformer_learns_where_the_light_is() {
+    let architecture = Architecture {
+        inputs: Inputs::Image(ImageTokens { height: 8, width: 8, channels: 1, patch: 4 }),
+        head: Head::Classes(4),
+        ..architecture(rows(Wires::Projected))
+    };
+    let device = Device::flex().autodiff();
+    let model = Transformer::new(&architecture, &Start::default(), 1, &device).unwrap();
+    let options = Options { rate: 5e-3, steps: 250, warm_up: 10, ..Options::default() };
+    let mut trainer = Trainer::new(model, options);
+    let draw = |random: &mut Random| {
+        let mut pixels = random.normals(32 * 64, 0.5);
+        let targets: Vec<u32> = (0..32).map(|_| random.below(4) as u32).collect();
+        for (image, class) in pixels.chunks_mut(64).zip(&targets) {
+            for pixel in 0..16 {
+                let (top, left) = (4 * (class / 2) as usize, 4 * (class % 2) as usize);
+                image[(top + pixel / 4) * 8 + left + pixel % 4] += 2.0;
+            }
+        }
+        Batch { input: Input::Images(pixels), targets }
+    };
+    for _ in 0..250 {
+        let batch = draw(trainer.random());
+        trainer.step(&batch).unwrap();
+    }
+    let found = evaluate(trainer.model(), [&draw(&mut Random::new(50))]).unwrap();
+    assert!(found.accuracy > 0.8, "{}", found.accuracy);
 }
 
 #[test]

@@ -63,8 +63,8 @@ proptest! {
             plain::attention(qkv.clone(), heads, causal),
             [qkv]
         );
-        let x = leaf([batch * tokens, width + 1], random);
-        let (gain, bias) = (leaf([width + 1], random), leaf([width + 1], random));
+        let x = leaf([batch * tokens, width + 7], random);
+        let (gain, bias) = (leaf([width + 7], random), leaf([width + 7], random));
         let inputs = [x.clone().into_dispatch(), gain.clone().into_dispatch(), bias.clone().into_dispatch()];
         same_gradients!(
             "norm",
@@ -72,8 +72,8 @@ proptest! {
             plain::norm(x.clone(), gain.clone(), bias.clone()),
             [x, gain, bias]
         );
-        let (up, a) = (leaf([hidden, width + 1], random), leaf([hidden], random));
-        let (down, b) = (leaf([width + 1, hidden], random), leaf([width + 1], random));
+        let (up, a) = (leaf([hidden, width + 7], random), leaf([hidden], random));
+        let (down, b) = (leaf([width + 7, hidden], random), leaf([width + 7], random));
         let inputs = [
             x.clone().into_dispatch(),
             up.clone().into_dispatch(),
@@ -95,7 +95,7 @@ proptest! {
             [x, up]
         );
         let targets: Vec<u32> =
-            (0..batch * tokens).map(|_| random.below(width + 1) as u32).collect();
+            (0..batch * tokens).map(|_| random.below(width + 7) as u32).collect();
         same_gradients!(
             "cross entropy",
             cross_entropy(x.clone(), &targets),
