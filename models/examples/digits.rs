@@ -57,7 +57,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         temperature: settings.temperature,
     };
     let fitted = thresholds(Spacing::Distributive, &sample, PIXELS, settings.levels);
-    let model = Classifier::new(&options, fitted, random, &device);
+    let model = Classifier::new(&options, fitted, random, &device)?;
     let steps = (settings.epochs * training / settings.batch) as u64;
     let rates = Options {
         rate: settings.rate,

@@ -58,7 +58,7 @@ mod record;
 
 use std::fmt::Debug;
 
-pub(crate) use lanes::{add, dot, exp, lanes, sum, tanh};
+pub(crate) use lanes::{LANES, add, dot, exp, fold, lanes, sum, tanh};
 pub(crate) use matrix::{Matrix, multiply, multiply_in_parallel, rows_of_task};
 pub use record::{apply, native};
 

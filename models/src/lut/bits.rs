@@ -9,7 +9,7 @@ use super::address::Wires;
 use super::choose::{self, Candidates};
 use super::table::BitTable;
 use super::thermometer::normal_quantile;
-use super::{Surrogate, Wiring, plain};
+use super::{FEWEST_INPUTS, MOST_INPUTS, Surrogate, Wiring, plain};
 use crate::kernel::{self, linear::Bias, linear::Linear};
 use crate::random::Random;
 
@@ -145,6 +145,10 @@ impl LutLayers {
     /// New layers with random wiring. Thresholds start at the quantiles of the normal distribution:
     /// in a transformer layer normalisation stands before the block. `fitted` replaces them
     /// ([`super::thresholds`]).
+    ///
+    /// # Panics
+    ///
+    /// When a node has not 2 to 8 inputs, or thresholds are not so many per feature.
     pub fn new(
         options: &BitsOptions,
         fitted: Option<Vec<f32>>,
@@ -152,12 +156,14 @@ impl LutLayers {
         device: &Device,
     ) -> Self {
         let BitsOptions { width, levels, inputs, choices, .. } = *options;
+        assert!((FEWEST_INPUTS..=MOST_INPUTS).contains(&inputs), "{inputs} inputs of a node");
         let quantiles =
             (1..=levels).map(|i| normal_quantile(i as f64 / (levels + 1) as f64) as f32);
         let thresholds = match fitted {
             Some(fitted) => fitted,
             None => std::iter::repeat_n(quantiles.collect::<Vec<_>>(), width).flatten().collect(),
         };
+        assert!(thresholds.len() == width * levels, "{} thresholds", thresholds.len());
         let mut layers = Vec::new();
         let mut values = width * levels;
         for (i, nodes) in options.nodes.iter().enumerate() {

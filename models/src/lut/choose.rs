@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use super::address::difference;
 use super::{Surrogate, Wiring};
-use crate::kernel::{self, Kernel, Output, View};
+use crate::kernel::{self, Kernel, LANES, Output, View, fold, lanes};
 use crate::random::Random;
 
 /// The candidates of all wires, wire by wire.
@@ -128,25 +128,55 @@ impl Kernel<3> for Choose {
             }),
             by_scores.then(|| {
                 let Candidates { features, thresholds: limits, choices } = &self.candidates;
+                let columns = columns(x);
+                let rows = x.rows().max(1);
                 let mut out = vec![0.0; scores.values.len()];
                 out.par_chunks_mut(*choices)
                     .zip(features.par_chunks(*choices).zip(limits.par_chunks(*choices)))
                     .enumerate()
                     .for_each(|(wire, (out, (features, limits)))| {
-                        let gradient = gradient.values.iter().skip(wire).step_by(wires);
-                        for (x, g) in x.values.chunks_exact(x.width()).zip(gradient) {
-                            for (sum, (feature, limit)) in
-                                out.iter_mut().zip(features.iter().zip(limits))
-                            {
-                                let z = difference(x, thresholds.values, *feature, *limit);
-                                *sum += if z > 0.0 { *g } else { -*g };
-                            }
+                        let gradient: Vec<f32> =
+                            gradient.values.iter().skip(wire).step_by(wires).copied().collect();
+                        for (out, (feature, limit)) in
+                            out.iter_mut().zip(features.iter().zip(limits))
+                        {
+                            let from = *feature as usize * rows;
+                            let column = columns.get(from..from + rows).unwrap_or_default();
+                            let limit = thresholds.values.get(*limit as usize);
+                            *out = credit(column, limit.copied().unwrap_or(0.0), &gradient);
                         }
                     });
                 out
             }),
         ]
     }
+}
+
+lanes! {
+    /// The sum of gradients, each with the sign of `x > limit`.
+    fn credit(x: &[f32], limit: f32, gradient: &[f32]) -> f32 {
+        let (chunks, tail) = x.as_chunks::<LANES>();
+        let (gradients, gradient_tail) = gradient.as_chunks::<LANES>();
+        let mut sums = [0.0; LANES];
+        for (x, gradient) in chunks.iter().zip(gradients) {
+            for ((sum, x), g) in sums.iter_mut().zip(x).zip(gradient) {
+                *sum += if *x > limit { *g } else { -*g };
+            }
+        }
+        let tail = tail.iter().zip(gradient_tail);
+        fold(sums) + tail.map(|(x, g)| if *x > limit { *g } else { -*g }).sum::<f32>()
+    }
+}
+
+/// The columns of `x`, one after the other.
+fn columns(x: View<'_>) -> Vec<f32> {
+    let mut out = vec![0.0; x.values.len()];
+    out.par_chunks_mut(x.rows().max(1)).enumerate().for_each(|(column, out)| {
+        for (out, value) in out.iter_mut().zip(x.values.iter().skip(column).step_by(x.width())) {
+            *out = *value;
+        }
+    });
+    out
 }
 
 /// The differences of all wires, `[rows, wires]`.

@@ -48,7 +48,7 @@ mod wiring;
 
 pub use address::Surrogate;
 pub use bits::{BitLayer, Bits, BitsOptions, LutLayers};
-pub use classifier::{ByteNetwork, Classifier, ClassifierOptions};
+pub use classifier::{ByteNetwork, Classifier, ClassifierError, ClassifierOptions};
 pub use penalty::spectral_penalty;
 pub use rows::{Rows, RowsOptions};
 pub use thermometer::{Spacing, thresholds};

@@ -9,7 +9,7 @@ use super::address::Wires;
 use super::choose::{self, Candidates};
 use super::spectrum::Spectrum;
 use super::sum::RowSum;
-use super::{Surrogate, Wiring, plain};
+use super::{FEWEST_INPUTS, MOST_INPUTS, Surrogate, Wiring, plain};
 use crate::kernel::{self, linear::Linear};
 use crate::random::Random;
 
@@ -62,6 +62,10 @@ impl Rows {
     ///
     /// Thresholds start spread over the range where layer normalisation puts its output, so that
     /// the bits of a node differ from the first step on.
+    ///
+    /// # Panics
+    ///
+    /// When a node has not 2 to 8 inputs, or the wiring another number of wires than all nodes.
     pub fn new(
         options: &RowsOptions,
         wiring: &Wiring,
@@ -70,6 +74,8 @@ impl Rows {
     ) -> Self {
         let RowsOptions { width, nodes, inputs, projected, damping, deviation } = *options;
         let wires = nodes * inputs;
+        assert!((FEWEST_INPUTS..=MOST_INPUTS).contains(&inputs), "{inputs} inputs of a node");
+        assert!(projected || wiring.wires() == wires, "{} wires for {wires}", wiring.wires());
         let (spread, wiring) =
             if projected { (0.49, Wiring::straight(wires)) } else { (0.7, wiring.clone()) };
         // A table of coefficients sums 2^n of them in every entry.

