@@ -383,12 +383,12 @@ mod tests {
             let limits = Limits { bytes: ByteSize(1 << 20), ..Limits::default() };
             let mut numbers: Vec<i64> = Vec::new();
             if keep < bytes.len() {
-                prop_assert!(read(&bytes[..keep], None, &limits, &mut numbers).is_err());
+                prop_assert!(read(&bytes[..keep], None, &limits, 1, &mut numbers).is_err());
             }
             let at = at % bytes.len();
             bytes[at] ^= 1 << bit;
             numbers.clear();
-            if read(&bytes, None, &limits, &mut numbers).is_ok() {
+            if read(&bytes, None, &limits, 1, &mut numbers).is_ok() {
                 prop_assert!(numbers.len() * 8 <= 1 << 20);
             }
         }
@@ -416,7 +416,7 @@ mod tests {
         write(&vec![0.5f32; 10_000], &mut bytes).unwrap();
         assert!(bytes.len() < 1000);
         let limits = Limits { bytes: ByteSize(1000), ..Limits::default() };
-        let error = read::<f32>(&bytes, None, &limits, &mut Vec::new()).unwrap_err();
+        let error = read::<f32>(&bytes, None, &limits, 1, &mut Vec::new()).unwrap_err();
         assert!(error.contains("limit"), "{error}");
     }
 }
