@@ -53,8 +53,7 @@ def with_anabranch(binary, table, decode):
     import pyarrow.ipc
 
     yield
-    # Records change places as far as they do in the peer's shuffle, which is within its chunks.
-    command = [binary, "read", table, "--shuffle", "7", "--window", "64MiB", "--columns", "image", "--quiet"]
+    command = [binary, "read", table, "--shuffle", "7", "--columns", "image", "--quiet"]
     with subprocess.Popen(command + ["--decode=rgb"] * decode, stdout=subprocess.PIPE) as child:
         with pyarrow.ipc.open_stream(child.stdout) as stream:
             for batch in stream:
@@ -134,9 +133,7 @@ def prepare(binary, folder, jpegs, copies, peer):
 
 def measure(name, binary, folder, decode):
     command = [sys.executable, "-W", "ignore", __file__, "--reader", name, binary, f"{folder}/{name}", str(int(decode))]
-    # The threads of numpy's BLAS wait actively for a while after an import, whoever imports it.
-    environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-    ended = subprocess.run(command, check=True, stdout=subprocess.PIPE, env=environment)
+    ended = subprocess.run(command, check=True, stdout=subprocess.PIPE)
     found = json.loads(ended.stdout.splitlines()[-1])
     print(f"{name} {'decoded' if decode else 'raw'} {found}", file=sys.stderr)
     return found

@@ -13,8 +13,6 @@ use super::unwritten;
 
 /// What a pipe should hold: a batch or more, so that reader and writer seldom wait for one another.
 const PIPE: usize = 1 << 20;
-/// What is written at once. A pipe is locked while it is filled, and its reader burns its time meanwhile.
-const PIECE: usize = 64 << 10;
 
 /// A stream of batches on stdout.
 pub(super) struct Stream {
@@ -49,18 +47,11 @@ impl Stream {
 }
 
 fn write_all(out: &mut File, buffers: &[Buffer]) -> Result<bool, String> {
-    let pieces = buffers.iter().flat_map(|buffer| buffer.chunks(PIECE));
-    let mut slices: Vec<IoSlice<'_>> = pieces.map(IoSlice::new).collect();
+    let mut slices: Vec<IoSlice<'_>> = buffers.iter().map(|buffer| IoSlice::new(buffer)).collect();
     let mut rest = slices.as_mut_slice();
     IoSlice::advance_slices(&mut rest, 0);
     while !rest.is_empty() {
-        // Small ones, as offsets and ends of columns are, go together.
-        let more = rest.iter().scan(0, |sum, slice| {
-            *sum += slice.len();
-            Some(*sum)
-        });
-        let together = more.take_while(|sum| *sum <= PIECE).count().max(1);
-        match out.write_vectored(rest.get(..together).unwrap_or_default()) {
+        match out.write_vectored(rest) {
             Ok(written) => IoSlice::advance_slices(&mut rest, written),
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             // A reader that went away has seen enough.
