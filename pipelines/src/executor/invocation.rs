@@ -19,8 +19,8 @@ use crate::run::{Count, Meter};
 /// Records in a slice at most: enough to spread the cost of columns.
 const SLICE_RECORDS: usize = 64;
 /// Bytes that a slice should grow to at most. Operators declare what the worst record may need, so most
-/// slices become a fraction of this, and stay in the cache of a core, which two threads may share: pictures
-/// that take a fifth of what is declared cost 3 % more at twice this, and at half of it as much for columns.
+/// slices become a fraction of this, and stay in the cache of a core. Pictures that take a fifth of what is
+/// declared cost more at twice this, for the cache, and at half of it, for columns.
 const SLICE_BYTES: usize = 2 << 20;
 
 /// An operator of a stage, and where its figures go.

@@ -75,6 +75,8 @@ pub struct Run {
     ticket: Ticket,
     engine: Engine,
     started: Instant,
+    /// What this process had spent before, as one that `cargo run` became has.
+    cpu_before: f64,
     // Last, because tasks and workers still run on it while the rest is dropped.
     runtime: Option<tokio::runtime::Runtime>,
 }
@@ -125,6 +127,7 @@ impl Run {
         begin: impl FnOnce(Arc<Plan>, &Ticket, &tokio::runtime::Runtime) -> Result<Engine, RunError>,
     ) -> Result<Self, RunError> {
         let started = Instant::now();
+        let (cpu_before, _) = usage::of_this_process();
         let runtime = io_threads()?;
         let ticket = runtime.block_on(ticket::take(&plan, if_exists))?;
         let engine = if ticket.complete() {
@@ -134,7 +137,7 @@ impl Run {
         } else {
             begin(Arc::clone(&plan), &ticket, &runtime)?
         };
-        Ok(Self { plan, ticket, engine, started, runtime: Some(runtime) })
+        Ok(Self { plan, ticket, engine, started, cpu_before, runtime: Some(runtime) })
     }
 
     /// The run's id.
@@ -214,7 +217,13 @@ impl Run {
             return Err(failure);
         }
         let examples = self.pulses().into_iter().flat_map(|pulse| pulse.examples).collect();
-        Ok(Last { progress: self.progress(), examples, peak_rss, restarts })
+        Ok(Last {
+            progress: self.progress(),
+            examples,
+            cpu_before: self.cpu_before,
+            peak_rss,
+            restarts,
+        })
     }
 }
 

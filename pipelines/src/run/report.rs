@@ -12,6 +12,8 @@ use crate::progress::{Ending, Output, Progress, Report};
 pub(super) struct Last {
     pub(super) progress: Progress,
     pub(super) examples: Vec<String>,
+    /// CPU seconds that this process had spent before the run.
+    pub(super) cpu_before: f64,
     /// Peak memory of the processes beside this one.
     pub(super) peak_rss: u64,
     pub(super) restarts: u64,
@@ -59,7 +61,7 @@ pub(super) async fn report(plan: &Plan, ticket: &Ticket, last: Last) -> Result<R
         processes: plan.settings().processes as u64,
         credit: plan.settings().credit as u64,
         restarts: last.restarts,
-        cpu_seconds,
+        cpu_seconds: cpu_seconds - last.cpu_before,
         peak_rss: peak_rss + last.peak_rss,
     })
 }
