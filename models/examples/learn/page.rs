@@ -1,0 +1,254 @@
+//! A page of results: a JSON file of figures with every raw value, and the same for people.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::process::Command;
+
+use anabranch_models::artifact::architecture::{Architecture, FeedForward};
+use serde_json::{Value, json};
+
+use crate::contender::Contender;
+use crate::run::Outcome;
+use crate::study::Runs;
+use crate::task::Task;
+
+/// Where pages are.
+pub(crate) fn folder() -> PathBuf {
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/results"))
+}
+
+/// The commit of the working tree, with a `+` when it has changes.
+pub(crate) fn commit() -> Result<String, Box<dyn Error>> {
+    let git = |arguments: &[&str]| -> Result<String, Box<dyn Error>> {
+        let output = Command::new("git").args(arguments).output()?;
+        Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    };
+    let changed = !git(&["status", "--porcelain", "--untracked-files=no", "models"])?.is_empty();
+    Ok(git(&["rev-parse", "--short=10", "HEAD"])? + if changed { "+" } else { "" })
+}
+
+/// Of the sample; the deviation of one value is 0.
+pub(crate) fn mean_and_deviation(values: &[f64]) -> (f64, f64) {
+    let count = values.len().max(1) as f64;
+    let mean = values.iter().sum::<f64>() / count;
+    let squares = values.iter().map(|value| (value - mean).powi(2)).sum::<f64>();
+    (mean, (squares / (count - 1.0).max(1.0)).sqrt())
+}
+
+/// Writes `NAME.json` and `NAME.md`.
+pub(crate) fn write(name: &str, all: &[Runs<'_>]) -> Result<(), Box<dyn Error>> {
+    let mut figures: BTreeMap<String, Value> = BTreeMap::new();
+    let mut text = format!(
+        "# Results: {name}\n\nWritten by `ci/results {name}`, checked by `ci/verify {name}`. Machine: {}. Losses are \
+         of what the engine runs, in nats per prediction: tables in int8, MLPs in f32. Every contender was trained \
+         with the same rates, batches and number of steps, and its best rate is compared.\n",
+        machine()
+    );
+    for runs in all {
+        part(runs, &mut figures, &mut text)?;
+    }
+    let raw: Vec<_> = all.iter().flat_map(|runs| &runs.kept).collect();
+    let mut commits: Vec<&str> = raw.iter().map(|kept| kept.commit.as_str()).collect();
+    commits.sort_unstable();
+    commits.dedup();
+    let seeds: Vec<u64> = all.first().map(|runs| runs.part.seeds.to_vec()).unwrap_or_default();
+    figures.insert(
+        "_run".to_owned(),
+        json!({ "commit": commits.join(" "), "command": format!("ci/results {name}"),
+                "machine": machine(), "seeds": seeds, "raw": raw }),
+    );
+    std::fs::create_dir_all(folder())?;
+    let pretty = serde_json::to_string_pretty(&figures)? + "\n";
+    std::fs::write(folder().join(format!("{name}.json")), pretty)?;
+    std::fs::write(folder().join(format!("{name}.md")), text)?;
+    Ok(())
+}
+
+fn part(
+    runs: &Runs<'_>,
+    figures: &mut BTreeMap<String, Value>,
+    text: &mut String,
+) -> Result<(), Box<dyn Error>> {
+    let part = runs.part;
+    let base = Task::read(part.task)?.base;
+    writeln!(text, "\n## {}\n\nThe sweep, seed 1, {} steps:\n", part.title, part.steps)?;
+    let header: Vec<String> = part.rates.iter().map(|rate| format!("{rate:e}")).collect();
+    writeln!(text, "| | {} |\n|---|{}", header.join(" | "), "---|".repeat(header.len()))?;
+    for (short, word) in part.contenders {
+        let cells: Vec<String> = part
+            .rates
+            .iter()
+            .map(|rate| {
+                let settings = part.run(word, *rate, part.steps, 1);
+                let found = runs.kept.iter().find(|kept| kept.outcome.settings == settings);
+                found.map_or_else(String::new, |kept| shown(runs, &kept.outcome))
+            })
+            .collect();
+        writeln!(text, "| {short} (`{word}`) | {} |", cells.join(" | "))?;
+    }
+    for steps in std::iter::once(part.steps).chain(part.longer.iter().copied()) {
+        let prefix = if steps == part.steps {
+            part.figures.to_owned()
+        } else {
+            format!("{}.{steps}", part.figures)
+        };
+        writeln!(
+            text,
+            "\n{steps} steps, each at its best rate, mean and deviation over seeds {:?}:\n\n\
+             | | rate | held-out loss | accuracy | trained in f32 | int8 MLP, int4 tables | seconds of training |\n\
+             |---|---|---|---|---|---|---|",
+            part.seeds
+        )?;
+        for (short, _) in part.contenders {
+            let of: Vec<&Outcome> = part
+                .seeds
+                .iter()
+                .filter_map(|seed| runs.at_best(short, steps, *seed))
+                .map(|kept| &kept.outcome)
+                .collect();
+            let column = |value: &dyn Fn(&Outcome) -> f64| {
+                mean_and_deviation(&of.iter().map(|outcome| value(outcome)).collect::<Vec<_>>())
+            };
+            let (loss, loss_spread) = column(&|o| o.scores.engine.loss);
+            let (right, right_spread) = column(&|o| 100.0 * o.scores.engine.accuracy);
+            let (trained, _) = column(&|o| o.scores.trained.loss);
+            let small = of.iter().all(|o| o.scores.engine_small.is_some());
+            let (small_loss, _) =
+                column(&|o| o.scores.engine_small.map_or(f64::NAN, |score| score.loss));
+            let (seconds, _) = column(&|o| o.seconds);
+            let small = if small { format!("{small_loss:.4}") } else { String::new() };
+            writeln!(
+                text,
+                "| {short} | {:e} | {loss:.4} +- {loss_spread:.4} | {right:.2} +- {right_spread:.2} % | {trained:.4} | {small} | {seconds:.0} |",
+                runs.best.get(short).copied().unwrap_or_default()
+            )?;
+            figures.insert(format!("{prefix}.{short}.val_loss"), loss.into());
+            figures.insert(format!("{prefix}.{short}.val_loss_deviation"), loss_spread.into());
+            figures.insert(format!("{prefix}.{short}.accuracy_percent"), right.into());
+        }
+        gap(runs, steps, &prefix, figures, text)?;
+    }
+    costs(runs, &base, figures, text)
+}
+
+fn shown(runs: &Runs<'_>, outcome: &Outcome) -> String {
+    let score = outcome.scores.engine;
+    if runs.part.by_accuracy {
+        format!("{:.2} %", 100.0 * score.accuracy)
+    } else {
+        format!("{:.4}", score.loss)
+    }
+}
+
+/// What of the way from no feed-forward to the MLP the tables go, seed by seed.
+fn gap(
+    runs: &Runs<'_>,
+    steps: u64,
+    prefix: &str,
+    figures: &mut BTreeMap<String, Value>,
+    text: &mut String,
+) -> Result<(), Box<dyn Error>> {
+    let merit = |contender, seed| {
+        let kept = runs.at_best(contender, steps, seed)?;
+        Some(crate::study::merit(runs.part, &kept.outcome))
+    };
+    let (mut recovered, mut gaps) = (Vec::new(), Vec::new());
+    for seed in runs.part.seeds {
+        let all = (merit("none", *seed), merit("mlp", *seed), merit("lut", *seed));
+        if let (Some(none), Some(mlp), Some(lut)) = all {
+            gaps.push(none - mlp);
+            recovered.push((none - lut) / (none - mlp));
+        }
+    }
+    let (mean, deviation) = mean_and_deviation(&recovered);
+    let (wide, _) = mean_and_deviation(&gaps);
+    let (wide_shown, least) = if runs.part.by_accuracy {
+        (format!("{:.2} points", 100.0 * wide), 0.02)
+    } else {
+        (format!("{wide:.4} nats"), 0.05)
+    };
+    let void = if wide < least { " The gap is too small for the figure to mean anything." } else { "" };
+    writeln!(
+        text,
+        "\nFrom none to MLP: {wide_shown}. Recovered by tables, paired: **{mean:.3}** +- {deviation:.3} ({}).{void}",
+        recovered.iter().map(|r| format!("{r:.3}")).collect::<Vec<_>>().join(", ")
+    )?;
+    figures.insert(format!("{prefix}.gap"), wide.into());
+    figures.insert(format!("{prefix}.gap_recovered"), mean.into());
+    figures.insert(format!("{prefix}.gap_recovered_deviation"), deviation.into());
+    Ok(())
+}
+
+/// Picojoules of an operation in 45 nm at 0.9 V (M. Horowitz, "Computing's energy problem", ISSCC 2014, figure
+/// 1.1.9): an f32 multiplication and addition, an int32 addition, which is more than the int16 of tables.
+const F32_MULTIPLICATION: f64 = 3.7;
+const F32_ADDITION: f64 = 0.9;
+const INT_ADDITION: f64 = 0.1;
+/// An int8 multiplication, of projected wires.
+const INT8_MULTIPLICATION: f64 = 0.2;
+
+/// Operations, bytes, and an estimate of energy, from shapes alone.
+fn costs(
+    runs: &Runs<'_>,
+    base: &Architecture,
+    figures: &mut BTreeMap<String, Value>,
+    text: &mut String,
+) -> Result<(), Box<dyn Error>> {
+    let word = runs.part.contenders.iter().find(|(name, _)| *name == "lut");
+    let Some((_, word)) = word else { return Ok(()) };
+    let tables = base.with_feed_forward(word.parse::<Contender>()?.feed_forward(base.width));
+    let mlp = base.with_mlp();
+    let rest = base.with_feed_forward(FeedForward::None).operations();
+    let rest_energy = rest.multiplications as f64 * F32_MULTIPLICATION
+        + rest.additions as f64 * F32_ADDITION;
+    let (of_mlp, of_tables) = (mlp.operations(), tables.operations());
+    let mlp_energy = of_mlp.multiplications as f64 * F32_MULTIPLICATION
+        + of_mlp.additions as f64 * F32_ADDITION;
+    let apart = |all: u64, rest: u64| all.saturating_sub(rest) as f64;
+    let table_energy = rest_energy
+        + apart(of_tables.multiplications, rest.multiplications) * INT8_MULTIPLICATION
+        + apart(of_tables.additions, rest.additions) * INT_ADDITION;
+    let replaced = 100.0 * tables.replaced_share();
+    let bytes = tables.feed_forward_bytes();
+    writeln!(
+        text,
+        "\nFrom the shapes, per token of a full input: the model with MLPs takes {:.0} multiplications and {:.0} \
+         additions, the one with tables {:.0} and {:.0} ({replaced:.1} % of the multiplications replaced); the \
+         feed-forward of all blocks weighs {} bytes exported, {} as f32 MLPs, {} as int8 MLPs. Energy of the \
+         arithmetic alone, an estimate (ISSCC 2014: 3.7 pJ for an f32 multiplication, 0.9 for an addition, 0.2 for an \
+         int8 multiplication, 0.1 for an integer addition; memory left out): {:.2} times less.",
+        of_mlp.multiplications_per_token(),
+        of_mlp.additions_per_token(),
+        of_tables.multiplications_per_token(),
+        of_tables.additions_per_token(),
+        bytes.exported,
+        bytes.mlp_f32,
+        bytes.mlp_int8,
+        mlp_energy / table_energy,
+    )?;
+    let prefix = runs.part.figures;
+    let mut figure = |name: &str, value: f64| {
+        figures.insert(format!("{prefix}.{name}"), value.into());
+    };
+    figure("multiplications_replaced_percent", replaced);
+    figure("additions_per_token", of_tables.additions_per_token());
+    figure("feed_forward_bytes", bytes.exported as f64);
+    figure("feed_forward_bytes_vs_mlp_f32", bytes.exported as f64 / bytes.mlp_f32 as f64);
+    figure("feed_forward_bytes_vs_mlp_int8", bytes.exported as f64 / bytes.mlp_int8 as f64);
+    figure("energy_estimate_ratio", mlp_energy / table_energy);
+    Ok(())
+}
+
+/// What the runs were made on.
+fn machine() -> String {
+    let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let field = |name: &str| {
+        let line = text.lines().find(|line| line.starts_with(name))?;
+        Some(line.split_once(':')?.1.trim().to_owned())
+    };
+    let model = field("model name").unwrap_or_else(|| std::env::consts::ARCH.to_owned());
+    let processors = std::thread::available_parallelism().map_or(1, |n| n.get());
+    format!("{processors} cores of {model}, shared")
+}

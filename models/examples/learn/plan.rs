@@ -1,0 +1,73 @@
+//! Which runs a page of results is made of.
+
+use crate::run::Settings;
+
+/// A study: the same sweep for every contender, and the best rate of each with more seeds.
+pub(crate) struct Plan {
+    pub(crate) parts: Vec<Part>,
+}
+
+/// One table of a page.
+pub(crate) struct Part {
+    /// How its figures begin: `gpt`, `vit.cifar10`.
+    pub(crate) figures: &'static str,
+    pub(crate) title: &'static str,
+    pub(crate) task: &'static str,
+    /// The rates that every contender is trained with, seed 1, so many steps.
+    pub(crate) rates: &'static [f32],
+    pub(crate) steps: u64,
+    /// Further lengths of training, at the best rate.
+    pub(crate) longer: &'static [u64],
+    pub(crate) seeds: &'static [u64],
+    /// Name in figures, and what it is.
+    pub(crate) contenders: &'static [(&'static str, &'static str)],
+    /// Whether accuracy is what counts, or loss.
+    pub(crate) by_accuracy: bool,
+}
+
+const GPT: Part = Part {
+    figures: "gpt",
+    title: "Characters of Shakespeare, nanoGPT's configuration for processors",
+    task: "shakespeare",
+    rates: &[1e-3, 2e-3, 4e-3, 6e-3],
+    steps: 2_000,
+    longer: &[5_000],
+    seeds: &[1, 2, 3],
+    contenders: &[("none", "none"), ("mlp", "mlp"), ("lut", LUT)],
+    by_accuracy: false,
+};
+
+/// The tables that are compared with MLPs everywhere.
+pub(crate) const LUT: &str = "rows:64x6:projected:damping=0.5";
+
+impl Plan {
+    pub(crate) fn of(name: &str) -> Option<Self> {
+        let vision = |figures, title, task, steps| Part {
+            figures,
+            title,
+            task,
+            rates: &[1e-3, 2e-3, 4e-3],
+            steps,
+            longer: &[],
+            by_accuracy: true,
+            ..GPT
+        };
+        let parts = match name {
+            "lut" => vec![GPT],
+            "lut-cifar10" => vec![vision("vit.cifar10", "ViT on CIFAR-10", "cifar10", 2_000)],
+            "lut-fashion" => {
+                vec![vision("vit.fashion", "ViT on types of fashion products", "fashion", 1_500)]
+            }
+            _ => return None,
+        };
+        Some(Self { parts })
+    }
+}
+
+impl Part {
+    /// A run of it.
+    pub(crate) fn run(&self, contender: &str, rate: f32, steps: u64, seed: u64) -> Settings {
+        let (task, contender) = (self.task.to_owned(), contender.to_owned());
+        Settings { task, contender, rate, steps, seed }
+    }
+}
