@@ -69,7 +69,8 @@ impl FromStr for Contender {
         let start = Start { damping: None, choices: 1 };
         let mut contender = Self { kind, start, table_rate: 2.0, teacher: 0, fit: 0 };
         for part in parts {
-            let (name, value) = part.split_once('=').ok_or_else(|| format!("{part}: NAME=VALUE"))?;
+            let (name, value) =
+                part.split_once('=').ok_or_else(|| format!("{part}: NAME=VALUE"))?;
             match name {
                 "damping" => contender.start.damping = Some(value.parse()?),
                 "choices" => contender.start.choices = value.parse()?,

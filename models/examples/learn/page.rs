@@ -169,7 +169,8 @@ fn gap(
     } else {
         (format!("{wide:.4} nats"), 0.05)
     };
-    let void = if wide < least { " The gap is too small for the figure to mean anything." } else { "" };
+    let void =
+        if wide < least { " The gap is too small for the figure to mean anything." } else { "" };
     writeln!(
         text,
         "\nFrom none to MLP: {wide_shown}. Recovered by tables, paired: **{mean:.3}** +- {deviation:.3} ({}).{void}",
@@ -201,11 +202,11 @@ fn costs(
     let tables = base.with_feed_forward(word.parse::<Contender>()?.feed_forward(base.width));
     let mlp = base.with_mlp();
     let rest = base.with_feed_forward(FeedForward::None).operations();
-    let rest_energy = rest.multiplications as f64 * F32_MULTIPLICATION
-        + rest.additions as f64 * F32_ADDITION;
+    let rest_energy =
+        rest.multiplications as f64 * F32_MULTIPLICATION + rest.additions as f64 * F32_ADDITION;
     let (of_mlp, of_tables) = (mlp.operations(), tables.operations());
-    let mlp_energy = of_mlp.multiplications as f64 * F32_MULTIPLICATION
-        + of_mlp.additions as f64 * F32_ADDITION;
+    let mlp_energy =
+        of_mlp.multiplications as f64 * F32_MULTIPLICATION + of_mlp.additions as f64 * F32_ADDITION;
     let apart = |all: u64, rest: u64| all.saturating_sub(rest) as f64;
     let table_energy = rest_energy
         + apart(of_tables.multiplications, rest.multiplications) * INT8_MULTIPLICATION

@@ -147,7 +147,8 @@ pub(crate) fn fashion() -> Result<Pictures, Box<dyn Error>> {
 fn half(jpeg: &[u8], (height, width): (usize, usize)) -> Result<Option<Vec<f32>>, Box<dyn Error>> {
     let mut decoder = JpegDecoder::new(ZCursor::new(jpeg));
     let pixels = decoder.decode()?;
-    if decoder.dimensions() != Some((2 * width, 2 * height)) || pixels.len() != height * width * 12 {
+    if decoder.dimensions() != Some((2 * width, 2 * height)) || pixels.len() != height * width * 12
+    {
         return Ok(None);
     }
     let pixel = |y: usize, x: usize, c: usize| {

@@ -19,6 +19,8 @@ pub struct GridPass {
     /// The addresses of every block and LUT layer, `[tokens * nodes]`, node by node within a token:
     /// for 1-bit tables every layer's, for tables of rows one layer's, otherwise none.
     pub addresses: Vec<Vec<Vec<u8>>>,
+    /// What the tables of every block see, `[tokens * width]`; empty where a block has none.
+    pub grids: Vec<Vec<u8>>,
 }
 
 /// The forward pass of a model whose feed-forward halves are the exported integers; MLPs and
@@ -39,23 +41,32 @@ pub fn forward_on_grid(
     let tensors: BTreeMap<&str, &Exported> =
         tensors.iter().map(|tensor| (tensor.shape.name.as_str(), tensor)).collect();
     let mut addresses = vec![Vec::new(); model.blocks.len()];
+    let mut grids = vec![Vec::new(); model.blocks.len()];
     let width = model.architecture().width;
     let feed_forward = &model.architecture().feed_forward;
     let logits = model.forward_with(input, |layer, block, x| {
         let (device, shape) = (x.device(), x.dims());
         let part =
             |what: &str| Part { tensors: &tensors, prefix: format!("blocks.{layer}.{what}") };
-        let (out, found) = match feed_forward {
-            FeedForward::Rows(rows) => rows_on_grid(rows, width, &part("rows"), &on_grid(x)),
-            FeedForward::Bits(bits) => bits_on_grid(bits, width, &part("bits"), &on_grid(x)),
+        let (out, found, seen) = match feed_forward {
+            FeedForward::Rows(rows) => {
+                let seen = on_grid(x);
+                let (out, found) = rows_on_grid(rows, width, &part("rows"), &seen);
+                (out, found, seen)
+            }
+            FeedForward::Bits(bits) => {
+                let seen = on_grid(x);
+                let (out, found) = bits_on_grid(bits, width, &part("bits"), &seen);
+                (out, found, seen)
+            }
             FeedForward::None | FeedForward::Mlp { .. } => return block.feed_forward(x),
         };
-        if let Some(slot) = addresses.get_mut(layer) {
-            *slot = found;
+        if let (Some(addresses), Some(grid)) = (addresses.get_mut(layer), grids.get_mut(layer)) {
+            (*addresses, *grid) = (found, seen);
         }
         Tensor::from_data(TensorData::new(out, shape), &device)
     })?;
-    Ok(GridPass { logits, addresses })
+    Ok(GridPass { logits, addresses, grids })
 }
 
 fn on_grid(x: Tensor<2>) -> Vec<u8> {
