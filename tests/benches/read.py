@@ -1,6 +1,6 @@
 """Reading a table back for training: shuffled, whole records as bytes, and decoded to arrays.
 
-`anabranch read` feeds this Python through a pipe; beside it, in the same run and in the same Python, LitData (the
+`anabranch read` feeds this Python through shared memory; beside it, in the same run and in the same Python, LitData (the
 fastest of the peers) reads the same 2,000 JPEG pictures of 128 x 128 from its own chunks, shuffled. Both have as
 many copies of every picture, since 2,000 are read too fast to be timed. Decoding is ours in the one case, and
 Pillow's in the other, as in the peers' own scripts.
@@ -49,16 +49,33 @@ def looked_at(array):
 
 
 def with_anabranch(binary, table, decode):
+    import mmap
+
     import numpy  # noqa: F401
     import pyarrow.ipc
 
     yield
-    command = [binary, "read", table, "--shuffle", "7", "--columns", "image", "--quiet"]
-    with subprocess.Popen(command + ["--decode=rgb"] * decode, stdout=subprocess.PIPE) as child:
-        with pyarrow.ipc.open_stream(child.stdout) as stream:
-            for batch in stream:
-                images = batch.column("image")
-                yield images.to_numpy_ndarray() if decode else images.field("bytes").to_pylist()
+    command = [binary, "read", table, "--shared", "--shuffle", "7", "--columns", "image", "--quiet"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command + ["--decode=rgb"] * decode, stdin=pipe, stdout=pipe, bufsize=-1) as child:
+        head = json.loads(child.stdout.readline())
+        with open(head["memory"], "rb") as file:
+            memory = pyarrow.py_buffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+
+        def part(at):
+            return pyarrow.BufferReader(memory.slice(*at))
+
+        def done():
+            child.stdin.write(b".")
+            child.stdin.flush()
+
+        schema = pyarrow.ipc.read_schema(part(head["schema"]))
+        done()
+        for line in child.stdout:
+            message = pyarrow.ipc.read_message(part(json.loads(line)["batch"]))
+            images = pyarrow.ipc.read_record_batch(message, schema).column("image")
+            yield images.to_numpy_ndarray() if decode else images.field("bytes").to_pylist()
+            done()
     if child.returncode:
         sys.exit(f"anabranch read ended with {child.returncode}")
 

@@ -370,19 +370,85 @@ fn client_python_of_the_page_reads_batches() {
     let folder = folder();
     let table = written(folder.path());
     let page = std::fs::read_to_string(root().join("jobs/READING.md")).unwrap();
-    let code = page.split("```python\n").nth(1).unwrap().split("```").next().unwrap();
-    assert!(code.lines().filter(|line| !line.trim().is_empty()).count() <= 10, "ten lines");
-    std::fs::write(folder.path().join("reading.py"), format!("{code}{DRIVER}")).unwrap();
     // All that the page wants of PyTorch; the real one is too large for a test.
-    std::fs::write(folder.path().join("torch.py"), "def tensor(array): return array\n").unwrap();
+    std::fs::write(folder.path().join("torch.py"), TORCH).unwrap();
     std::os::unix::fs::symlink(PROGRAM, folder.path().join("anabranch")).unwrap();
-    let output = Command::new(python())
-        .arg("reading.py")
-        .env("PATH", folder.path())
-        .current_dir(folder.path())
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let labels: i64 = numbers(&read(&table, &[]).0, "label").iter().sum();
-    assert_eq!(String::from_utf8(output.stdout).unwrap(), format!("300 {labels}\n"));
+    let codes: Vec<&str> = page.split("```python\n").skip(1).collect();
+    assert_eq!(codes.len(), 2, "one through the pipe, one through shared memory");
+    for (code, most) in codes.iter().zip([10, 20]) {
+        let code = code.split("```").next().unwrap();
+        let lines = code.lines().filter(|line| !line.trim().is_empty()).count();
+        assert!(lines <= most, "{lines} lines");
+        std::fs::write(folder.path().join("reading.py"), format!("{code}{DRIVER}")).unwrap();
+        let output = Command::new(python())
+            .arg("reading.py")
+            .env("PATH", folder.path())
+            .current_dir(folder.path())
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(String::from_utf8(output.stdout).unwrap(), format!("300 {labels}\n"));
+    }
+}
+
+const TORCH: &str = "def tensor(array): return array.copy()\n";
+
+/// What a reader of shared memory does, batch by batch; it stops after `most`.
+#[cfg(target_os = "linux")]
+fn read_shared(table: &Path, args: &[&str], most: usize) -> (Vec<RecordBatch>, Output) {
+    use arrow::buffer::Buffer;
+    use arrow::ipc::reader::StreamDecoder;
+    use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
+
+    let mut child = command(table, &[args, &["--shared"]].concat())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut next =
+        || lines.next().map(|line| serde_json::from_str::<Json>(&line.unwrap()).unwrap());
+    let mut answers = child.stdin.take().unwrap();
+    let head = next().unwrap();
+    let mut memory = std::fs::File::open(head["memory"].as_str().unwrap()).unwrap();
+    let mut part = |at: &Json| {
+        memory.seek(SeekFrom::Start(at[0].as_u64().unwrap())).unwrap();
+        let mut bytes = vec![0; at[1].as_u64().unwrap() as usize];
+        memory.read_exact(&mut bytes).unwrap();
+        bytes
+    };
+    let mut schema = part(&head["schema"]);
+    schema.truncate(schema.len() - 8);
+    let mut decoder = StreamDecoder::new();
+    assert!(decoder.decode(&mut Buffer::from(schema)).unwrap().is_none());
+    answers.write_all(b".").unwrap();
+    let mut batches = Vec::new();
+    while batches.len() < most
+        && let Some(line) = next()
+    {
+        batches.push(decoder.decode(&mut Buffer::from(part(&line["batch"]))).unwrap().unwrap());
+        answers.write_all(b".").unwrap();
+    }
+    drop((lines, answers));
+    (batches, child.wait_with_output().unwrap())
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn resume_read_through_shared_memory_is_what_the_pipe_gives() {
+    let folder = folder();
+    let table = written(folder.path());
+    for args in [&ORDER[..], &[&ORDER[..], &["--batch", "7", "--decode", "--from", "33"]].concat()]
+    {
+        let (expected, _) = read(&table, args);
+        let (batches, output) = read_shared(&table, args, usize::MAX);
+        assert_eq!(output.status.code(), Some(0));
+        assert_eq!(concat_batches(&expected.schema(), &batches).unwrap(), expected);
+    }
+    // A reader that goes away has seen enough, whether it answers or not.
+    let (batches, output) = read_shared(&table, &["--batch", "1", "--passes", "1000"], 9);
+    assert_eq!((batches.len(), output.status.code()), (9, Some(0)));
+    assert_eq!(String::from_utf8(output.stderr).unwrap().lines().count(), 1);
 }

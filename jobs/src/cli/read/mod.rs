@@ -1,4 +1,4 @@
-//! `anabranch read`: a table's records on stdout, as one Arrow IPC stream, for a training loop.
+//! `anabranch read`: a table's records for a training loop, as one Arrow IPC stream on stdout or in shared memory.
 
 use std::io;
 use std::path::PathBuf;
@@ -10,11 +10,14 @@ use anabranch_operators::Arrays;
 use anabranch_pipelines::operator::Context;
 use anabranch_pipelines::quantity::ByteSize;
 use anabranch_pipelines::store::StoreFetcher;
+use arrow::array::RecordBatch;
 use clap::{Args, ValueEnum};
 
 use self::batches::{Batches, Positions};
 use self::make::Maker;
 use self::report::Report;
+#[cfg(target_os = "linux")]
+use self::shared::Shared;
 use self::stream::Stream;
 use super::{Exit, Failure, tell};
 use crate::terminal::plural;
@@ -23,6 +26,8 @@ mod batches;
 mod make;
 mod report;
 mod room;
+#[cfg(target_os = "linux")]
+mod shared;
 mod stream;
 
 /// What to read of a table, and in which order.
@@ -58,6 +63,10 @@ pub(super) struct ReadArgs {
     /// Stored bytes that are shuffled among one another. Up to two windows are held in memory.
     #[arg(long, value_name = "SIZE", default_value_t = ReadOptions::WINDOW)]
     window: ByteSize,
+    /// Give batches in memory that is shared with the reader instead of in the pipe, which copies them (Linux): stdout
+    /// says where each one is, and stdin takes a byte for each that is done with. `jobs/READING.md` has the Python.
+    #[arg(long)]
+    shared: bool,
     /// Write what was damaged, and what stood in for it, to FILE, one JSON object per line.
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
@@ -144,7 +153,7 @@ pub(super) fn read(args: &ReadArgs, quiet: bool) -> Result<Exit, Failure> {
     let mut done = || -> Result<(), String> {
         let batches =
             Batches::new(Arc::clone(&table), runtime.handle().clone(), positions, args.window);
-        let mut stream = Stream::open(maker.schema())?;
+        let mut stream = if args.shared { Out::shared(&maker)? } else { Out::pipe(&maker)? };
         for made in make::all(&maker, batches) {
             let made = made?;
             report.add(&made.damage, &made.replaced)?;
@@ -163,6 +172,46 @@ pub(super) fn read(args: &ReadArgs, quiet: bool) -> Result<Exit, Failure> {
         tell(&lost);
     }
     Ok(Exit::Done)
+}
+
+/// Where batches go.
+enum Out {
+    Pipe(Stream),
+    #[cfg(target_os = "linux")]
+    Shared(Shared),
+}
+
+impl Out {
+    fn pipe(maker: &Maker) -> Result<Self, String> {
+        Stream::open(maker.schema()).map(Self::Pipe)
+    }
+
+    #[cfg(target_os = "linux")]
+    fn shared(maker: &Maker) -> Result<Self, String> {
+        Shared::open(maker.schema()).map(Self::Shared)
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn shared(_: &Maker) -> Result<Self, String> {
+        Err("`--shared` is for Linux; leave it out, and read the stream on stdout".to_owned())
+    }
+
+    /// Writes a batch; whether anybody still reads.
+    fn write(&mut self, batch: &RecordBatch) -> Result<bool, String> {
+        match self {
+            Self::Pipe(stream) => stream.write(batch),
+            #[cfg(target_os = "linux")]
+            Self::Shared(shared) => shared.write(batch),
+        }
+    }
+
+    fn finish(self) -> Result<bool, String> {
+        match self {
+            Self::Pipe(stream) => stream.finish(),
+            #[cfg(target_os = "linux")]
+            Self::Shared(shared) => shared.finish(),
+        }
+    }
 }
 
 /// What is being read, for a person.
