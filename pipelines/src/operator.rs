@@ -5,9 +5,10 @@
 //! timely or tokio type is in it, so the same operator runs in a graph, on a plain thread and in a worker
 //! process; the suite `anabranch_operators::conformance` runs those without state in all three.
 //!
-//! Two optional parts make richer operators. A [`Journaled`] one decides something from a sample (a
+//! Three optional parts make richer operators. A [`Journaled`] one decides something from a sample (a
 //! dictionary, a codec's quality) that enters the run log before the first commit and is replayed.
 //! A [`Keyed`] one has state, in 256 virtual shards that can be snapshot and restored.
+//! A [`Choosing`] one chooses anew while the run goes on, once for each epoch.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -58,7 +59,7 @@ mod allocation;
 mod context;
 
 pub use allocation::{Allocation, Declared, Features, Resources, Sizing, Usage};
-pub use context::{Context, FetchError, Fetcher, NoFetcher};
+pub use context::{Context, FetchError, Fetcher, Listed, NoFetcher};
 
 /// How far an operator's output is determined by its input.
 ///
@@ -228,7 +229,11 @@ pub trait Operator: Send + Sync + 'static {
 
     /// How far the output is determined by the input.
     fn class(&self) -> Class {
-        if self.journaled().is_some() { Class::Journaled } else { Class::Pure }
+        match (self.choosing(), self.journaled()) {
+            (Some(_), _) => Class::Live,
+            (None, Some(_)) => Class::Journaled,
+            (None, None) => Class::Pure,
+        }
     }
 
     /// Where its invocations run.
@@ -266,6 +271,11 @@ pub trait Operator: Send + Sync + 'static {
         None
     }
 
+    /// What this operator chooses for each epoch, if it does.
+    fn choosing(&self) -> Option<&dyn Choosing> {
+        None
+    }
+
     /// The state of this operator, if it has one; such an operator is not invoked but fed.
     fn keyed(&self) -> Option<&dyn Keyed> {
         None
@@ -290,6 +300,19 @@ pub trait Journaled {
     /// # Errors
     /// When the decision is not one of this operator's.
     fn decided(&self, decision: &[u8]) -> Result<Arc<dyn Operator>, OperatorError>;
+}
+
+/// An operator that chooses anew while the run goes on, and keeps to one choice for all rows of an epoch.
+///
+/// All parts of an epoch are worked on by one process, so a choice is kept there: by the operator itself, or, when
+/// its invocations run in worker processes, by asking it here and [telling](Context::choice) them.
+/// A run that starts again after a kill chooses again for the epochs that were not durable.
+pub trait Choosing {
+    /// What is chosen for the context's epoch. It is the same whenever that epoch is asked for.
+    ///
+    /// # Errors
+    /// When there is nothing to choose from, or no longer, which fails the run.
+    fn choose(&self, context: &Context) -> Result<Arc<[u8]>, OperatorError>;
 }
 
 /// Number of virtual shards of keyed state, fixed for life so that a restart may have other workers.

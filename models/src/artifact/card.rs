@@ -114,6 +114,17 @@ impl Card {
         without as f64 / with_mlp.max(1) as f64
     }
 
+    /// A card as it stands in its file, checked. The other files are not looked at.
+    ///
+    /// # Errors
+    ///
+    /// The file is of another program or version, was damaged, or says what cannot be true.
+    pub fn read(bytes: &[u8]) -> Result<Self, ArtifactError> {
+        let card = Self::parse(bytes)?;
+        card.check()?;
+        Ok(card)
+    }
+
     /// The JSON Schema of a card.
     #[must_use]
     pub fn schema() -> Schema {

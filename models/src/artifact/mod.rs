@@ -85,8 +85,7 @@ impl Artifact {
     ///
     /// As [`Artifact::open`].
     pub fn from_bytes(card: &[u8], weights: &[u8]) -> Result<Self, ArtifactError> {
-        let card = Card::parse(card)?;
-        card.check()?;
+        let card = Card::read(card)?;
         let Some(facts) = card.files.get(WEIGHTS) else {
             return Err(ArtifactError::NoHash { file: WEIGHTS });
         };

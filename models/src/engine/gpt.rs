@@ -127,6 +127,26 @@ impl Gpt {
         Ok(logits)
     }
 
+    /// The logits behind the last token of each sequence, one after the other.
+    ///
+    /// # Errors
+    ///
+    /// As [`Gpt::prefill`].
+    pub fn last_logits(&self, sequences: &[&[u32]]) -> Result<Vec<f32>, EngineError> {
+        let mut room = Room::default();
+        let x = self.read(sequences, &mut room, None)?;
+        let stride = self.transformer.stride();
+        let mut last = Vec::with_capacity(sequences.len() * stride);
+        let mut end = 0;
+        for tokens in sequences {
+            end += tokens.len() * stride;
+            last.extend_from_slice(x.get(end - stride..end).unwrap_or_default());
+        }
+        let logits = self.transformer.logits(&last, &mut room);
+        finite(&logits, self.architecture().outputs(), 0)?;
+        Ok(logits)
+    }
+
     /// What the tables of each block see: a byte for each feature of each token. A block without feed-forward has
     /// none.
     ///

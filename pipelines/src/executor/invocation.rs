@@ -60,6 +60,9 @@ struct Passage {
     counts: Vec<Count>,
 }
 
+/// What a batch is granted, and its epoch's surroundings.
+type Around<'a> = (&'a Allocation, &'a Context);
+
 /// Why an invocation failed as a whole.
 #[derive(Debug)]
 pub(crate) struct Failure {
@@ -85,18 +88,21 @@ impl Invocation {
         both.for_each(|(member, count)| member.meter.add(count));
     }
 
-    /// Runs the batch with this allocation.
+    /// Runs a batch of this epoch with this allocation.
     pub(crate) fn run(
         &self,
         batch: &RecordBatch,
+        epoch: u64,
         allocation: &Allocation,
     ) -> Result<Verdict, Failure> {
+        let context = self.context.in_epoch(epoch);
+        let granted = (allocation, &context);
         let slices = self.slices(batch);
         let verdicts: Result<Vec<Verdict>, Failure> = if allocation.threads > 1 && slices.len() > 1
         {
-            slices.into_par_iter().map(|slice| self.guarded(slice, allocation)).collect()
+            slices.into_par_iter().map(|slice| self.guarded(slice, granted)).collect()
         } else {
-            slices.into_iter().map(|slice| self.guarded(slice, allocation)).collect()
+            slices.into_iter().map(|slice| self.guarded(slice, granted)).collect()
         };
         self.join(verdicts?)
     }
@@ -147,19 +153,19 @@ impl Invocation {
     }
 
     /// Runs a slice; after a panic, record by record.
-    fn guarded(&self, slice: RecordBatch, allocation: &Allocation) -> Result<Verdict, Failure> {
+    fn guarded(&self, slice: RecordBatch, granted: Around<'_>) -> Result<Verdict, Failure> {
         let mut passage = self.begin(slice.clone());
-        match panics::catch(|| self.through(&mut passage, allocation)) {
+        match panics::catch(|| self.through(&mut passage, granted)) {
             Ok(result) => result.map(|()| self.end(passage)),
             // What the members counted and refused on the way counts when they do it again.
-            Err(_) => self.one_by_one(&slice, allocation),
+            Err(_) => self.one_by_one(&slice, granted),
         }
     }
 
-    fn one_by_one(&self, slice: &RecordBatch, allocation: &Allocation) -> Result<Verdict, Failure> {
+    fn one_by_one(&self, slice: &RecordBatch, granted: Around<'_>) -> Result<Verdict, Failure> {
         let rows = (0..slice.num_rows()).map(|row| {
             let mut passage = self.begin(slice.slice(row, 1));
-            match panics::catch(|| self.through(&mut passage, allocation)) {
+            match panics::catch(|| self.through(&mut passage, granted)) {
                 Ok(result) => result.map(|()| self.end(passage)),
                 Err(panic) => Ok(self.panicked(passage, &panic)),
             }
@@ -200,7 +206,11 @@ impl Invocation {
     }
 
     /// Runs a slice through all members, as long as there are rows.
-    fn through(&self, passage: &mut Passage, allocation: &Allocation) -> Result<(), Failure> {
+    fn through(
+        &self,
+        passage: &mut Passage,
+        (allocation, context): Around<'_>,
+    ) -> Result<(), Failure> {
         for (index, member) in self.members.iter().enumerate() {
             let rows = passage.records.num_rows();
             if rows == 0 {
@@ -209,12 +219,12 @@ impl Invocation {
             passage.member = index;
             let failure =
                 |records: &RecordBatch, e| self.failure(index, name_of_row(records, 0), e);
-            let cancelled = self.context.check_cancelled();
+            let cancelled = context.check_cancelled();
             cancelled.map_err(|error| failure(&passage.records, error))?;
             let begun = Instant::now();
             let Outcome { records: output, refused } = member
                 .operator
-                .invoke(passage.records.clone(), allocation, &self.context)
+                .invoke(passage.records.clone(), allocation, context)
                 .map_err(|error| failure(&passage.records, error))?;
             let refused = refused.into_iter().map(|refusal| Refusal {
                 operator: Arc::clone(&member.name),
@@ -329,7 +339,7 @@ mod tests {
         };
         crate::panics::keep_quiet();
         let allocation = Allocation { threads: 1, bytes: 1 << 20 };
-        let verdict = invocation.run(&batch_of(0..6), &allocation).unwrap();
+        let verdict = invocation.run(&batch_of(0..6), 0, &allocation).unwrap();
         assert_eq!(numbers(&verdict.records), [0, 4, 5]);
         let refused: Vec<(&str, Vec<i64>)> =
             verdict.refused.iter().map(|r| (r.operator.as_ref(), numbers(&r.row))).collect();
@@ -338,6 +348,6 @@ mod tests {
         let counted = verdict.counts.iter().map(|c| (c.records_in, c.records_out, c.refused));
         assert_eq!(counted.collect::<Vec<_>>(), [(6, 5, 1), (5, 3, 2), (3, 3, 0)]);
         // An empty batch, as the last one of a part is, reaches no member.
-        assert_eq!(invocation.run(&batch_of(0..0), &allocation).unwrap().records.num_rows(), 0);
+        assert_eq!(invocation.run(&batch_of(0..0), 0, &allocation).unwrap().records.num_rows(), 0);
     }
 }

@@ -168,6 +168,15 @@ impl Plan {
         })
     }
 
+    /// Whether some operator [chooses](crate::operator::Choosing) once for an epoch: then all parts of an epoch
+    /// are worked on by one worker, and so by one process.
+    pub(crate) fn keeps_epochs_whole(&self) -> bool {
+        self.nodes.iter().any(|node| match &node.work {
+            Work::Operator { operator, .. } => operator.choosing().is_some(),
+            _ => false,
+        })
+    }
+
     /// Size of the batches that source `at` emits.
     pub fn batch_size(&self, at: usize) -> BatchSize {
         BatchSize { bytes: self.memory.batch_bytes(at), ..self.settings.batch }

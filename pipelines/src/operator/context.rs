@@ -26,6 +26,27 @@ pub trait Fetcher: Send + Sync {
     /// The bytes of each reference, in order. A store's transient errors were retried. A value of more than `most`
     /// bytes is an error, and is read no further than that.
     fn fetch(&self, references: &[Reference], most: u64) -> Vec<Result<Bytes, FetchError>>;
+
+    /// What stands below a URL, at any depth, in order of names. More than so many objects are an error.
+    ///
+    /// # Errors
+    /// When the store does not tell.
+    fn list(&self, url: &str, most: usize) -> Result<Vec<Listed>, FetchError> {
+        let _ = most;
+        let message = "this operator runs without a store".to_owned();
+        Err(FetchError { path: url.to_owned(), message, passing: false })
+    }
+}
+
+/// An object of a listing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// Its name below the URL that was listed, with `/` between folders.
+    pub name: String,
+    /// Its size.
+    pub bytes: u64,
+    /// When it was last written, in milliseconds since 1970.
+    pub modified: i64,
 }
 
 /// Refuses every reference: for running operators where no store is at hand.
@@ -48,12 +69,37 @@ impl Fetcher for NoFetcher {
 pub struct Context {
     fetcher: Arc<dyn Fetcher>,
     cancelled: Arc<AtomicBool>,
+    epoch: u64,
+    choice: Option<Arc<[u8]>>,
 }
 
 impl Context {
     /// A context that fetches through `fetcher` and is cancelled when the flag is set.
     pub fn new(fetcher: Arc<dyn Fetcher>, cancelled: Arc<AtomicBool>) -> Self {
-        Self { fetcher, cancelled }
+        Self { fetcher, cancelled, epoch: 0, choice: None }
+    }
+
+    /// The same surroundings in this epoch.
+    #[must_use]
+    pub fn in_epoch(&self, epoch: u64) -> Self {
+        Self { epoch, ..self.clone() }
+    }
+
+    /// The same surroundings with a choice that was made elsewhere.
+    #[must_use]
+    pub fn with_choice(&self, choice: Option<Arc<[u8]>>) -> Self {
+        Self { choice, ..self.clone() }
+    }
+
+    /// The epoch that the rows are of; 0 outside of a run. Only an operator that is
+    /// [`Choosing`](super::Choosing) may let its output depend on it.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// What the run's own process has [chosen](super::Choosing) for this epoch, where the operator is not in it.
+    pub fn choice(&self) -> Option<&[u8]> {
+        self.choice.as_deref()
     }
 
     /// A context without a store that is never cancelled, for tests and plain threads.
@@ -64,6 +110,14 @@ impl Context {
     /// Reads references; see [`Fetcher::fetch`].
     pub fn fetch(&self, references: &[Reference], most: u64) -> Vec<Result<Bytes, FetchError>> {
         self.fetcher.fetch(references, most)
+    }
+
+    /// Lists a place; see [`Fetcher::list`].
+    ///
+    /// # Errors
+    /// When the store does not tell.
+    pub fn list(&self, url: &str, most: usize) -> Result<Vec<Listed>, FetchError> {
+        self.fetcher.list(url, most)
     }
 
     /// Fails once the run was cancelled. Long invocations call this between records.

@@ -84,6 +84,8 @@ pub(crate) struct Cutter {
     pub(crate) waker: Waker,
     /// Which of them feed operators with state; their cursors stand at the newest snapshot.
     pub(crate) feeds_state: Vec<bool>,
+    /// Whether all parts of an epoch go to one worker.
+    pub(crate) whole_epochs: bool,
     /// In a plan with state, the epoch that all operators with state have reached.
     pub(crate) passed: Option<watch::Receiver<u64>>,
     /// Commits since the newest snapshot, whose epochs are emitted once more to rebuild the state.
@@ -102,6 +104,11 @@ pub(crate) struct Measured {
     /// In a stream, splits that were found and not cut, and their bytes.
     pub(crate) waiting_splits: AtomicU64,
     pub(crate) waiting_bytes: AtomicU64,
+}
+
+/// Where a part of this source is worked on: beside those of other sources, unless epochs are kept whole.
+fn route(whole_epochs: bool, epoch: u64, source: usize) -> u64 {
+    if whole_epochs { epoch } else { epoch + source as u64 }
 }
 
 impl Cutter {
@@ -187,7 +194,7 @@ impl Cutter {
                 let Some((cursor, part)) = both else { continue };
                 let Some((cut, ranges)) = cursor.cut(epoch, part).await? else { continue };
                 self.measured.records.fetch_add(cut.records, Ordering::Relaxed);
-                let part = Part { commit: number, epoch, ranges, route: epoch + source as u64 };
+                let part = Part { commit: number, epoch, ranges, route: self.route(epoch, source) };
                 cuts.push(cut);
                 self.emit(Cutting::Part(source, part));
             }
@@ -209,6 +216,11 @@ impl Cutter {
                 return Ok(Some(PlannedCommit { number, epochs: first..epoch, cuts, last: !more }));
             }
         }
+    }
+
+    /// Where a part of this source is worked on.
+    pub(super) fn route(&self, epoch: u64, source: usize) -> u64 {
+        route(self.whole_epochs, epoch, source)
     }
 
     /// Waits until `epoch` is at most [`OPEN_EPOCHS`] ahead of what has passed all operators with state.
@@ -234,7 +246,7 @@ impl Cutter {
                 let part = self.parts.get(source).zip(self.feeds_state.get(source));
                 let (Some(recorded), Some((part, true))) = (recorded, part) else { continue };
                 let ranges = cursor.cut_again(recorded, *part).await?;
-                let route = epoch + source as u64;
+                let route = route(self.whole_epochs, epoch, source);
                 let part = Part { commit: commit.number, epoch, ranges, route };
                 let _ = self.output.send(Cutting::Part(source, part));
             }

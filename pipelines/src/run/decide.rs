@@ -154,7 +154,8 @@ async fn sample(
                     return Ok(records);
                 }
                 let allocation = Allocation { threads: 1, bytes: running.slice };
-                running.run(&records, &allocation).map(|verdict| verdict.records)
+                // Decisions look at the first part, which is of the first epoch.
+                running.run(&records, 0, &allocation).map(|verdict| verdict.records)
             });
             let records = verdict.await?.map_err(|failure| RunError::Operator {
                 node: failure.operator.to_string(),

@@ -129,6 +129,7 @@ impl Process {
             feeds_state: source_nodes(&shared.plan)
                 .map(|node| shared.plan.feeds_state(node))
                 .collect(),
+            whole_epochs: shared.plan.keeps_epochs_whole(),
             passed: shared.plan.keyed().next().map(|_| shared.passed.subscribe()),
             replay: resume.replay(&ticket.commits).to_vec(),
             stream: Stream::of(shared),

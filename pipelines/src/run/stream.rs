@@ -208,7 +208,7 @@ fn emit(cutter: &Cutter, open: &mut Open, source: usize, cut: Cut, ranges: Vec<S
     cutter.measured.records.fetch_add(cut.records, Ordering::Relaxed);
     let (commit, epoch) = (open.number, open.epoch);
     open.cuts.push(cut);
-    let route = epoch + source as u64;
+    let route = cutter.route(epoch, source);
     cutter.emit(Cutting::Part(source, Part { commit, epoch, ranges, route }));
 }
 

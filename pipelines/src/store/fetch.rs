@@ -5,12 +5,12 @@ use std::io::{ErrorKind, Read, Seek, SeekFrom};
 
 use bytes::Bytes;
 use futures::future::join_all;
-use futures::stream::TryStreamExt;
-use object_store::{GetResult, ObjectStoreExt};
+use futures::stream::{StreamExt, TryStreamExt};
+use object_store::{GetResult, ObjectStore, ObjectStoreExt};
 use tokio::runtime::Handle;
 
 use super::{Location, explain, range_of_version, refusal};
-use crate::operator::{FetchError, Fetcher};
+use crate::operator::{FetchError, Fetcher, Listed};
 use crate::quantity::ByteSize;
 use crate::record::Reference;
 
@@ -39,6 +39,29 @@ impl Fetcher for StoreFetcher {
         }
         self.runtime.block_on(join_all(references.iter().map(|reference| read(reference, most))))
     }
+
+    fn list(&self, url: &str, most: usize) -> Result<Vec<Listed>, FetchError> {
+        self.runtime.block_on(list(url, most))
+    }
+}
+
+async fn list(url: &str, most: usize) -> Result<Vec<Listed>, FetchError> {
+    let error = |message, passing| FetchError { path: url.to_owned(), message, passing };
+    let location = Location::parse(url).map_err(|e| error(e.to_string(), false))?;
+    let mut objects = location.store.list(Some(&location.path));
+    let mut listed = Vec::new();
+    while let Some(object) = objects.next().await {
+        let object = object.map_err(|e| error(explain(&e), true))?;
+        let Some(parts) = object.location.prefix_match(&location.path) else { continue };
+        let name = parts.map(|part| part.as_ref().to_owned()).collect::<Vec<_>>().join("/");
+        if listed.len() == most {
+            return Err(error(format!("there are more than {most} objects below it"), false));
+        }
+        let modified = object.last_modified.timestamp_millis();
+        listed.push(Listed { name, bytes: object.size, modified });
+    }
+    listed.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(listed)
 }
 
 /// Why a value of this size, or of more than that, is not read.
@@ -173,7 +196,6 @@ fn read_local(reference: &Reference, most: u64) -> Result<Bytes, FetchError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use futures::stream::StreamExt;
 
     /// What is there of a reference, read with this limit.
     async fn fetch(text: &str, most: u64) -> Result<Bytes, FetchError> {
@@ -200,6 +222,26 @@ mod tests {
             // A reference that goes beyond its object stands for nothing.
             let error = fetch(&format!("{}#10+1000", at.url), 5000).await.unwrap_err();
             assert!(!error.passing, "{error}");
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn a_place_is_listed_at_any_depth_and_not_beyond_the_limit() {
+        let folder = tempfile::tempdir().unwrap();
+        let here = folder.path().join("in");
+        for place in [here.to_str().unwrap(), "memory://fetch-list/in"] {
+            let at = Location::parse(place).unwrap();
+            for (name, bytes) in [("b/card 1.json", 3), ("a", 2), ("b/c/d", 1)] {
+                at.store.put(&at.join(name).path, vec![7; bytes].into()).await.unwrap();
+            }
+            let fetcher = StoreFetcher::new(Handle::current());
+            let list = move |most| fetcher.list(&at.url, most);
+            let (all, few) =
+                tokio::task::spawn_blocking(move || (list(3), list(2))).await.unwrap();
+            let found = all.unwrap().into_iter().map(|o| (o.name, o.bytes)).collect::<Vec<_>>();
+            let expected = [("a", 2), ("b/c/d", 1), ("b/card 1.json", 3)];
+            assert_eq!(found, expected.map(|(name, bytes)| (name.to_owned(), bytes)));
+            assert!(few.unwrap_err().message.contains("more than 2 objects"));
         }
     }
 

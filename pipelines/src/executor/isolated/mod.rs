@@ -48,7 +48,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::graph::SchemaError;
 use crate::operator::{
-    Allocation, Class, Context, Features, Growth, Journaled, Operator, OperatorError, Outcome,
+    Allocation, Choosing, Class, Context, Features, Growth, Journaled, Operator, OperatorError, Outcome,
     Refused, Tier,
 };
 
@@ -188,6 +188,8 @@ impl Operator for Isolated {
         allocation: &Allocation,
         context: &Context,
     ) -> Result<Outcome, OperatorError> {
+        let chosen = self.operator.choosing().map(|operator| operator.choose(context));
+        let context = &context.with_choice(chosen.transpose()?);
         match self.ask(&batch, allocation, context) {
             Ok(outcome) => Ok(outcome),
             Err(Lost::Failed(error)) => Err(error),
@@ -201,6 +203,10 @@ impl Operator for Isolated {
 
     fn journaled(&self) -> Option<&dyn Journaled> {
         self.operator.journaled().map(|_| self as &dyn Journaled)
+    }
+
+    fn choosing(&self) -> Option<&dyn Choosing> {
+        self.operator.choosing()
     }
 }
 

@@ -11,6 +11,15 @@ use crate::operator::{Allocation, Context, Operator, OperatorError, Outcome};
 use crate::panics;
 use crate::record::{from_ipc, to_ipc};
 
+/// What comes with a batch.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Ask {
+    pub(super) allocation: Allocation,
+    /// The epoch that the batch is of, and what was chosen for it.
+    pub(super) epoch: u64,
+    pub(super) choice: Option<Vec<u8>>,
+}
+
 /// What comes back for a batch; its output rows are the body.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Answer {
@@ -40,10 +49,11 @@ pub fn serve(
         Err(error) => return frame::write(socket, &Answer::Failed(error), &[]),
     };
     frame::write(socket, &Answer::Ready, &[])?;
-    while let Some((allocation, body)) = frame::read::<Allocation>(socket)? {
+    while let Some((Ask { allocation, epoch, choice }, body)) = frame::read::<Ask>(socket)? {
+        let context = context.in_epoch(epoch).with_choice(choice.map(Into::into));
         let result = panics::catch(|| {
             let batch = from_ipc(&body)?;
-            let Outcome { records, refused } = operator.invoke(batch, &allocation, context)?;
+            let Outcome { records, refused } = operator.invoke(batch, &allocation, &context)?;
             Ok::<_, OperatorError>((to_ipc(&records)?, refused))
         });
         let (answer, body) = match result {

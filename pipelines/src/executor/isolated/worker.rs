@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use arrow::array::RecordBatch;
 
-use super::serve::{Answer, serve};
+use super::serve::{Answer, Ask, serve};
 use super::{Recipe, frame};
 use crate::operator::{Allocation, Context, Operator, OperatorError, Outcome, Refused};
 use crate::quantity::ByteSize;
@@ -113,7 +113,9 @@ impl Worker {
         self.limit(bytes_of(batch), allocation.bytes);
         // Slices of a batch already run beside one another, so each has one thread here.
         let one = Allocation { threads: 1, ..*allocation };
-        frame::write(&self.socket, &one, &body).map_err(|_| self.died(""))?;
+        let choice = context.choice().map(<[u8]>::to_vec);
+        let ask = Ask { allocation: one, epoch: context.epoch(), choice };
+        frame::write(&self.socket, &ask, &body).map_err(|_| self.died(""))?;
         match self.answer(context)? {
             (Answer::Done { refused }, body) => Ok(Outcome {
                 records: from_ipc(&body).map_err(arrow)?,

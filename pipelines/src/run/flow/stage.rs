@@ -160,7 +160,7 @@ fn submit(
         let result = if given_up {
             Ok(stage.invocation.nothing())
         } else {
-            stage.invocation.run(&batch.records, &granted.allocation)
+            stage.invocation.run(&batch.records, batch.position.epoch, &granted.allocation)
         };
         drop(watch);
         if let (false, Ok(verdict)) = (given_up, &result) {
