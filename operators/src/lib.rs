@@ -4,6 +4,7 @@
 //! [`codec::Codec`]. This crate knows no connector, no job file and not how a run moves batches.
 
 mod arrays;
+mod brightness;
 pub mod codec;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
@@ -26,6 +27,7 @@ mod select;
 mod tensor;
 mod text;
 mod tokenise;
+mod train;
 mod transcode;
 mod transform;
 mod trim;
@@ -47,6 +49,7 @@ pub use resample::ResampleOptions;
 pub use resize::ResizeOptions;
 pub use select::SelectOptions;
 pub use tokenise::{TokenModel, TokeniseOptions, Training};
+pub use train::{AudioInput, Half, ImageInput, LabelInput, TextInput, TokensInput, TrainOptions};
 pub use transcode::TranscodeOptions;
 pub use trim::TrimOptions;
 

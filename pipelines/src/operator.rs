@@ -57,9 +57,12 @@ use crate::record::bytes_of;
 
 mod allocation;
 mod context;
+mod live;
 
 pub use allocation::{Allocation, Declared, Features, Resources, Sizing, Usage};
 pub use context::{Context, FetchError, Fetcher, Listed, NoFetcher};
+pub(crate) use live::Board;
+pub use live::Live;
 
 /// How far an operator's output is determined by its input.
 ///
@@ -334,6 +337,12 @@ pub trait Keyed {
     /// epochs that are on their way into and out of it (up to half).
     fn memory(&self) -> usize;
 
+    /// Whether its shards compute with rayon: they then run inside a pool of the threads that the job grants
+    /// (`resources = { threads = 2 }`), one unless it says so. Their output does not depend on how many.
+    fn is_parallel(&self) -> bool {
+        false
+    }
+
     /// A well-mixed hash of the key of each row of input `input`, the same on every machine.
     ///
     /// # Errors
@@ -358,6 +367,9 @@ pub struct Yield {
 
 /// The state of one virtual shard.
 pub trait Shard: Send {
+    /// An epoch is about to be absorbed, or the end of the inputs: where to show figures meanwhile.
+    fn begin(&mut self, _live: &Live) {}
+
     /// Takes an epoch's rows of one input and gives the output rows that they complete.
     ///
     /// A row that is kept must be copied ([`compact`](crate::record::compact)), lest it pin its batch.

@@ -65,6 +65,45 @@ pub struct NodeProgress {
     pub dead_letters: u64,
     /// Batches that arrived and were not handled yet.
     pub lag: u64,
+    /// What an operator says of itself at this moment, in its own order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub figures: Vec<Figure>,
+    /// How such figures came to be what they are.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub curves: Vec<Curve>,
+}
+
+/// A number that an operator shows, e.g. its loss.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Figure {
+    /// What it is.
+    pub name: String,
+    /// Its value.
+    pub value: f64,
+    /// What it counts towards, if it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub of: Option<f64>,
+}
+
+impl Figure {
+    /// A number.
+    pub fn new(name: &str, value: f64) -> Self {
+        Self { name: name.to_owned(), value, of: None }
+    }
+
+    /// A number that counts towards another.
+    pub fn of(name: &str, value: f64, of: f64) -> Self {
+        Self { of: Some(of), ..Self::new(name, value) }
+    }
+}
+
+/// A figure over the course of a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Curve {
+    /// What it shows.
+    pub name: String,
+    /// Pairs of what it goes by (the step of a training) and the value there, in order.
+    pub points: Vec<[f64; 2]>,
 }
 
 impl NodeProgress {
@@ -81,6 +120,13 @@ impl NodeProgress {
         self.threads = self.threads.max(other.threads);
         self.dead_letters += other.dead_letters;
         self.lag += other.lag;
+        // One process holds what there is to show; the others show nothing.
+        if !other.figures.is_empty() {
+            self.figures.clone_from(&other.figures);
+        }
+        if !other.curves.is_empty() {
+            self.curves.clone_from(&other.curves);
+        }
     }
 }
 

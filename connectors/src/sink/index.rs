@@ -105,7 +105,7 @@ struct Known {
     /// Of the newest entry that names any.
     columns: Vec<String>,
     shown: Vec<Listed>,
-    replaced: HashSet<String>,
+    replaced: Vec<Listed>,
 }
 
 impl Known {
@@ -116,7 +116,7 @@ impl Known {
             self.columns = entry.columns;
         }
         if entry.replaces {
-            self.replaced.extend(self.shown.drain(..).map(|shard| shard.path));
+            self.replaced.append(&mut self.shown);
         }
         self.shown.extend(entry.shards);
     }
@@ -186,11 +186,20 @@ impl Index {
 
     /// Paths of the shards that readers may read now, and of those that they might until these were replaced.
     pub(super) async fn paths(&self) -> Result<(HashSet<String>, HashSet<String>), SinkError> {
+        let paths = |shards: &[Listed]| shards.iter().map(|shard| shard.path.clone()).collect();
+        self.listed(|shown, replaced| (paths(shown), paths(replaced))).await
+    }
+
+    /// What `look` finds among the shards that readers may read now, and those that they might until these were
+    /// replaced.
+    pub(super) async fn listed<R>(
+        &self,
+        look: impl FnOnce(&[Listed], &[Listed]) -> R,
+    ) -> Result<R, SinkError> {
         let mut known = self.known.lock().await;
         self.look(&mut known).await?;
         self.look_again(&mut known).await?;
-        let shown = known.shown.iter().map(|shard| shard.path.clone()).collect();
-        Ok((shown, known.replaced.clone()))
+        Ok(look(&known.shown, &known.replaced))
     }
 
     /// Adds an entry, unless it is there.

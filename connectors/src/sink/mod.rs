@@ -4,6 +4,7 @@ mod base64;
 mod card;
 mod cells;
 mod columns;
+mod files;
 mod index;
 mod json;
 mod jsonl;
@@ -18,6 +19,7 @@ pub(crate) mod statistics;
 mod table;
 mod webdataset;
 
+pub use files::FilesOptions;
 pub use jsonl::{JsonlCompression, JsonlOptions};
 pub use mds::{MdsCompression, MdsEncoding, MdsOptions};
 pub use parquet::ParquetOptions;

@@ -24,7 +24,7 @@ use super::index::{Index, Listed};
 use super::shard::{self, DATA};
 
 /// The folder in which shards are prepared.
-const STAGING: &str = "_staging";
+pub(super) const STAGING: &str = "_staging";
 /// Renames at the same time.
 const MOVES: usize = 8;
 

@@ -3,7 +3,7 @@
 use anabranch_operators::{
     CropOptions, DecodeOptions, DedupOptions, DigestOptions, EncodeOptions, FilterOptions,
     JoinOptions, LoudnessOptions, MonoOptions, NormaliseOptions, QualityOptions, ResampleOptions,
-    ResizeOptions, SelectOptions, TokeniseOptions, TranscodeOptions, TrimOptions,
+    ResizeOptions, SelectOptions, TokeniseOptions, TrainOptions, TranscodeOptions, TrimOptions,
 };
 use anabranch_pipelines::operator::Operator;
 
@@ -28,6 +28,7 @@ pub(super) fn all() -> Vec<Component<dyn Operator>> {
         component!("resize", ResizeOptions),
         component!("select", SelectOptions),
         component!("tokenise", TokeniseOptions),
+        component!("train", TrainOptions),
         component!("transcode", TranscodeOptions),
         component!("trim", TrimOptions),
     ]

@@ -1,7 +1,7 @@
 //! Kinds of sinks.
 
 use anabranch_connectors::sink::{
-    JsonlOptions, MdsOptions, ParquetOptions, TableOptions, WebdatasetOptions,
+    FilesOptions, JsonlOptions, MdsOptions, ParquetOptions, TableOptions, WebdatasetOptions,
 };
 use anabranch_pipelines::sink::Sink;
 
@@ -11,6 +11,7 @@ use crate::component;
 /// All kinds of sinks.
 pub(super) fn all() -> Vec<Component<dyn Sink>> {
     vec![
+        component!("files", FilesOptions),
         component!("jsonl", JsonlOptions),
         component!("mds", MdsOptions),
         component!("parquet", ParquetOptions),

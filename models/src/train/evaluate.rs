@@ -1,9 +1,11 @@
 //! Loss and accuracy over batches.
 
 use burn::module::Module;
+use burn::tensor::Tensor;
 
 use super::batch::Batch;
-use crate::transformer::{InputError, Transformer, cross_entropy};
+use super::export::{Exported, forward_on_grid};
+use crate::transformer::{Input, InputError, Transformer, cross_entropy};
 
 /// What a model scores.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -26,9 +28,30 @@ pub fn evaluate<'a>(
     batches: impl IntoIterator<Item = &'a Batch>,
 ) -> Result<Evaluation, InputError> {
     let model = model.valid();
+    score(batches, |input| model.forward(input))
+}
+
+/// Evaluates what was exported of a model, as the engine computes it: on the integer grid.
+///
+/// # Errors
+///
+/// When a batch does not fit the model.
+pub fn evaluate_exported<'a>(
+    model: &Transformer,
+    tensors: &[Exported],
+    batches: impl IntoIterator<Item = &'a Batch>,
+) -> Result<Evaluation, InputError> {
+    let model = model.valid();
+    score(batches, |input| Ok(forward_on_grid(&model, tensors, input)?.logits))
+}
+
+fn score<'a>(
+    batches: impl IntoIterator<Item = &'a Batch>,
+    forward: impl Fn(&Input) -> Result<Tensor<2>, InputError>,
+) -> Result<Evaluation, InputError> {
     let (mut loss, mut right, mut count) = (0.0, 0, 0);
     for batch in batches {
-        let logits = model.forward(&batch.input)?;
+        let logits = forward(&batch.input)?;
         let [rows, classes] = logits.dims();
         if rows != batch.targets.len() {
             return Err(InputError::Targets { found: batch.targets.len(), expected: rows });

@@ -48,7 +48,7 @@ mod tests;
 mod trainer;
 
 pub use batch::{Batch, Windows};
-pub use evaluate::{Evaluation, evaluate};
+pub use evaluate::{Evaluation, evaluate, evaluate_exported};
 pub use groups::Group;
 pub use options::Options;
 #[cfg(test)]

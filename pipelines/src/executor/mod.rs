@@ -48,6 +48,8 @@ struct Pending {
     allocation: Allocation,
     queued: Instant,
     passed: u32,
+    /// Whether it runs inside a pool, if only of one thread.
+    pooled: bool,
     job: Job,
 }
 
@@ -105,11 +107,25 @@ impl Executor {
     ///
     /// An allocation beyond what the process has is cut to it, lest the job wait for ever.
     pub fn submit(&self, allocation: Allocation, job: impl FnOnce(Granted) + Send + 'static) {
+        self.queue(allocation, allocation.threads > 1, Box::new(job));
+    }
+
+    /// Queues a job that divides its work with rayon: also one of a single thread runs inside a pool of its own,
+    /// lest it take the threads of others.
+    pub fn submit_parallel(
+        &self,
+        allocation: Allocation,
+        job: impl FnOnce(Granted) + Send + 'static,
+    ) {
+        self.queue(allocation, true, Box::new(job));
+    }
+
+    fn queue(&self, allocation: Allocation, pooled: bool, job: Job) {
         let allocation = Allocation {
             threads: allocation.threads.clamp(1, self.shared.threads),
             bytes: allocation.bytes.min(self.shared.bytes),
         };
-        let pending = Pending { allocation, queued: Instant::now(), passed: 0, job: Box::new(job) };
+        let pending = Pending { allocation, queued: Instant::now(), passed: 0, pooled, job };
         self.shared.lock().pending.push_back(pending);
         self.shared.changed.notify_one();
     }
@@ -132,15 +148,15 @@ impl Shared {
 
     fn work(&self) {
         while let Some(next) = self.next() {
-            let Pending { allocation, queued, job, .. } = next;
+            let Pending { allocation, queued, pooled, job, .. } = next;
             let granted = Granted { allocation, waited: queued.elapsed() };
             // A job catches its own panics and reports them; what gets here must not take the thread
             // or the allocation with it.
             let ran = crate::panics::catch(|| {
-                if allocation.threads == 1 {
-                    job(granted);
-                } else {
+                if pooled {
                     self.pools.with(allocation.threads, || job(granted));
+                } else {
+                    job(granted);
                 }
             });
             if let Err(panic) = ran {
@@ -239,6 +255,15 @@ mod tests {
         drop(executor);
         assert_eq!(done.load(Ordering::SeqCst), 200);
         assert!(peak.load(Ordering::SeqCst) <= 100);
+    }
+
+    #[test]
+    fn a_parallel_job_of_one_thread_divides_its_work_among_one() {
+        let executor = Executor::new(2, 100);
+        let (send, receive) = std::sync::mpsc::channel();
+        let one = Allocation { threads: 1, bytes: 0 };
+        executor.submit_parallel(one, move |_| send.send(rayon::current_num_threads()).unwrap());
+        assert_eq!(receive.recv().unwrap(), 1);
     }
 
     #[test]

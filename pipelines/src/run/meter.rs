@@ -1,9 +1,11 @@
 //! Counters of one node in one process.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use crate::graph::{Plan, PlannedNode, Work};
+use crate::operator::Board;
 use crate::progress::NodeProgress;
 
 /// What a node did in this process since the start.
@@ -21,6 +23,7 @@ pub(crate) struct Meter {
     threads: AtomicU64,
     dead_letters: AtomicU64,
     lag: AtomicU64,
+    board: Arc<Board>,
 }
 
 /// What an operator did in an invocation.
@@ -97,6 +100,11 @@ impl Meter {
         self.dead_letters.fetch_add(records, Relaxed);
     }
 
+    /// Where the node shows figures of its own.
+    pub(crate) fn board(&self) -> Arc<Board> {
+        Arc::clone(&self.board)
+    }
+
     pub(crate) fn arrived(&self) {
         self.lag.fetch_add(1, Relaxed);
     }
@@ -127,6 +135,8 @@ impl Meter {
             threads: self.threads.load(Relaxed),
             dead_letters: self.dead_letters.load(Relaxed),
             lag: self.lag.load(Relaxed),
+            figures: self.board.figures(),
+            curves: self.board.curves(),
         }
     }
 }
@@ -137,6 +147,6 @@ pub(crate) fn nothing(plan: &Plan) -> Vec<NodeProgress> {
 }
 
 /// The meters of all nodes of a plan, in its order.
-pub(crate) fn progress(plan: &Plan, meters: &[std::sync::Arc<Meter>]) -> Vec<NodeProgress> {
+pub(crate) fn progress(plan: &Plan, meters: &[Arc<Meter>]) -> Vec<NodeProgress> {
     plan.nodes().iter().zip(meters).map(|(node, meter)| meter.progress(node)).collect()
 }

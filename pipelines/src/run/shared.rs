@@ -89,18 +89,34 @@ impl Shared {
         commit >= self.given_up.load(Ordering::SeqCst)
     }
 
-    /// Runs `work` for node `name` on the executor.
+    /// Runs `work` for node `name` on a thread of the executor.
     pub(crate) async fn compute<R: Send + 'static>(
         &self,
         name: &str,
         work: impl FnOnce() -> R + Send + 'static,
     ) -> Result<R, RunError> {
+        self.compute_on(None, name, work).await
+    }
+
+    /// Runs `work` for node `name` on the executor: on one of its threads, or inside a pool of so many.
+    pub(crate) async fn compute_on<R: Send + 'static>(
+        &self,
+        pool: Option<usize>,
+        name: &str,
+        work: impl FnOnce() -> R + Send + 'static,
+    ) -> Result<R, RunError> {
         let (send, receive) = tokio::sync::oneshot::channel();
         let watch = self.running.begin(name, None);
-        self.executor.submit(Allocation { threads: 1, bytes: 0 }, move |_| {
+        let job = move |_| {
             let _watch = watch;
             let _ = send.send(crate::panics::catch(work));
-        });
+        };
+        match pool {
+            Some(threads) => {
+                self.executor.submit_parallel(Allocation { threads, bytes: 0 }, job);
+            }
+            None => self.executor.submit(Allocation { threads: 1, bytes: 0 }, job),
+        }
         let failed = |error| RunError::Operator { node: name.to_owned(), record: None, error };
         match receive.await {
             Ok(Ok(result)) => Ok(result),

@@ -70,7 +70,10 @@ impl Watchdog {
 /// Numbers of which one changes whenever the run gets on.
 fn totals(progress: &Progress, pulses: &[Pulse]) -> Vec<u64> {
     let nodes = progress.nodes.iter();
-    let counts = nodes.flat_map(|n| [n.records_in, n.records_out, n.bytes_out, n.dead_letters]);
+    let counts = nodes.flat_map(|n| {
+        let figures = n.figures.iter().map(|figure| figure.value.to_bits());
+        [n.records_in, n.records_out, n.bytes_out, n.dead_letters].into_iter().chain(figures)
+    });
     let marks = pulses.iter().map(|pulse| pulse.marks).sum();
     counts.chain([progress.commits, marks]).collect()
 }
@@ -135,6 +138,22 @@ mod tests {
         }
         std::thread::sleep(Duration::from_millis(2));
         assert!(watchdog.look(&progress(0, 0), &measuring(3), false).is_some());
+    }
+
+    #[test]
+    fn an_operator_whose_figures_change_is_no_stall() {
+        let mut watchdog = watchdog(Mode::Batch);
+        let at = |step| {
+            let mut progress = progress(7, 1);
+            progress.nodes[0].figures = vec![crate::progress::Figure::new("step", step)];
+            progress
+        };
+        for step in 1..4 {
+            std::thread::sleep(Duration::from_millis(2));
+            assert!(watchdog.look(&at(f64::from(step)), &[], false).is_none());
+        }
+        std::thread::sleep(Duration::from_millis(2));
+        assert!(watchdog.look(&at(3.0), &[], false).is_some());
     }
 
     #[test]

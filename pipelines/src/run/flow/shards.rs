@@ -18,7 +18,7 @@ use super::{Shared, Waker};
 use crate::dead_letter;
 use crate::executor::Refusal;
 use crate::graph::passage;
-use crate::operator::{Operator, OperatorError, Shard, Yield};
+use crate::operator::{Live, Operator, OperatorError, Shard, Yield};
 use crate::record::bytes_of;
 use crate::run::{Count, RunError};
 
@@ -136,11 +136,16 @@ impl Shards {
         let name: Arc<str> = self.shared.name(self.node).into();
         let inputs = self.inputs.clone();
         let schema = self.shared.schema(self.node);
+        let given_up = Arc::clone(&self.shared.given_up);
+        let live = Live::new(meter.board(), commit, given_up);
         let begun = std::time::Instant::now();
         let (output, shards, refused, state, read) = self
             .compute(move |operator, states| {
                 let mut out = Out::new(keyed(operator)?.memory());
                 let mut read = (0, 0);
+                if !live.is_needed() {
+                    return Ok((None, Vec::new(), Vec::new(), 0, read));
+                }
                 for (number, rows) in ordered(parcels, inputs.len())?.into_iter().enumerate() {
                     let Some((records, shards)) = rows else { continue };
                     read = (read.0 + records.num_rows(), read.1 + bytes_of(&records));
@@ -154,14 +159,21 @@ impl Shards {
                             }
                         };
                         let before = state.bytes();
-                        let made = state.absorb(number, &records.slice(at, run.len()))?;
+                        state.begin(&live);
+                        let made = state.absorb(number, &records.slice(at, run.len()));
+                        let Some(made) = needed(made, &live)? else {
+                            return Ok((None, Vec::new(), Vec::new(), 0, read));
+                        };
                         out.add(*shard, made, state.bytes() as isize - before as isize)?;
                         at += run.len();
                     }
                 }
                 if closing {
                     for (number, state) in states.iter_mut() {
-                        let made = state.finish()?;
+                        state.begin(&live);
+                        let Some(made) = needed(state.finish(), &live)? else {
+                            return Ok((None, Vec::new(), Vec::new(), 0, read));
+                        };
                         out.add(*number, made, 0)?;
                     }
                     states.clear();
@@ -234,7 +246,10 @@ impl Shards {
         let mut states = std::mem::take(&mut self.states);
         let operator = Arc::clone(&self.operator);
         let name = self.shared.name(self.node).to_owned();
-        let done = self.shared.compute(&name, move || {
+        let planned = self.shared.plan.nodes().get(self.node);
+        let threads = planned.map_or(1, |node| node.resources().threads.max(1));
+        let pool = self.operator.keyed().filter(|keyed| keyed.is_parallel()).map(|_| threads);
+        let done = self.shared.compute_on(pool, &name, move || {
             let result = work(operator.as_ref(), &mut states);
             (states, result)
         });
@@ -245,6 +260,17 @@ impl Shards {
             record: None,
             error: error.to_string(),
         })
+    }
+}
+
+/// What a shard made of rows; `None` when it stopped because the commit of its epoch will not be made.
+fn needed(
+    made: Result<Yield, OperatorError>,
+    live: &Live,
+) -> Result<Option<Yield>, OperatorError> {
+    match made {
+        Err(OperatorError::Cancelled) if !live.is_needed() => Ok(None),
+        made => made.map(Some),
     }
 }
 
