@@ -142,7 +142,7 @@ pub enum SourceError {
         message: String,
     },
     /// The store failed, after retries.
-    #[error("{location}: {source}")]
+    #[error("{location}: {}", crate::store::explain(source))]
     Store {
         /// The object.
         location: String,

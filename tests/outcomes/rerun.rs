@@ -78,7 +78,7 @@ fn rerun_resume_refuses_an_unfinished_run_of_another_job() {
     let (job, table) = (photos(folder.path()), table(folder.path()));
     kill_after_commits(&job, &table, 1);
     let changed = job.clone().set("operator.encode.quality", 50);
-    refused(&changed.run(), &["unfinished run r1-", "of another plan"]);
+    refused(&changed.run(), &["unfinished run r1-", "of another plan", "as it was to finish it"]);
     // Its own job still goes on.
     let ended = job.succeed();
     assert!(ended.out.contains("went on after commit"), "{}", ended.out);

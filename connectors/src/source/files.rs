@@ -21,6 +21,7 @@ use tokio::sync::OnceCell;
 
 use super::glob::Objects;
 use super::labels::{Labels, LabelsOptions};
+use super::local;
 use super::media::{self as named, MediaColumn};
 
 /// Options of `kind = "files"`: every file that matches is a record.
@@ -309,11 +310,14 @@ impl Bodies {
         for file in files {
             let start = bodies.values.len();
             let path = paths.as_ref().map(|path| path(file));
-            let opened = path.map_or(Err(ErrorKind::NotFound.into()), File::open);
+            let opened = path.as_ref().map_or(Err(ErrorKind::NotFound.into()), File::open);
             let read = match opened.and_then(|open| append(&open, file.bytes, &mut bodies.values)) {
                 Ok(()) => Ok(()),
                 Err(e) => match e.kind() {
-                    ErrorKind::NotFound => Err("it is not there any more".to_owned()),
+                    ErrorKind::NotFound => Err(path
+                        .as_deref()
+                        .map_or("it is not there any more", local::gone)
+                        .to_owned()),
                     ErrorKind::PermissionDenied => Err(e.to_string()),
                     _ => {
                         let source =
@@ -452,6 +456,28 @@ mod tests {
         assert_eq!((rows, refused.len()), (1, 2), "{refused:?}");
         assert_eq!(refused[0].error, "it has more than the 1 bytes that were listed");
         assert_eq!(refused[1].error, "it is not there any more");
+    }
+
+    #[test]
+    fn a_link_to_nothing_is_refused_and_not_passed_over() {
+        let folder = folder(&[("a.wav", b"1")]);
+        std::os::unix::fs::symlink("annex/b", folder.path().join("b.wav")).unwrap();
+        let source = files(path(&folder, "*.wav"), serde_json::json!({}));
+        let batches: Vec<SourceBatch> = block_on(async {
+            let whole = |split| SplitRange { split: Arc::new(split), range: 0..1 };
+            let ranges = source.splits().await.unwrap().into_iter().map(whole).collect();
+            source
+                .open(ranges, BatchSize { records: 10, bytes: 1 << 20 })
+                .try_collect()
+                .await
+                .unwrap()
+        });
+        let rows: usize = batches.iter().map(|batch| batch.records.num_rows()).sum();
+        let refused: Vec<Unreadable> =
+            batches.into_iter().flat_map(|batch| batch.refused).collect();
+        assert_eq!((rows, refused.len()), (1, 1), "{refused:?}");
+        assert_eq!(refused[0].key, "b.wav");
+        assert_eq!(refused[0].error, "it is a link to a file that is not there");
     }
 
     #[test]

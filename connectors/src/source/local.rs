@@ -19,15 +19,31 @@ pub(super) fn list(
 ) -> Result<Vec<Split>, SourceError> {
     let mut splits = Vec::new();
     for (key, entry) in files(root, depth, fits) {
-        let found = entry.map_err(io::Error::from).and_then(|entry| Ok(entry.metadata()?));
+        let found = match entry {
+            Err(error) if error.loop_ancestor().is_some() => return Err(looped(&error)),
+            entry => entry.map_err(io::Error::from).and_then(|entry| Ok(entry.metadata()?)),
+        };
         match found {
             Ok(found) => splits.push(split(key, &found)),
-            // Deleted meanwhile.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            // A link to nothing is listed, so that whoever reads it refuses it and nobody misses it; any other
+            // file was deleted meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let link = std::fs::symlink_metadata(root.join(&key));
+                splits
+                    .extend(link.ok().filter(Metadata::is_symlink).map(|found| split(key, &found)));
+            }
             Err(error) => return Err(failed(root, &key, error)),
         }
     }
     Ok(splits)
+}
+
+/// Why the file at `path`, which was listed, is not found.
+pub(super) fn gone(path: &Path) -> &'static str {
+    match path.is_symlink() {
+        true => "it is a link to a file that is not there",
+        false => "it is not there any more",
+    }
 }
 
 /// What `says` says of the first key of which it says something.
@@ -56,8 +72,10 @@ fn files(
     let walk = WalkDir::new(root).follow_links(true).min_depth(1).max_depth(depth);
     walk.into_iter().filter_map(move |entry| match entry {
         Err(error) => {
-            let place = error.path().unwrap_or(root).display().to_string();
-            Some((place, Err(error)))
+            let place = error.path().unwrap_or(root);
+            let key = place.strip_prefix(root).unwrap_or(place).to_string_lossy().into_owned();
+            let is_gone = error.io_error().is_some_and(|e| e.kind() == io::ErrorKind::NotFound);
+            (!is_gone || fits(&key)).then_some((key, Err(error)))
         }
         Ok(entry) if !entry.file_type().is_file() => None,
         Ok(entry) => {
@@ -78,6 +96,19 @@ pub(super) fn split(name: String, found: &Metadata) -> Split {
     #[cfg(not(unix))]
     let file = 0;
     Split { name, bytes, version: format!("{file:x}-{modified:x}-{bytes:x}") }
+}
+
+/// A link to a folder above it, which would be read without end.
+fn looped(error: &walkdir::Error) -> SourceError {
+    let show = |path: Option<&Path>| path.unwrap_or(Path::new("?")).display().to_string();
+    SourceError::Format {
+        location: show(error.path()),
+        message: format!(
+            "the link leads back to {}, a folder that it is in; remove it, or name the files by a pattern \
+             without `**/`, which goes into no folders",
+            show(error.loop_ancestor())
+        ),
+    }
 }
 
 fn failed(root: &Path, at: &str, error: io::Error) -> SourceError {
@@ -105,10 +136,22 @@ mod tests {
             names.sort();
             names
         };
-        assert_eq!(names(1), ["1.png", "link.png", "odd #1%20[x].png"]);
-        assert_eq!(names(9), ["1.png", "a/3.png", "a/b/4.png", "link.png", "odd #1%20[x].png"]);
+        let one = ["1.png", "broken.png", "link.png", "odd #1%20[x].png"];
+        assert_eq!(names(1), one);
+        assert_eq!(names(9).len(), one.len() + 2);
         let text = |key: &str| key.ends_with(".txt").then(|| key.to_owned());
         assert_eq!(first(root, 9, text).unwrap().unwrap(), "2.txt");
         assert_eq!(list(&root.join("none"), 9, |_| true).unwrap(), []);
+    }
+
+    #[test]
+    fn a_link_to_a_folder_above_says_what_to_do() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("a")).unwrap();
+        std::os::unix::fs::symlink(folder.path(), folder.path().join("a/up")).unwrap();
+        let error = list(folder.path(), 9, |_| true).unwrap_err().to_string();
+        assert!(error.contains("a/up: the link leads back to"), "{error}");
+        assert!(error.contains("remove it"), "{error}");
+        assert_eq!(list(folder.path(), 1, |_| true).unwrap(), []);
     }
 }

@@ -345,6 +345,16 @@ mod tests {
     }
 
     #[test]
+    fn a_version_that_is_not_there_is_named_with_the_newest() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("table").to_str().unwrap().to_owned();
+        block_on(write(&path, &rows()));
+        let source = TableOptions { path, version: Some(7) }.build().unwrap();
+        let error = block_on(source.schema()).unwrap_err().to_string();
+        assert!(error.contains("there is no version 7; the newest is 1"), "{error}");
+    }
+
+    #[test]
     fn columns_of_texts_name_the_decisions_beside_the_table() {
         let path = "memory://texts/table";
         let fields = ["text", "image"].map(|name| {

@@ -338,7 +338,17 @@ impl DeltaLog {
             Ok(snapshot) => Ok(Some(snapshot)),
             // Only an empty log is no table: a file that is missing is damage, and nothing is written over it.
             Err(e) if version.is_none() && matches!(plain(&e), KernelError::EmptyLog) => Ok(None),
-            Err(e) => Err(self.failed(&e)),
+            Err(e) => {
+                // The library names the version before or after the one that was asked for.
+                let newest = version.and_then(|_| Some(self.load(None).ok()??.version()));
+                match (version, newest) {
+                    (Some(asked), Some(newest)) if asked > newest => {
+                        Err(self
+                            .error(format!("there is no version {asked}; the newest is {newest}")))
+                    }
+                    _ => Err(self.failed(&e)),
+                }
+            }
         }
     }
 

@@ -11,7 +11,7 @@ use anabranch_pipelines::quantity::ByteSize;
 use anabranch_pipelines::record::{Modality, bytes_of, media};
 use anabranch_pipelines::source::{BatchSize, Source, SourceBatch, SourceError, SplitRange};
 use anabranch_pipelines::store::{Location, StoreFetcher};
-use arrow::array::{Array, ArrayRef, RecordBatch};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::Field;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use futures::StreamExt;
@@ -25,6 +25,9 @@ use crate::terminal;
 
 /// Characters of a value that are shown.
 const WIDTH: usize = 60;
+/// The column of dead letters that says why, and how many of its characters are shown.
+const REASON: &str = "error";
+const MOST: usize = 1000;
 
 /// What there is to see of a table.
 #[derive(Debug, Serialize)]
@@ -55,6 +58,8 @@ pub(crate) struct RunSeen {
     pub(crate) run: String,
     pub(crate) job: String,
     pub(crate) complete: bool,
+    /// Whether it is unfinished and a newer run came after it, so that no start goes on with it.
+    pub(crate) superseded: bool,
     pub(crate) overwrite: bool,
     pub(crate) commits: u64,
     /// Rows by sink, dead letters aside.
@@ -141,13 +146,24 @@ async fn look(
         shards,
         bytes,
         columns: schema.fields().iter().map(column).collect(),
-        runs: runs.iter().map(seen).collect(),
+        runs: runs.iter().map(|run| seen(run, runs)).collect(),
         first,
     };
     Ok((inspection, lost))
 }
 
-fn seen(run: &Existing) -> RunSeen {
+/// Whether some start may go on with a run, or it is complete: only the newest can, or the newest that has
+/// committed something; replays change nothing in that.
+fn can_go_on(run: &Existing, runs: &[Existing]) -> bool {
+    let mut newer = runs.iter().rev().filter(|run| run.record.replays.is_none());
+    let is_it = |other: Option<&Existing>| other.is_some_and(|o| o.record.run == run.record.run);
+    run.complete()
+        || run.record.replays.is_some()
+        || is_it(newer.clone().next())
+        || is_it(newer.find(|run| !run.commits.is_empty()))
+}
+
+fn seen(run: &Existing, runs: &[Existing]) -> RunSeen {
     let mut rows: BTreeMap<String, u64> = BTreeMap::new();
     for (sink, shards) in run.commits.iter().flat_map(|commit| &commit.shards) {
         *rows.entry(sink.clone()).or_default() += shards.iter().map(|s| s.rows).sum::<u64>();
@@ -156,6 +172,7 @@ fn seen(run: &Existing) -> RunSeen {
         run: run.record.run.clone(),
         job: run.record.job.clone(),
         complete: run.complete(),
+        superseded: !can_go_on(run, runs),
         overwrite: run.record.overwrite,
         commits: run.commits.len() as u64,
         dead_letters: rows.remove(DEAD_LETTERS).unwrap_or(0),
@@ -202,6 +219,11 @@ fn values(
         .map(|(field, column)| {
             let value = match texts.get(field.name()) {
                 Some(texts) => plain(texts, row),
+                // Why a dead letter was refused is what it is looked at for.
+                None if field.name() == REASON => match column.as_string_opt::<i32>() {
+                    Some(reasons) if reasons.is_valid(row) => beginning(reasons.value(row), MOST),
+                    _ => value(batch, field, column, row),
+                },
                 None => value(batch, field, column, row),
             };
             (field.name().clone(), value)
@@ -237,10 +259,70 @@ fn plain(column: &dyn Array, row: usize) -> String {
 
 /// The beginning of a value, on one line, without control characters.
 fn short(text: &str) -> String {
+    beginning(text, WIDTH)
+}
+
+fn beginning(text: &str, width: usize) -> String {
     let line: String =
-        text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(WIDTH + 1).collect();
-    match line.char_indices().nth(WIDTH) {
+        text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(width + 1).collect();
+    match line.char_indices().nth(width) {
         Some((end, _)) => format!("{}...", line.get(..end).unwrap_or(&line)),
         None => line,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A run with so many commits, none of them the last.
+    fn unfinished(name: &str, commits: u64) -> Existing {
+        let record = serde_json::json!({
+            "version": 1, "run": name, "job": "photos", "plan": "", "listing": "", "cpu": "",
+            "overwrite": false, "created": 0,
+        });
+        let commit = |number| anabranch_pipelines::log::Commit {
+            run: name.to_owned(),
+            number,
+            generation: 1,
+            epochs: number..number + 1,
+            cuts: Vec::new(),
+            decisions: BTreeMap::new(),
+            snapshots: BTreeMap::new(),
+            shards: BTreeMap::new(),
+            last: false,
+            written: 0,
+        };
+        Existing {
+            record: serde_json::from_value(record).unwrap(),
+            log: Runs::new(&Location::parse("memory://inspect/runs").unwrap()).log(name),
+            commits: (0..commits).map(commit).collect(),
+        }
+    }
+
+    #[test]
+    fn an_unfinished_run_behind_a_newer_one_is_not_said_to_go_on() {
+        let stay = |runs: &[Existing]| -> Vec<bool> {
+            runs.iter().map(|run| seen(run, runs).superseded).collect()
+        };
+        assert_eq!(stay(&[unfinished("r1", 1)]), [false]);
+        assert_eq!(stay(&[unfinished("r1", 1), unfinished("r2", 1)]), [true, false]);
+        // One that has committed nothing has replaced nothing yet.
+        assert_eq!(stay(&[unfinished("r1", 1), unfinished("r2", 0)]), [false, false]);
+    }
+
+    #[test]
+    fn the_reason_of_a_dead_letter_is_shown_whole() {
+        let reason =
+            "its columns are (app, func, end_timestamp, duration), those of the first file (a, b)";
+        let column: ArrayRef = Arc::new(arrow::array::StringArray::from(vec![reason]));
+        let field = |name| Field::new(name, arrow::datatypes::DataType::Utf8, true);
+        let batch = |name| {
+            let schema = arrow::datatypes::Schema::new(vec![field(name)]);
+            RecordBatch::try_new(Arc::new(schema), vec![Arc::clone(&column)]).unwrap()
+        };
+        let shown = |name| values(&batch(name), &HashMap::new(), 0).remove(0).1;
+        assert_eq!(shown("error"), reason);
+        assert!(shown("other").ends_with("..."));
     }
 }

@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
 
 use crate::components::Registry;
-use crate::job::{IfExists, Job, job_schema};
+use crate::job::{IfExists, Job, editor_schema};
 use crate::reference::reference;
 
 mod diff;
@@ -193,7 +193,7 @@ pub fn main_with(registry: &Registry) -> ExitCode {
         Command::Reference => print(&reference(registry)).map(|()| Exit::Done),
         Command::Completions { shell } => manual::completions(shell).map(|()| Exit::Done),
         Command::Man { folder } => manual::man(folder.as_deref()).map(|()| Exit::Done),
-        Command::Schema => serde_json::to_string_pretty(&job_schema(registry))
+        Command::Schema => serde_json::to_string_pretty(&editor_schema(registry))
             .map_err(|error| Failure::new(Exit::Failed, error.to_string()))
             .and_then(|schema| print(&format!("{schema}\n")))
             .map(|()| Exit::Done),

@@ -83,13 +83,20 @@ fn text(job: &str, replay: &Replay, report: Option<&Report>) -> String {
         for example in &report.dead_letter_examples {
             let _ = writeln!(out, "    - {example}");
         }
+        if report.ending != Ending::Cancelled && report.refused > 0 {
+            out.push_str(
+                "\n  A replay feeds in what was refused as it was then. A file that was mended since is read by a\n  \
+                 run of a job over the mended files alone, with `--if-exists append`.\n",
+            );
+        }
     }
     for left in &replay.left {
         let _ = writeln!(
             out,
-            "\n  {} that `{}` refused stay where they are: {}.",
+            "\n  {} that `{}` refused {}: {}.",
             records(left.records),
             left.node,
+            if left.records == 1 { "stays where it is" } else { "stay where they are" },
             left.why
         );
     }

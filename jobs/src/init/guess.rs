@@ -80,7 +80,12 @@ const FORMATS: &[Format] = &[
         modality: Some(Modality::Audio),
         codec: None,
     },
-    Format { extensions: &["jsonl", "ndjson"], kind: "jsonl", modality: None, codec: None },
+    Format {
+        extensions: &["jsonl", "ndjson", "jsonl.gz", "ndjson.gz", "jsonl.zst", "ndjson.zst"],
+        kind: "jsonl",
+        modality: None,
+        codec: None,
+    },
     Format { extensions: &["parquet"], kind: "parquet", modality: None, codec: None },
     Format {
         extensions: &["tar", "tar.gz", "tgz", "tar.zst"],
@@ -95,10 +100,15 @@ const FORMATS: &[Format] = &[
         modality: None,
         codec: None,
     },
-    Format { extensions: &["csv", "tsv"], kind: "csv", modality: None, codec: None },
+    Format {
+        extensions: &["csv", "tsv", "csv.gz", "tsv.gz", "csv.zst", "tsv.zst"],
+        kind: "csv",
+        modality: None,
+        codec: None,
+    },
     // Last: texts beside something else are often about it.
     Format {
-        extensions: &["txt", "md"],
+        extensions: &["txt", "md", "txt.gz", "txt.zst"],
         kind: "text",
         modality: Some(Modality::Text),
         codec: Some(ZSTD),
@@ -148,8 +158,13 @@ pub fn guess(found: &Found) -> Result<Guess, String> {
         name.ends_with(".bin") && (name.contains("_batch") || found.root.contains("cifar"))
     };
     if let Some(first) = names.iter().find(|name| is_batch(name)) {
-        let path = format!("{}/{first}", found.root);
-        return Ok(Guess { modality: Some(Modality::Image), ..plain("cifar", path, 1) });
+        let path = match found.is_object {
+            true => found.root.clone(),
+            false => format!("{}/{first}", found.root),
+        };
+        let others: Vec<&str> = names.iter().copied().filter(|name| name != first).collect();
+        let modality = Some(Modality::Image);
+        return Ok(Guess { modality, others: kinds(&others), ..plain("cifar", path, 1) });
     }
     let by_format = || {
         FORMATS.iter().enumerate().map(|(at, format)| {
@@ -171,7 +186,11 @@ pub fn guess(found: &Found) -> Result<Guess, String> {
     );
     let Some((_, format, files, data)) = best else {
         let there = kinds(&names);
-        return Err(format!("no name tells a format: there are {}", there.join(", ")));
+        return Err(format!(
+            "no name tells a format; there is {}: give them their usual names, or write the job by hand \
+             (`anabranch reference` lists what is read)",
+            there.join(", ")
+        ));
     };
     let (path, files) = match data {
         0 => (pattern(found, format, &files), files),
@@ -318,6 +337,21 @@ mod tests {
     }
 
     #[test]
+    fn batches_of_pixels_that_are_not_taken_are_told() {
+        let found =
+            of(&["data_batch_1.bin", "data_batch_2.bin", "test_batch.bin", "a.txt"]).unwrap();
+        assert_eq!((found.kind, found.path.as_str()), ("cifar", "data/data_batch_1.bin"));
+        assert_eq!(found.others, ["2 .bin", "1 .txt"]);
+    }
+
+    #[test]
+    fn packed_tables_and_texts_are_known_as_their_sources_know_them() {
+        let of = |name: &str| of(&[name]).unwrap().kind;
+        let names = ["a.csv.gz", "a.tsv.zst", "a.jsonl.gz", "a.txt.gz", "a.tar.gz"];
+        assert_eq!(names.map(of), ["csv", "csv", "jsonl", "text", "tar"]);
+    }
+
+    #[test]
     fn a_readme_is_not_chosen_over_the_data() {
         let tables: Vec<String> = (0..10).map(|n| format!("{n}.csv")).collect();
         let beside = |more: &[&str]| {
@@ -398,7 +432,8 @@ mod tests {
         for (names, kind) in cases {
             assert_eq!(of(names).unwrap().kind, kind, "{names:?}");
         }
-        assert_eq!(of(&["x.bin"]).unwrap_err(), "no name tells a format: there are 1 .bin");
+        let unknown = of(&["x.bin"]).unwrap_err();
+        assert!(unknown.starts_with("no name tells a format; there is 1 .bin: "), "{unknown}");
     }
 
     #[test]

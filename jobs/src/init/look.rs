@@ -47,7 +47,7 @@ pub async fn look(path: &str) -> Result<Found, String> {
         listed.iter().filter_map(|object| below(&object.location)).collect();
     names.sort();
     if names.is_empty() {
-        return Err(format!("there is nothing at {}", place.url));
+        return Err(nothing(path, &place));
     }
     let mut tables = Vec::new();
     let candidates = names.iter().filter(|name| Table::is_named_like_one(name));
@@ -63,4 +63,35 @@ pub async fn look(path: &str) -> Result<Found, String> {
         tables.extend(Table::parse(name, &bytes));
     }
     Ok(Found { root, is_object: false, names, tables })
+}
+
+/// Why nothing was found, and what to do.
+fn nothing(path: &str, place: &Location) -> String {
+    let url = &place.url;
+    match place.local_path() {
+        Some(at) if at.is_dir() => format!("the folder {url} has no files"),
+        _ if path.contains(['*', '{', '?']) => {
+            format!(
+                "there is nothing at {url}; give the folder, without wildcards: the job gets a pattern"
+            )
+        }
+        _ => format!("there is nothing at {url}; check the path"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn why_nothing_was_found_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |below: &str| format!("{}/{below}", folder.path().display());
+        let empty = look(&at("")).await.unwrap_err();
+        assert!(empty.ends_with("has no files"), "{empty}");
+        let pattern = look(&at("*.jpg")).await.unwrap_err();
+        assert!(pattern.contains("without wildcards"), "{pattern}");
+        let wrong = look(&at("nosuch")).await.unwrap_err();
+        assert!(wrong.ends_with("check the path"), "{wrong}");
+    }
 }

@@ -46,7 +46,8 @@ pub fn job(root: &str, guess: &Guess) -> String {
     let last = operators(&mut out, guess);
     let _ = write!(
         out,
-        "\n# Parquet files under a Delta log: Polars, DuckDB, Spark and `datasets` open it.\n\
+        "\n# Parquet files under a Delta log: Polars, DuckDB and Spark open it. For Hugging Face `datasets`, say\n\
+         # `kind = \"parquet\"` instead.\n\
          [sink.table]\nkind = \"table\"\npath = \"{name}-table\"\ninputs = [\"{last}\"]\n"
     );
     out

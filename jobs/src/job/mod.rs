@@ -35,7 +35,7 @@ mod validate;
 mod vars;
 
 pub use problem::{Problem, Problems};
-pub use schema::job_schema;
+pub use schema::{editor_schema, job_schema};
 pub use settings::{IfExists, JobOptions};
 pub use shape::summary;
 

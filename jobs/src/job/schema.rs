@@ -37,6 +37,40 @@ pub fn job_schema(registry: &Registry) -> Json {
     })
 }
 
+/// The same for editors, which see a file before its variables are put in: wherever a number or a truth value may
+/// stand, so may a text with a `${NAME}`.
+pub fn editor_schema(registry: &Registry) -> Json {
+    let mut schema = job_schema(registry);
+    if let Some(definitions) = schema.get_mut("$defs") {
+        allow_variables(definitions);
+    }
+    if let Some(job) = schema.get_mut("properties").and_then(|all| all.get_mut("job")) {
+        allow_variables(job);
+    }
+    schema
+}
+
+fn allow_variables(schema: &mut Json) {
+    match schema {
+        Json::Array(all) => all.iter_mut().for_each(allow_variables),
+        Json::Object(object) => {
+            object.values_mut().for_each(allow_variables);
+            let is_value = object.get("type").is_some_and(|kinds| {
+                let is = |kind: &Json| ["integer", "number", "boolean"].iter().any(|k| kind == k);
+                is(kinds) || kinds.as_array().is_some_and(|kinds| kinds.iter().any(is))
+            });
+            if is_value {
+                let description = object.remove("description");
+                let value = std::mem::take(object);
+                let variable = json!({ "type": "string", "pattern": r"\$\{[^}]+\}" });
+                object.insert("anyOf".into(), json!([value, variable]));
+                object.extend(description.map(|text| ("description".to_owned(), text)));
+            }
+        }
+        _ => {}
+    }
+}
+
 /// The schema of one component's table in a job file: `kind`, the role's keys and the kind's options.
 pub(super) fn node_schema<K: JsonSchema>(kind: &str, options: &Json) -> Json {
     let mut schema = options.clone();
@@ -123,6 +157,20 @@ mod tests {
             seen += 1;
         }
         assert!(seen > 0);
+    }
+
+    #[test]
+    fn editors_do_not_mark_variables_where_numbers_stand() {
+        let schema = editor_schema(&Registry::standard());
+        let property = |at: &str| schema.pointer(&format!("/$defs/{at}")).unwrap().clone();
+        for at in ["source-sample/properties/records", "operator-encode/properties/quality"] {
+            let property = property(at);
+            assert!(property["description"].is_string(), "{property}");
+            assert_eq!(property["anyOf"][1]["type"], "string", "{property}");
+            assert!(property["anyOf"][0]["minimum"].is_number(), "{property}");
+        }
+        // Which kind it is stays certain: else a mistake would be told of every kind.
+        assert_eq!(property("source-sample/properties/kind"), json!({ "const": "sample" }));
     }
 
     #[test]

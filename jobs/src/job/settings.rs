@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct JobOptions {
-    /// The job's name: letters, digits, `_` and `-`.
+    /// The job's name, by which reports and run logs call it.
     pub name: String,
     /// `batch` ends with its sources; `stream` keeps looking for more until it is stopped.
     #[serde(default, skip_serializing_if = "is_default")]

@@ -38,7 +38,18 @@ pub fn reference(registry: &Registry) -> String {
 
 const HEAD: &str = "# Reference of job files\n\n\
     Written by `anabranch reference`; a test keeps it true. What every kind has to keep to stands in\n\
-    [COMPONENTS.md](COMPONENTS.md). Examples run as they are: `anabranch run FILE --set data=FOLDER`.\n";
+    [COMPONENTS.md](COMPONENTS.md). Examples run as they are: `anabranch run FILE --set data=FOLDER`.\n\
+    \n\
+    ## Places\n\
+    \n\
+    A place is a path, relative to the folder in which `anabranch` is started, or a URL of scheme `file`, `s3`, `gs`, `az`,\n\
+    `http` or `https` (the last two only to read from). Credentials come from the environment, or from the machine's role:\n\
+    \n\
+    | Scheme | Variables |\n\
+    | --- | --- |\n\
+    | `s3` | `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`, `AWS_REGION`; `AWS_SKIP_SIGNATURE=true` for a public bucket; `AWS_ENDPOINT_URL` (and `AWS_ALLOW_HTTP=true`) for another server |\n\
+    | `gs` | `GOOGLE_APPLICATION_CREDENTIALS`, the path of a key file |\n\
+    | `az` | `AZURE_STORAGE_ACCOUNT_NAME` and `AZURE_STORAGE_ACCOUNT_KEY` |\n";
 
 /// Keys of a role that do not depend on the kind; they are told once.
 const ROLE_KEYS: [&str; 4] = ["kind", "inputs", "order", "resources"];

@@ -21,9 +21,12 @@ pub(crate) fn inspection(table: &Inspection) -> String {
     }
     out.push_str("\nruns\n");
     if table.runs.is_empty() {
-        out.push_str(
-            "  none logged here; a job with `state`, or with several sinks, logs elsewhere\n",
-        );
+        out.push_str(match table.location.strip_suffix("/_anabranch/dead_letters") {
+            Some(_) => "  logged where the table of these dead letters is\n",
+            None => {
+                "  none logged here; a job with `state`, or with several sinks, logs elsewhere\n"
+            }
+        });
     }
     table.runs.iter().for_each(|seen| run(&mut out, seen));
     for (at, row) in table.first.iter().enumerate() {
@@ -43,6 +46,7 @@ fn run(out: &mut String, seen: &RunSeen) {
     let state = match (seen.complete, seen.overwrite) {
         (true, false) => "complete",
         (true, true) => "complete, replaced what was there",
+        (false, _) if seen.superseded => "unfinished, and cannot go on: a newer run came after it",
         (false, _) => "unfinished: run the job again to go on",
     };
     let _ = writeln!(
@@ -75,6 +79,7 @@ mod tests {
             run: run.into(),
             job: "photos".into(),
             complete,
+            superseded: false,
             overwrite: false,
             commits: 3,
             rows: [("table".to_owned(), 1998)].into(),
@@ -94,5 +99,22 @@ mod tests {
             first: vec![row],
         };
         insta::assert_snapshot!(inspection(&table));
+    }
+
+    #[test]
+    fn a_run_that_a_newer_one_came_after_is_not_said_to_go_on() {
+        let mut text = String::new();
+        let seen = RunSeen {
+            run: "r1-5f0c9a12".into(),
+            job: "photos".into(),
+            complete: false,
+            superseded: true,
+            overwrite: false,
+            commits: 1,
+            rows: [("table".to_owned(), 6152)].into(),
+            dead_letters: 0,
+        };
+        run(&mut text, &seen);
+        assert!(text.contains("cannot go on") && !text.contains("again"), "{text}");
     }
 }

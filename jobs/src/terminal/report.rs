@@ -156,19 +156,30 @@ fn outputs(out: &mut String, report: &Report) {
 
 fn dead_letters(out: &mut String, report: &Report) {
     let Report { refused, dead_letters: Some(location), .. } = report else { return };
-    let _ = writeln!(
-        out,
-        "\n  {} refused; nothing is lost, {} at",
-        records(*refused),
-        if *refused == 1 { "it is kept as a dead letter" } else { "they are kept as dead letters" }
-    );
-    let _ = writeln!(out, "    {location}");
+    // What a source cannot read may be one record, or all that is left of a file: it cannot know how many.
+    let may_be_files = nodes(report, "source").any(|node| node.dead_letters > 0);
+    let what = match (may_be_files, *refused) {
+        (true, 1) => {
+            "1 record, or the rest of a file, was refused; it is kept as a dead letter at".into()
+        }
+        (true, n) => {
+            format!(
+                "{}, or rests of files, were refused; they are kept as dead letters at",
+                records(n)
+            )
+        }
+        (false, 1) => "1 record refused; nothing is lost, it is kept as a dead letter at".into(),
+        (false, n) => {
+            format!("{} refused; nothing is lost, they are kept as dead letters at", records(n))
+        }
+    };
+    let _ = writeln!(out, "\n  {what}\n    {location}");
     for example in &report.dead_letter_examples {
         let _ = writeln!(out, "    - {example}");
     }
     let _ = writeln!(
         out,
-        "  Look at them:           anabranch inspect {location}\n  \
+        "  Look at them:            anabranch inspect {location}\n  \
            Once the job takes them: anabranch replay, with the same job file"
     );
 }
@@ -232,6 +243,18 @@ mod tests {
         stopped.ending = Ending::Cancelled;
         (stopped.resumed, stopped.resumed_after) = (true, Some(3));
         insta::assert_snapshot!(report(&stopped));
+    }
+
+    #[test]
+    fn a_file_that_a_source_refuses_is_not_told_as_one_record_of_which_nothing_is_lost() {
+        let mut unread = sample::complete();
+        unread.refused = 1;
+        for node in &mut unread.progress.nodes {
+            node.dead_letters = u64::from(node.role == "source");
+        }
+        let text = report(&unread);
+        assert!(text.contains("1 record, or the rest of a file, was refused"), "{text}");
+        assert!(!text.contains("nothing is lost"), "{text}");
     }
 
     #[test]

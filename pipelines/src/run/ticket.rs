@@ -194,6 +194,9 @@ fn choose<'a>(
                 && let Some((sink, was, _)) = identity.moved(&run.record)
             {
                 format!("let `{sink}` write to `{was}` again to go on with it, or choose ")
+            } else if !run.complete() && !run.commits.is_empty() {
+                "run the job as it was to finish it, which cannot be done later, or choose "
+                    .to_owned()
             } else {
                 "choose ".to_owned()
             };

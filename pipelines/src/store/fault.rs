@@ -86,14 +86,30 @@ pub fn explain(error: &(dyn StdError + 'static)) -> String {
         Some(ErrorKind::PermissionDenied) => {
             "permission denied; check who owns the folder, or choose another path"
         }
+        Some(ErrorKind::NotADirectory) => {
+            "there is a file where a folder has to be; choose another path, or move the file away"
+        }
         Some(ErrorKind::TimedOut) => {
             "the store does not answer; check the network and run the same command again: what was committed \
              stays"
+        }
+        _ if is_without_credentials(error) => {
+            "no credentials were found, in the environment or with the machine's role; set AWS_ACCESS_KEY_ID and \
+             AWS_SECRET_ACCESS_KEY (AWS_SKIP_SIGNATURE=true for a public bucket), GOOGLE_APPLICATION_CREDENTIALS, \
+             or AZURE_STORAGE_ACCOUNT_KEY"
         }
         _ if denied => "permission denied; check the credentials and what they allow",
         _ => return error.to_string(),
     };
     format!("{advice} ({error})")
+}
+
+/// Whether it is the service that gives a machine's role its credentials that failed: it is asked, at this
+/// address, when the environment has none.
+fn is_without_credentials(error: &(dyn StdError + 'static)) -> bool {
+    const SERVICES: [&str; 2] = ["//169.254.169.254/", "//metadata.google.internal"];
+    let text = error.to_string();
+    SERVICES.iter().any(|service| text.contains(service))
 }
 
 /// The kind of the first system error in the chain of causes.
@@ -105,4 +121,25 @@ fn chain<'a>(
     error: &'a (dyn StdError + 'static),
 ) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
     std::iter::successors(Some(error), |error: &&'a (dyn StdError + 'static)| (*error).source())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_credential_is_told_and_not_an_address_that_nobody_wrote() {
+        let asked = "Error performing PUT http://169.254.169.254/latest/api/token in 1 ms";
+        let error = Error::Generic { store: "S3", source: asked.into() };
+        assert!(explain(&error).starts_with("no credentials were found"), "{}", explain(&error));
+        let other = Error::Generic { store: "S3", source: "no such bucket".into() };
+        assert!(!explain(&other).contains("credentials"));
+    }
+
+    #[test]
+    fn a_file_where_a_folder_has_to_be_is_told() {
+        let source = std::io::Error::from(ErrorKind::NotADirectory);
+        let error = Error::Generic { store: "LocalFileSystem", source: source.into() };
+        assert!(explain(&error).starts_with("there is a file where"), "{}", explain(&error));
+    }
 }
