@@ -2,8 +2,8 @@
 
 use anabranch_operators::{
     CropOptions, DecodeOptions, DedupOptions, DigestOptions, EncodeOptions, FilterOptions,
-    InferOptions, JoinOptions, LoudnessOptions, MonoOptions, NormaliseOptions, QualityOptions, ResampleOptions,
-    ResizeOptions, SelectOptions, TokeniseOptions, TranscodeOptions, TrimOptions,
+    InferOptions, JoinOptions, LoudnessOptions, MonoOptions, NormaliseOptions, QualityOptions,
+    ResampleOptions, ResizeOptions, SelectOptions, TokeniseOptions, TranscodeOptions, TrimOptions,
 };
 use anabranch_pipelines::operator::Operator;
 

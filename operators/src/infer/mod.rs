@@ -1,8 +1,8 @@
 //! `kind = "infer"`: what a trained model says of each record, in columns beside it.
 //!
 //! A model is an artifact of `anabranch_models`: a folder with `card.json` and `weights.safetensors`. What it takes
-//! decides which columns go in: decoded pictures of its size (`image`, samples divided by 255), spectrograms
-//! (`audio`) and tokens (`tokens`, see `tokenise`). What comes out:
+//! decides which columns go in: decoded pictures of its size (`image`), spectrograms (`audio`)
+//! and tokens (`tokens`, see `tokenise`), in the form in which `train` gives them to it. What comes out:
 //!
 //! * A model of **classes**: the likeliest class, as a number or by its name in `labels`, and its probability. Of a
 //!   text that is longer than the context, the end is looked at.

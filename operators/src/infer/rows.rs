@@ -10,6 +10,7 @@ use anabranch_pipelines::record::{Modality, media};
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Float32Type, Int32Type};
 
+use crate::brightness::brightness;
 use crate::codec::Facts;
 use crate::rewrite::Column;
 
@@ -19,8 +20,8 @@ pub(super) struct Text {
     pub(super) vocabulary: usize,
     /// The fewest that it answers to.
     pub(super) least: usize,
-    /// The most, where longer texts are refused.
-    pub(super) most: Option<usize>,
+    /// Where all texts are of one length, that: longer ones are cut, and shorter ones filled up with token 0.
+    pub(super) length: Option<usize>,
 }
 
 /// What there is of a row; a missing modality is `None`.
@@ -113,7 +114,7 @@ impl<'a> Rows<'a> {
                         == (height, width, channels) =>
                 {
                     let from = all.len();
-                    all.extend(media.samples.iter().map(|sample| f32::from(*sample) / 255.0));
+                    all.extend(brightness(media.samples));
                     Some(from..all.len())
                 }
                 Facts::Image { width: across, height: down, channels: values } => {
@@ -219,16 +220,14 @@ impl<'a> Rows<'a> {
 
 /// Appends the tokens of a text.
 fn read(tokens: &[i32], text: Text, into: &mut Vec<u32>) -> Result<(), String> {
-    let Text { vocabulary, least, most } = text;
+    let from = into.len();
+    let Text { vocabulary, least, length } = text;
     let count = tokens.len();
     if count < least {
         return Err(match (count, least) {
             (0, _) => "its text is empty: there is nothing to answer to".to_owned(),
             _ => "its text is one token, and the loss is of those behind the first".to_owned(),
         });
-    }
-    if let Some(most) = most.filter(|most| count > *most) {
-        return Err(format!("its text has {count} tokens; the model takes at most {most}"));
     }
     for (position, token) in tokens.iter().enumerate() {
         let known = u32::try_from(*token).ok().filter(|known| (*known as usize) < vocabulary);
@@ -238,6 +237,9 @@ fn read(tokens: &[i32], text: Text, into: &mut Vec<u32>) -> Result<(), String> {
                  tokens, from 0"
             )
         })?);
+    }
+    if let Some(length) = length {
+        into.resize(from + length, 0);
     }
     Ok(())
 }

@@ -190,7 +190,7 @@ fn pictures_are_told_apart_as_the_engine_does() {
             assert!(prediction.is_null(row) && confidence.is_null(row) && top.is_null(row));
             continue;
         };
-        let pixels: Vec<f32> = samples.iter().map(|sample| f32::from(*sample) / 255.0).collect();
+        let pixels: Vec<f32> = crate::brightness::brightness(samples).collect();
         let logits =
             encoder.predict(&[Input { image: Some(&pixels), ..Input::default() }]).unwrap();
         let best = (0..5).max_by(|a, b| logits[*a].total_cmp(&logits[*b])).unwrap();
@@ -265,6 +265,18 @@ fn a_model_of_several_modalities_takes_what_there_is() {
     let logits = encoder.predict(&[Input { audio: Some(&spectrum), ..Input::default() }]).unwrap();
     let best = (0..4).max_by(|a, b| logits[*a].total_cmp(&logits[*b])).unwrap();
     assert_eq!(predictions.value(0), best as i32);
+    // Texts are cut or filled up to the length that the model was trained with.
+    let texts = [vec![Some(3), Some(7)], (1..9).map(Some).collect()];
+    let lists = ListArray::from_iter_primitive::<Int32Type, _, _>(texts.into_iter().map(Some));
+    let texts = RecordBatch::try_from_iter([("tokens", Arc::new(lists) as ArrayRef)]).unwrap();
+    let outcome = invoke(operator.as_ref(), &texts);
+    let predictions = outcome.records.column_by_name("prediction").unwrap();
+    let best = [[3, 7, 0, 0, 0, 0], [1, 2, 3, 4, 5, 6]].map(|text| {
+        let input = Input { text: Some(&text), ..Input::default() };
+        let logits = encoder.predict(&[input]).unwrap();
+        (0..4).max_by(|a, b| logits[*a].total_cmp(&logits[*b])).unwrap() as i32
+    });
+    assert_eq!(predictions.as_primitive::<Int32Type>().values(), &best);
     // A column that is named must be there, and no column at all is a mistake.
     let named = InferOptions { image: Some("imago".to_owned()), ..options };
     let error = named.build().unwrap().output(&[batch.schema()]).unwrap_err().to_string();

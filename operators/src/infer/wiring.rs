@@ -40,7 +40,7 @@ impl Wiring {
         match &architecture.inputs {
             Inputs::Tokens { vocabulary, .. } => {
                 let least = if options.score == Score::Loss { 2 } else { 1 };
-                let text = Text { vocabulary: *vocabulary, least, most: None };
+                let text = Text { vocabulary: *vocabulary, least, length: None };
                 wiring.tokens = named(&options.tokens, TOKENS, false).map(|name| (name, text));
                 taken.push(TOKENS);
             }
@@ -58,8 +58,8 @@ impl Wiring {
                     taken.push(AUDIO);
                 }
                 if let Some(text) = text {
-                    let most = Some(text.length);
-                    let text = Text { vocabulary: text.vocabulary, least: 1, most };
+                    let length = Some(text.length);
+                    let text = Text { vocabulary: text.vocabulary, least: 1, length };
                     wiring.tokens = named(&options.tokens, TOKENS, true).map(|name| (name, text));
                     taken.push(TOKENS);
                 }

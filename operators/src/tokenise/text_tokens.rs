@@ -50,7 +50,8 @@ impl TextTokens {
     /// What the file has that is not supported, or lacks.
     pub fn read(file: &[u8]) -> Result<Self, String> {
         let tokenizer = json::read(file)?;
-        let parsed: Json = serde_json::from_slice(file).map_err(|e| format!("it is no JSON: {e}"))?;
+        let parsed: Json =
+            serde_json::from_slice(file).map_err(|e| format!("it is no JSON: {e}"))?;
         let mut spelling =
             Spelling { byte_level: false, byte_fallback: false, replaced: Vec::new() };
         spelling.read(parsed.get("decoder").unwrap_or(&Json::Null))?;
@@ -168,11 +169,10 @@ mod tests {
         let mut spelling =
             Spelling { byte_level: false, byte_fallback: false, replaced: Vec::new() };
         spelling.read(&decoder).unwrap();
-        assert_eq!(["▁the", "<0x0A>", "<0xZZ>"].map(|token| spelling.spell(token)), [
-            b" the".to_vec(),
-            b"\n".to_vec(),
-            b"<0xZZ>".to_vec()
-        ]);
+        assert_eq!(
+            ["▁the", "<0x0A>", "<0xZZ>"].map(|token| spelling.spell(token)),
+            [b" the".to_vec(), b"\n".to_vec(), b"<0xZZ>".to_vec()]
+        );
         let error = spelling.read(&serde_json::json!({ "type": "WordPiece" })).unwrap_err();
         assert_eq!(error, "its decoder `WordPiece` is not supported");
     }

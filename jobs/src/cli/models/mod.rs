@@ -118,7 +118,8 @@ pub(crate) struct Compared {
 
 /// Does what was asked for.
 pub(super) fn models(command: &ModelsCommand) -> Result<Exit, Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
     let runtime = runtime.map_err(|error| failed(&format!("cannot start I/O: {error}")))?;
     let fetcher = StoreFetcher::new(runtime.handle().clone());
     let context = Context::new(Arc::new(fetcher), Arc::default());

@@ -13,8 +13,10 @@ use crate::cli::{Exit, Failure};
 pub(super) fn sample(args: &SampleArgs, context: &Context) -> Result<Exit, Failure> {
     let (at, opened) = open(&args.artifact, context)?;
     let mut tokens = tokens(args)?;
-    let prompt = tokens.encode(&args.prompt).map_err(|error| usage(&format!("--prompt: {error}")))?;
-    let engine = Engine::load(&opened.artifact).map_err(|error| failed(&format!("{at}: {error}")))?;
+    let prompt =
+        tokens.encode(&args.prompt).map_err(|error| usage(&format!("--prompt: {error}")))?;
+    let engine =
+        Engine::load(&opened.artifact).map_err(|error| failed(&format!("{at}: {error}")))?;
     let Engine::Gpt(gpt) = &engine else {
         return Err(usage(&format!("{at} is no model of texts: it does not write")));
     };

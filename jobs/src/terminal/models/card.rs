@@ -19,7 +19,10 @@ pub(crate) fn model(seen: &ModelSeen) -> String {
         let _ = writeln!(out, "  {name:<16}{value}");
     };
     line("name", &card.name);
-    line("model", &format!("{}, {}", kind::kind(&card.architecture), kind::task(&card.architecture)));
+    line(
+        "model",
+        &format!("{}, {}", kind::kind(&card.architecture), kind::task(&card.architecture)),
+    );
     line("heads", &card.architecture.heads.to_string());
     let tables = match card.table_bits {
         8 => String::new(),
@@ -91,7 +94,11 @@ fn operations(out: &mut String, seen: &ModelSeen, card: &Card) {
         );
     }
     if let Some(derived) = &seen.derived {
-        let _ = writeln!(out, "  {} of the multiplications are replaced", percent(derived.replaced_share));
+        let _ = writeln!(
+            out,
+            "  {} of the multiplications are replaced",
+            percent(derived.replaced_share)
+        );
     }
 }
 

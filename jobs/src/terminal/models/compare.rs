@@ -43,8 +43,7 @@ fn facts((seen_a, a): (&ModelSeen, &Card), (seen_b, b): (&ModelSeen, &Card)) -> 
     let both = |name: &str, of: &dyn Fn(&Card) -> u64, shown: fn(u64) -> String| {
         counted(name, of(a), of(b), shown)
     };
-    let multiplications =
-        |card: &Card| card.operations.multiplications_per_token().round() as u64;
+    let multiplications = |card: &Card| card.operations.multiplications_per_token().round() as u64;
     let additions = |card: &Card| card.operations.additions_per_token().round() as u64;
     vec![
         text("name", &|card| card.name.clone()),

@@ -33,7 +33,8 @@ pub(super) fn task(architecture: &Architecture) -> String {
         Inputs::Modalities { image: picture, audio, text: tokens } => {
             let picture = picture.map(|it| image(it.height, it.width, it.channels, it.patch));
             let audio = audio.map(|it| {
-                let (frames, bands) = (plural(it.frames as u64, "frame"), plural(it.bands as u64, "band"));
+                let (frames, bands) =
+                    (plural(it.frames as u64, "frame"), plural(it.bands as u64, "band"));
                 format!("spectra of {frames} and {bands}")
             });
             let tokens = tokens.map(|it| text(it.vocabulary, it.length));

@@ -21,7 +21,13 @@ fn value(accuracy: &Accuracy) -> String {
 
 /// Four digits that say something, and no more.
 fn number(value: f64) -> String {
-    let digits = if value.abs() >= 100.0 { 1 } else if value.abs() >= 10.0 { 2 } else { 3 };
+    let digits = if value.abs() >= 100.0 {
+        1
+    } else if value.abs() >= 10.0 {
+        2
+    } else {
+        3
+    };
     format!("{value:.digits$}")
 }
 
