@@ -105,11 +105,18 @@ fn answered(table: &Table) -> (BTreeMap<u64, BTreeSet<String>>, usize) {
     (epochs, records)
 }
 
+/// What all starts said so far.
+fn said(folder: &Path) -> String {
+    let logs = folder.read_dir().unwrap().map(|entry| entry.unwrap().path());
+    let logs = logs.filter(|path| path.extension().is_some_and(|end| end == "err"));
+    logs.map(|path| std::fs::read_to_string(path).unwrap()).collect()
+}
+
 /// Adds files until this model has answered some of their records.
 fn until_it_answers(folder: &Path, name: &str, files: &mut usize, running: &mut Running) {
     let (begun, table) = (Instant::now(), table(folder));
     while !answered(&table).0.values().any(|models| models.contains(name)) {
-        assert!(!running.has_ended(), "the stream ended by itself");
+        assert!(!running.has_ended(), "the stream ended by itself: {}", said(folder));
         assert!(begun.elapsed() < HUNG, "`{name}` does not answer");
         add(folder, *files);
         *files += 1;
@@ -140,11 +147,12 @@ fn follow_swaps_models_between_epochs_and_loses_no_record() {
         files += 1;
     }
     running.kill_all();
-    let mut running = job.set("operator.next.isolate", true).set("job.processes", 2).start();
+    let mut running =
+        job.set("operator.next.resources.isolate", true).set("job.processes", 2).start();
     let table = table(at);
     let begun = Instant::now();
     while answered(&table).1 < 20 * files {
-        assert!(!running.has_ended(), "the stream ended by itself");
+        assert!(!running.has_ended(), "the stream ended by itself: {}", said(at));
         assert!(begun.elapsed() < HUNG, "records are missing");
         std::thread::sleep(Duration::from_millis(50));
     }

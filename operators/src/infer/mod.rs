@@ -1,11 +1,12 @@
 //! `kind = "infer"`: what a trained model says of each record, in columns beside it.
 //!
 //! A model is an artifact of `anabranch_models`: a folder with `card.json` and `weights.safetensors`. What it takes
-//! decides which columns go in: decoded pictures of its size (`image`), spectrograms (`audio`)
-//! and tokens (`tokens`, see `tokenise`), in the form in which `train` gives them to it. What comes out:
+//! decides which columns go in: decoded pictures of its size (`image`, samples as numbers from -1 to 1), spectrograms
+//! (`audio`) and tokens (`tokens`, see `tokenise`). What comes out:
 //!
 //! * A model of **classes**: the likeliest class, as a number or by its name in `labels`, and its probability. Of a
-//!   text that is longer than the context, the end is looked at.
+//!   text that is longer than the context, the end is looked at. A model of several modalities takes what there is
+//!   of them; its texts are cut or filled up with token 0 to the length that it was trained with.
 //! * A model of **texts**: the likeliest next token behind the end of the text, and its probability; or, with
 //!   `score = "loss"`, how surprising the text is: the mean of `-ln p` over all tokens but the first, in nats. A
 //!   text longer than the context is read in pieces of that length.

@@ -230,7 +230,7 @@ fn local(folder: &Path) -> Result<Vec<Listed>, FetchError> {
     Ok(listed)
 }
 
-/// The artifacts among these files, which are in order of names.
+/// The artifacts among these files, both in order of names.
 fn entries(listed: &[Listed]) -> Vec<Entry> {
     let of = |file: &Listed| {
         let name = match file.name.rsplit_once('/') {
@@ -252,7 +252,9 @@ fn entries(listed: &[Listed]) -> Vec<Entry> {
             weights_bytes: weights.map(|weights| weights.bytes),
         })
     };
-    listed.iter().filter_map(of).collect()
+    let mut entries: Vec<Entry> = listed.iter().filter_map(of).collect();
+    entries.sort_by(|a, b| a.name.cmp(&b.name));
+    entries
 }
 
 #[cfg(test)]
@@ -270,6 +272,7 @@ mod tests {
             file("runs/c/card.json", 5),
             file("_staging/d/card.json", 6),
             file("runs/.tmp/card.json", 6),
+            file("runs/b-2/card.json", 8),
             file("runs/e/weights.safetensors", 6),
             file("runs/f/other-card.json", 6),
         ];
@@ -280,8 +283,12 @@ mod tests {
             card_bytes,
             weights_bytes,
         };
-        let expected =
-            [entry("", 1, Some(2)), entry("runs/b", 3, Some(4)), entry("runs/c", 5, None)];
+        let expected = [
+            entry("", 1, Some(2)),
+            entry("runs/b", 3, Some(4)),
+            entry("runs/b-2", 8, None),
+            entry("runs/c", 5, None),
+        ];
         assert_eq!(entries(&files), expected);
     }
 }

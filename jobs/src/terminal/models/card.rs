@@ -70,7 +70,8 @@ fn measured(out: &mut String, card: &Card) {
     for measured in &card.accuracy {
         let Accuracy { task, measure, examples, .. } = measured;
         let examples = plural(*examples, "example");
-        let _ = writeln!(out, "  {measure} of {task}: {}, 95 % of {examples}", value(measured));
+        let _ =
+            writeln!(out, "  {measure} of {task}: {} at 95 %, over {examples}", value(measured));
     }
 }
 

@@ -49,7 +49,10 @@ fn facts((seen_a, a): (&ModelSeen, &Card), (seen_b, b): (&ModelSeen, &Card)) -> 
         text("name", &|card| card.name.clone()),
         text("model", &|card| kind::kind(&card.architecture)),
         text("feed-forward", &|card| kind::feed_forward(&card.architecture.feed_forward)),
-        text("data", &|card| card.training.data_commit.clone()),
+        text("data", &|card| match card.training.data_commit.as_str() {
+            "" => "-".to_owned(),
+            data => data.to_owned(),
+        }),
         both("steps", &|card| card.training.steps, count),
         both("parameters", &|card| card.parameters, count),
         counted("bytes", seen_a.bytes, seen_b.bytes, bytes),

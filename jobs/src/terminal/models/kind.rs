@@ -21,7 +21,8 @@ pub(super) fn kind(architecture: &Architecture) -> String {
 /// What goes in and comes out.
 pub(super) fn task(architecture: &Architecture) -> String {
     let text = |vocabulary: usize, length: usize| {
-        format!("texts of {} tokens, at most {}", count(vocabulary as u64), count(length as u64))
+        let (length, vocabulary) = (count(length as u64), count(vocabulary as u64));
+        format!("texts of at most {length} tokens, {vocabulary} different ones")
     };
     let image = |height: usize, width: usize, channels: usize, patch: usize| {
         let channels = plural(channels as u64, "channel");

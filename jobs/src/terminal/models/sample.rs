@@ -47,7 +47,7 @@ fn of_digits(place: &str, accuracy: f64, feed_forward: FeedForward) -> ModelSeen
 
 /// A classifier with tables.
 pub(super) fn digits(place: &str, accuracy: f64) -> ModelSeen {
-    let rows = Rows { nodes: 64, inputs: 6, wires: Wires::Projected };
+    let rows = Rows { nodes: 64, inputs: 6, wires: Wires::Axis };
     of_digits(place, accuracy, FeedForward::Rows(rows))
 }
 
