@@ -200,7 +200,7 @@ impl InferOptions {
         let shelf = Shelf::at(&self.model).map_err(|e| OptionsError(e.to_string()))?;
         let held = Held::default();
         let (options, work) = match self.follow {
-            true => (self, Work::Follow(Follower::default())),
+            true => (self, Work::Follow(Box::default())),
             false => pinned::choose(self, &shelf, &held).map_err(OptionsError)?,
         };
         let schema = Derived::default();
@@ -255,7 +255,7 @@ enum Work {
     Read(Arc<Model>),
     /// One in a store, read when the first batch comes.
     Remote(Choice),
-    Follow(Follower),
+    Follow(Box<Follower>),
 }
 
 struct Infer {
