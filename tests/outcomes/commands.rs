@@ -4,6 +4,10 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::{Command, Output};
 
+use anabranch_models::artifact::architecture::{
+    Architecture, FeedForward, Head, Inputs, Rows, Wires,
+};
+use anabranch_models::engine::example as models;
 use anabranch_operators::codec::{self, Facts};
 use anabranch_pipelines::record::media;
 use anabranch_tests::program::data;
@@ -155,4 +159,79 @@ fn command_init_finds_samples_in_archives() {
     let seen = prints(folder.path(), &["inspect", "packed-table", "--json"]);
     let seen: serde_json::Value = serde_json::from_str(&seen).unwrap();
     assert_eq!(seen["rows"], 6, "{seen}");
+}
+
+#[test]
+fn command_models_tells_of_whole_and_damaged_models() {
+    let folder = folder();
+    let at = folder.path();
+    let gpt = |width: usize, feed_forward: FeedForward| Architecture {
+        width,
+        heads: 2,
+        layers: 1,
+        inputs: Inputs::Tokens { vocabulary: 256, context: 8 },
+        head: Head::NextToken,
+        feed_forward,
+    };
+    let rows = Rows { nodes: 8, inputs: 4, wires: Wires::Axis };
+    for (name, architecture) in
+        [("a", gpt(16, FeedForward::Rows(rows))), ("b", gpt(32, FeedForward::None))]
+    {
+        let random = models::random(&architecture).unwrap();
+        random.save(&at.join("models").join(name)).unwrap();
+        random.save(&at.join("models").join(format!("{name}-damaged"))).unwrap();
+    }
+    std::fs::write(at.join("models/a-damaged/weights.safetensors"), "x").unwrap();
+    std::fs::remove_file(at.join("models/b-damaged/weights.safetensors")).unwrap();
+
+    let listed = prints(at, &["models", "list", "models", "--json"]);
+    let listed: serde_json::Value = serde_json::from_str(&listed).unwrap();
+    let problems = listed.as_array().unwrap().iter().map(|model| model["problem"].as_str());
+    let problems: Vec<_> = problems.collect();
+    assert!(problems[0].is_none() && problems[2].is_none(), "{problems:?}");
+    assert!(problems[1].unwrap().starts_with("weights.safetensors has 1 bytes"), "{problems:?}");
+    assert_eq!(problems[3], Some("weights.safetensors is not there"));
+    let text = prints(at, &["models", "list", "models"]);
+    assert!(text.contains("4 models, 2 of them unusable"), "{text}");
+
+    let shown = prints(at, &["models", "show", "models/a"]);
+    assert!(shown.contains("GPT 1x16") && shown.contains("all hashes are right"), "{shown}");
+    let shown = prints(at, &["models", "show", "models/a", "--json"]);
+    let shown: serde_json::Value = serde_json::from_str(&shown).unwrap();
+    assert_eq!(shown["card"]["architecture"]["width"], 16);
+    assert!(shown["derived"]["replaced_share"].as_f64().unwrap() > 0.1, "{shown}");
+    let compared = prints(at, &["models", "compare", "models/a", "models/b"]);
+    assert!(compared.contains("GPT 1x16") && compared.contains("GPT 1x32"), "{compared}");
+
+    let sample = |args: &[&str]| {
+        let fixed = ["models", "sample", "models/a", "--tokens", "20", "--prompt"];
+        anabranch(at, &[&fixed[..], args].concat())
+    };
+    let text = sample(&["To be", "--bytes", "--seed", "3"]);
+    assert!(text.status.success(), "{}", String::from_utf8_lossy(&text.stderr));
+    assert!(text.stdout.starts_with(b"To be") && text.stdout.len() == 5 + 20 + 1);
+    assert_eq!(sample(&["To be", "--bytes", "--seed", "3"]).stdout, text.stdout);
+    assert_ne!(sample(&["To be", "--bytes", "--seed", "4"]).stdout, text.stdout);
+    for (args, code, error) in [
+        (&["To be"][..], 2, "--tokenizer"),
+        (&["", "--bytes"], 2, "--prompt is empty"),
+        (&["To be", "--bytes", "--temperature", "-1"], 2, "--temperature -1: it must be 0 or more"),
+        (&["To be", "--tokenizer", "job.toml"], 2, "--tokenizer job.toml: "),
+    ] {
+        let output = sample(args);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {said}");
+        assert!(said.contains(error), "{args:?}: {said}");
+    }
+    for (args, error) in [
+        (&["show", "models"][..], "is no artifact; below it stand"),
+        (&["show", "nowhere"], "there is no artifact at"),
+        (&["list", "nowhere"], "there is no artifact at"),
+        (&["show", "models/a-damaged"], "copy the artifact again"),
+    ] {
+        let output = anabranch(at, &[&["models"][..], args].concat());
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{args:?}: {said}");
+        assert!(said.contains(error), "{args:?}: {said}");
+    }
 }

@@ -8,6 +8,7 @@ mod client;
 mod commands;
 mod determinism;
 mod examples;
+mod follow;
 mod kill;
 mod memory;
 mod panic;

@@ -4,6 +4,10 @@ use std::io::Write;
 use std::path::Path;
 use std::process::Command;
 
+use anabranch_models::artifact::architecture::{
+    Architecture, FeedForward, Head, ImageTokens, Inputs,
+};
+use anabranch_models::engine::example;
 use anabranch_tests::program::{data, root};
 use anabranch_tests::table::Table;
 
@@ -37,6 +41,20 @@ fn pack(folder: &Path, archive: &Path) {
     zip.finish().unwrap();
 }
 
+/// A model of digits that has learned nothing.
+fn train_nothing(folder: &Path) {
+    let image = ImageTokens { height: 28, width: 28, channels: 1, patch: 14 };
+    let architecture = Architecture {
+        width: 16,
+        heads: 2,
+        layers: 1,
+        inputs: Inputs::Image(image),
+        head: Head::Classes(10),
+        feed_forward: FeedForward::None,
+    };
+    example::random(&architecture).unwrap().save(folder).unwrap();
+}
+
 /// The jobs in `jobs/examples/reference` whose names begin so.
 fn jobs(beginning: &str) -> Vec<String> {
     let folder = root().join("jobs/examples/reference");
@@ -56,6 +74,7 @@ fn reference_examples_of_all_kinds_run() {
         run(&sink, &made, &made.join(sink.trim_start_matches("sink-")));
     }
     pack(&data().join("photos"), &made.join("pictures.zip"));
+    train_nothing(&made.join("digits"));
     for name in [jobs("source-"), jobs("operator-")].concat() {
         let out = folder.path().join(&name);
         run(&name, &made, &out);

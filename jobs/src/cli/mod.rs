@@ -17,6 +17,7 @@ mod init;
 mod inspect;
 mod logs;
 mod manual;
+mod models;
 mod plan;
 mod read;
 mod replay;
@@ -30,6 +31,7 @@ mod worker;
 pub(crate) use diff::{Difference, Named};
 pub use exit::{Exit, Failure};
 pub(crate) use inspect::{Column, Inspection, RunSeen};
+pub(crate) use models::{Compared, ModelSeen};
 pub(crate) use sample::Prediction;
 pub(crate) use worker::start_worker;
 
@@ -100,6 +102,9 @@ enum Command {
     Init(init::InitArgs),
     /// Read a table to stdout as an Arrow IPC stream, shuffled and decoded if asked to: for training.
     Read(read::ReadArgs),
+    /// Look at trained models: what they are, what they were measured to do, and what they write.
+    #[command(subcommand)]
+    Models(models::ModelsCommand),
     /// Feed what the newest run of a job refused back in, through the job as it is now.
     Replay(JobArgs),
     /// Print the JSON Schema of job files, for editors.
@@ -187,6 +192,7 @@ pub fn main_with(registry: &Registry) -> ExitCode {
         Command::Diff(args) => diff::diff(registry, &args),
         Command::Init(args) => init::init(registry, &args),
         Command::Read(args) => read::read(&args, cli.quiet),
+        Command::Models(command) => models::models(&command),
         Command::Replay(args) => replay::replay(registry, &args, cli.log_format, cli.quiet),
         Command::Worker => worker::worker(registry),
         Command::Invoke => worker::invoke(registry),

@@ -2,8 +2,9 @@
 
 use anabranch_operators::{
     CropOptions, DecodeOptions, DedupOptions, DigestOptions, EncodeOptions, FilterOptions,
-    JoinOptions, LoudnessOptions, MonoOptions, NormaliseOptions, QualityOptions, ResampleOptions,
-    ResizeOptions, SelectOptions, TokeniseOptions, TrainOptions, TranscodeOptions, TrimOptions,
+    InferOptions, JoinOptions, LoudnessOptions, MonoOptions, NormaliseOptions, QualityOptions,
+    ResampleOptions, ResizeOptions, SelectOptions, TokeniseOptions, TrainOptions, TranscodeOptions,
+    TrimOptions,
 };
 use anabranch_pipelines::operator::Operator;
 
@@ -19,6 +20,7 @@ pub(super) fn all() -> Vec<Component<dyn Operator>> {
         component!("digest", DigestOptions),
         component!("encode", EncodeOptions),
         component!("filter", FilterOptions),
+        component!("infer", InferOptions),
         component!("join", JoinOptions),
         component!("loudness", LoudnessOptions),
         component!("mono", MonoOptions),

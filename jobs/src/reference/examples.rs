@@ -19,6 +19,7 @@ examples![
     "operator-digest",
     "operator-encode",
     "operator-filter",
+    "operator-infer",
     "operator-join",
     "operator-loudness",
     "operator-mono",

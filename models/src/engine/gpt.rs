@@ -4,9 +4,8 @@ use super::embedding::Vocabulary;
 use super::feed_forward::FeedForward;
 use super::kernels::attention::{Cache, Sight};
 use super::load::Tensors;
-use super::sampling::Sampler;
 use super::transformer::{Caches, Room, Span, Transformer};
-use super::{EngineError, Options, Sampling};
+use super::{Continuation, EngineError, Options, Sampling};
 use crate::artifact::Artifact;
 use crate::artifact::architecture::{Architecture, Inputs};
 
@@ -31,6 +30,11 @@ impl State {
     #[must_use]
     pub fn tokens(&self) -> usize {
         self.tokens
+    }
+
+    /// Forgets what was read.
+    pub(super) fn clear(&mut self) {
+        self.tokens = 0;
     }
 }
 
@@ -176,27 +180,21 @@ impl Gpt {
         count: usize,
         sampling: &Sampling,
     ) -> Result<Vec<u32>, EngineError> {
-        let mut sampler = Sampler::new(*sampling)?;
-        let mut text = prompt.to_vec();
-        let mut state = self.start();
-        let shown = |text: &[u32], most: usize| {
-            text.get(text.len().saturating_sub(most)..).unwrap_or_default().to_vec()
-        };
-        let mut logits = self.prefill(&mut state, &shown(&text, self.context()))?;
-        for left in (0..count).rev() {
-            let token = sampler.draw(&logits);
-            text.push(token);
-            if left == 0 {
-                break;
-            }
-            logits = if state.tokens < self.context() {
-                self.step(&mut state, token)?
-            } else {
-                state.tokens = 0;
-                self.prefill(&mut state, &shown(&text, self.context().div_ceil(2)))?
-            };
-        }
-        Ok(text.split_off(prompt.len()))
+        self.continuation(prompt, sampling)?.take(count).collect()
+    }
+
+    /// The tokens that go on from a prompt, as they are asked for. Where the context is full, its later half is
+    /// read again.
+    ///
+    /// # Errors
+    ///
+    /// A setting out of its range; all else comes with the first token.
+    pub fn continuation(
+        &self,
+        prompt: &[u32],
+        sampling: &Sampling,
+    ) -> Result<Continuation<'_>, EngineError> {
+        Continuation::new(self, prompt, sampling)
     }
 
     fn read(

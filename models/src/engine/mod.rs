@@ -26,6 +26,7 @@
 //! found at run time. Bits of tables are the same at every level, and a token gets the same bits alone as in a
 //! batch. One call runs on one thread; models are shared between threads.
 
+mod continuation;
 mod embedding;
 mod encoder;
 mod error;
@@ -40,6 +41,7 @@ mod sampling;
 mod tests;
 mod transformer;
 
+pub use continuation::Continuation;
 pub use encoder::{Encoder, Input};
 pub use error::EngineError;
 pub use gpt::{Gpt, State};

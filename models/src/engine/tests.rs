@@ -299,6 +299,8 @@ fn kept_keys_and_values_change_no_bit() {
             let gpt = gpt(&artifact, level);
             let text = tokens(40);
             let all = gpt.logits(&[&text]).unwrap();
+            let ends = gpt.last_logits(&[&text, &text[..9]]).unwrap();
+            assert_eq!(ends, [&all[39 * 50..], &all[8 * 50..9 * 50]].concat(), "{level}");
             let mut state = gpt.start();
             let mut found = gpt.prefill(&mut state, &text[..9]).unwrap();
             assert_eq!(found, all[8 * 50..9 * 50], "{level}");
@@ -351,6 +353,9 @@ fn text_is_drawn_beyond_the_context() {
     let likeliest = (0..50).max_by(|a, b| last[*a].total_cmp(&last[*b])).unwrap();
     assert_eq!(gpt.generate(&tokens(5), 1, &greedy).unwrap(), [likeliest as u32]);
     assert_eq!(gpt.generate(&tokens(60), 3, &greedy).unwrap().len(), 3);
+    // Nothing is drawn after an error.
+    let mut lost = gpt.continuation(&[], &greedy).unwrap();
+    assert!(lost.next().unwrap().is_err() && lost.next().is_none());
 }
 
 fn picture(feed_forward: FeedForward) -> Architecture {

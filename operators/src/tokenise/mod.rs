@@ -52,9 +52,11 @@ mod bpe;
 mod json;
 mod normal;
 mod pieces;
+mod text_tokens;
 mod tokenizer;
 mod train;
 
+pub use text_tokens::TextTokens;
 use tokenizer::{Known, Tokenizer};
 
 /// What a token stands for.

@@ -236,8 +236,7 @@ mod tests {
             }
             let fetcher = StoreFetcher::new(Handle::current());
             let list = move |most| fetcher.list(&at.url, most);
-            let (all, few) =
-                tokio::task::spawn_blocking(move || (list(3), list(2))).await.unwrap();
+            let (all, few) = tokio::task::spawn_blocking(move || (list(3), list(2))).await.unwrap();
             let found = all.unwrap().into_iter().map(|o| (o.name, o.bytes)).collect::<Vec<_>>();
             let expected = [("a", 2), ("b/c/d", 1), ("b/card 1.json", 3)];
             assert_eq!(found, expected.map(|(name, bytes)| (name.to_owned(), bytes)));

@@ -48,8 +48,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::graph::SchemaError;
 use crate::operator::{
-    Allocation, Choosing, Class, Context, Features, Growth, Journaled, Operator, OperatorError, Outcome,
-    Refused, Tier,
+    Allocation, Choosing, Class, Context, Features, Growth, Journaled, Operator, OperatorError,
+    Outcome, Refused, Tier,
 };
 
 mod frame;
