@@ -19,6 +19,7 @@ mod s3;
 mod sounds;
 mod stream;
 mod tokens;
+mod training;
 
 use std::path::Path;
 

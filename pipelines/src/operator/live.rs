@@ -63,7 +63,8 @@ impl Live {
     /// Whether the epoch's commit will still be made. Once it will not, a shard that would go on for long returns
     /// [`Cancelled`](super::OperatorError::Cancelled): its state and output are forgotten.
     pub fn is_needed(&self) -> bool {
-        let given_up = |(commit, from): &(u64, Arc<AtomicU64>)| *commit >= from.load(Ordering::SeqCst);
+        let given_up =
+            |(commit, from): &(u64, Arc<AtomicU64>)| *commit >= from.load(Ordering::SeqCst);
         !self.commit.as_ref().is_some_and(given_up)
     }
 }

@@ -264,10 +264,7 @@ impl Shards {
 }
 
 /// What a shard made of rows; `None` when it stopped because the commit of its epoch will not be made.
-fn needed(
-    made: Result<Yield, OperatorError>,
-    live: &Live,
-) -> Result<Option<Yield>, OperatorError> {
+fn needed(made: Result<Yield, OperatorError>, live: &Live) -> Result<Option<Yield>, OperatorError> {
     match made {
         Err(OperatorError::Cancelled) if !live.is_needed() => Ok(None),
         made => made.map(Some),
