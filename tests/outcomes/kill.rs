@@ -185,7 +185,7 @@ fn kill_tokens_and_what_their_dedup_has_seen() {
 #[test]
 fn resume_training() {
     let folder = folder();
-    let job = training::small(folder.path(), 160).set("job.credit", "1GiB");
+    let job = training::small(folder.path(), 300).set("job.credit", "1GiB");
     let job = job.set("job.restarts", 20).set("job.snapshot_every", 2);
     let begun = Instant::now();
     job.clone().out("undisturbed").succeed();

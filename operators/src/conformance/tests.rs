@@ -136,7 +136,8 @@ fn resize_with_all_filters() {
 
 #[test]
 fn spectrum_of_sounds_of_several_rates() {
-    let json = r#"{"column": "media", "rate": 8000, "frames": 3, "bands": 4, "window": 32, "hop": 16}"#;
+    let json =
+        r#"{"column": "media", "rate": 8000, "frames": 3, "bands": 4, "window": 32, "hop": 16}"#;
     holds(options::<SpectrumOptions>(json).build().unwrap(), &decoded(Modality::Audio));
 }
 
