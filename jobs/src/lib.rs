@@ -4,6 +4,7 @@
 //! * [`job`]: a TOML file becomes a graph, or a list of everything that is wrong with it;
 //! * [`components`]: every kind that a job file may name;
 //! * [`mod@reference`]: the page that tells every kind and option;
+//! * [`plot`]: curves of a run as an SVG;
 //! * [`show`]: contact sheets and spectrograms;
 //! * [`terminal`]: progress and reports as text;
 //! * [`cli`]: the commands and their exit codes.
@@ -15,6 +16,7 @@ pub mod components;
 pub mod init;
 pub mod job;
 pub mod memory;
+pub mod plot;
 pub mod reference;
 pub mod show;
 pub mod terminal;

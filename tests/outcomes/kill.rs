@@ -9,7 +9,7 @@ use anabranch_tests::random::Random;
 use anabranch_tests::table::{Table, assert_same};
 use rustix::process::Signal;
 
-use crate::{example, folder, soak, table};
+use crate::{example, folder, soak, table, training};
 
 /// A moment of a run.
 #[derive(Debug, Clone, Copy)]
@@ -180,6 +180,28 @@ fn kill_tokens_and_what_their_dedup_has_seen() {
     let folder = folder();
     let job = example(folder.path(), "tokens").small_commits(400).set("job.snapshot_every", 2);
     survives(folder.path(), job, if soak() { 15 } else { 2 }, &ANY);
+}
+
+#[test]
+fn resume_training() {
+    let folder = folder();
+    let job = training::small(folder.path(), 300).set("job.credit", "1GiB");
+    let job = job.set("job.restarts", 20).set("job.snapshot_every", 2);
+    let begun = Instant::now();
+    job.clone().out("undisturbed").succeed();
+    let whole = begun.elapsed();
+    let mut random = Random::seeded();
+    let (mut killed, kills, mut rounds) = (0, if soak() { 20 } else { 6 }, 0);
+    while killed < kills {
+        let name = format!("killed-{rounds}");
+        let (job, out) = (job.clone().out(&name), folder.path().join(&name));
+        let table = Table::at(out.join("measures"));
+        rounds += 1;
+        while !finishes(&job, &table, &mut random, whole, (&mut killed, kills), &ANY) {}
+        let undisturbed = folder.path().join("undisturbed");
+        training::assert_learned_alike(&undisturbed, &out, "after kills");
+    }
+    println!("{killed} kills in {rounds} runs of {} ms", whole.as_millis());
 }
 
 /// A complete photos table whose newest Delta entry is missing: what a kill between the last entry of the

@@ -20,6 +20,7 @@ mod s3;
 mod sounds;
 mod stream;
 mod tokens;
+mod training;
 
 use std::path::Path;
 

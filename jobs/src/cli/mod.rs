@@ -159,6 +159,9 @@ pub struct RunArgs {
     /// Also write the final report to FILE, as JSON.
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
+    /// Also draw the curves of operators that learn (loss and validation loss by step) to FILE, as SVG.
+    #[arg(long, value_name = "FILE")]
+    plot: Option<PathBuf>,
 }
 
 /// Runs the program with the process's arguments and the standard kinds.

@@ -9,6 +9,7 @@ use anabranch_pipelines::run::{Run, RunError};
 use super::signals::Interrupt;
 use super::{Exit, Failure, LogFormat, RunArgs, plan, print, tell, watched, worker};
 use crate::components::Registry;
+use crate::plot;
 use crate::terminal::{self, Bars};
 
 /// Time between two looks at the run.
@@ -46,6 +47,9 @@ pub(super) fn run(
     let report = watch(run, &interrupt, Display::new(format, quiet))?;
     if let Some(path) = &args.report {
         save(path, &report)?;
+    }
+    if let Some(path) = &args.plot {
+        draw(path, &report)?;
     }
     match format {
         _ if quiet => {}
@@ -101,6 +105,19 @@ fn save(path: &Path, report: &Report) -> Result<(), Failure> {
             "error: the job is done, but its report was not written to {}: {error}",
             path.display()
         );
+        Failure::new(Exit::Failed, message)
+    })
+}
+
+fn draw(path: &Path, report: &Report) -> Result<(), Failure> {
+    let Some(svg) = plot::svg(&report.progress) else {
+        tell("No operator has curves, so no plot was drawn.");
+        return Ok(());
+    };
+    std::fs::write(path, svg).map_err(|error| {
+        let path = path.display();
+        let message =
+            format!("error: the job is done, but its plot was not written to {path}: {error}");
         Failure::new(Exit::Failed, message)
     })
 }

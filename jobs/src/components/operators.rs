@@ -3,8 +3,8 @@
 use anabranch_operators::{
     CropOptions, DecodeOptions, DedupOptions, DigestOptions, EncodeOptions, FilterOptions,
     InferOptions, JoinOptions, LoudnessOptions, MonoOptions, NormaliseOptions, QualityOptions,
-    ResampleOptions, ResizeOptions, SelectOptions, TokeniseOptions, TrainOptions, TranscodeOptions,
-    TrimOptions,
+    ResampleOptions, ResizeOptions, SelectOptions, SpectrumOptions, TokeniseOptions, TrainOptions,
+    TranscodeOptions, TrimOptions,
 };
 use anabranch_pipelines::operator::Operator;
 
@@ -29,6 +29,7 @@ pub(super) fn all() -> Vec<Component<dyn Operator>> {
         component!("resample", ResampleOptions),
         component!("resize", ResizeOptions),
         component!("select", SelectOptions),
+        component!("spectrum", SpectrumOptions),
         component!("tokenise", TokeniseOptions),
         component!("train", TrainOptions),
         component!("transcode", TranscodeOptions),

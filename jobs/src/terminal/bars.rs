@@ -3,6 +3,7 @@
 use anabranch_pipelines::progress::{NodeProgress, Progress};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::learning::figures;
 use super::line::remaining;
 use super::number::{count, plural, rate, ratio, seconds};
 
@@ -55,6 +56,7 @@ fn message(node: &NodeProgress, progress: &Progress) -> String {
     if node.role != "source" {
         parts.extend(ratio(node.bytes_in, node.bytes_out));
     }
+    parts.extend(figures(node));
     if node.dead_letters > 0 {
         parts.push(plural(node.dead_letters, "dead letter"));
     }
@@ -71,6 +73,17 @@ fn message(node: &NodeProgress, progress: &Progress) -> String {
 mod tests {
     use super::*;
     use crate::terminal::sample;
+
+    #[test]
+    fn what_an_operator_shows_stands_beside_its_bar() {
+        let progress = sample::learned().progress;
+        let learn = progress.nodes.iter().find(|node| node.name == "learn").unwrap();
+        let message = message(learn, &progress);
+        assert!(
+            message.contains(" · step 1,200/2,000 · loss 1.834 · validation 1.791"),
+            "{message}"
+        );
+    }
 
     #[test]
     fn what_stands_beside_the_bars() {

@@ -3,6 +3,7 @@
 use anabranch_pipelines::progress::Progress;
 use serde_json::json;
 
+use super::learning::figures;
 use super::number::{bytes, count, plural, rate, records, seconds};
 
 /// One line of text.
@@ -27,6 +28,9 @@ pub fn line(progress: &Progress) -> String {
     if progress.waiting_splits > 0 {
         let splits = plural(progress.waiting_splits, "split");
         parts.push(format!("{splits} ({}) waiting", bytes(progress.waiting_bytes)));
+    }
+    for node in progress.nodes.iter().filter(|node| !node.figures.is_empty()) {
+        parts.push(format!("{} {}", node.name, figures(node).join(" ")));
     }
     if let Some(node) = super::slowest(progress) {
         parts.push(format!("slowest {}", node.name));
@@ -63,6 +67,12 @@ mod tests {
     #[test]
     fn a_line_names_what_matters() {
         insta::assert_snapshot!(line(&sample::complete().progress));
+    }
+
+    #[test]
+    fn a_line_has_what_operators_show() {
+        let line = line(&sample::learned().progress);
+        assert!(line.contains(", learn step 1,200/2,000 loss 1.834 validation 1.791"), "{line}");
     }
 
     #[test]

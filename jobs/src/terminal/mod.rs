@@ -6,6 +6,7 @@ use anabranch_pipelines::progress::{NodeProgress, Progress};
 mod bars;
 mod difference;
 mod inspection;
+mod learning;
 mod line;
 mod models;
 mod number;

@@ -25,6 +25,15 @@ pub(crate) fn plural(number: u64, noun: &str) -> String {
     format!("{} {noun}{}", count(number), if number == 1 { "" } else { "s" })
 }
 
+/// Four digits of it: `1.834`, `123.4`, `0.01234`.
+pub(super) fn figure(value: f64) -> String {
+    if value == 0.0 || !value.is_finite() {
+        return value.to_string();
+    }
+    let digits = 3 - (value.abs().log10().floor() as i32).clamp(-6, 3);
+    format!("{value:.*}", usize::try_from(digits).unwrap_or(0))
+}
+
 /// `12.4 MiB`.
 pub(super) fn bytes(number: u64) -> String {
     ByteSize(number).to_string()

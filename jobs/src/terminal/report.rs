@@ -27,6 +27,7 @@ pub fn report(report: &Report) -> String {
     if report.ending != Ending::AlreadyComplete {
         figures(&mut out, report);
         operators(&mut out, report);
+        super::learning::curves(&mut out, report);
     }
     outputs(&mut out, report);
     dead_letters(&mut out, report);

@@ -1,6 +1,8 @@
 //! A report for tests.
 
-use anabranch_pipelines::progress::{Ending, NodeProgress, Output, Progress, Report};
+use anabranch_pipelines::progress::{
+    Curve, Ending, Figure, NodeProgress, Output, Progress, Report,
+};
 
 pub(super) fn complete() -> Report {
     let node =
@@ -64,4 +66,32 @@ pub(super) fn complete() -> Report {
         cpu_seconds: 10.4,
         peak_rss: 210 << 20,
     }
+}
+
+/// A run one of whose operators learned.
+pub(super) fn learned() -> Report {
+    let mut report = complete();
+    let losses = [[300.0, 4.0], [600.0, 2.6], [900.0, 2.1], [1200.0, 1.8342]];
+    let held = [[300.0, 3.8], [600.0, 2.2], [1200.0, 1.7911]];
+    let curve =
+        |name: &str, points: &[[f64; 2]]| Curve { name: name.into(), points: points.into() };
+    report.progress.nodes.insert(
+        3,
+        NodeProgress {
+            name: "learn".into(),
+            role: "operator".into(),
+            kind: "train".into(),
+            records_in: 1998,
+            records_out: 4,
+            busy_seconds: 2.0,
+            figures: vec![
+                Figure::of("step", 1200.0, 2000.0),
+                Figure::new("loss", 1.8342),
+                Figure::new("validation", 1.7911),
+            ],
+            curves: vec![curve("loss", &losses), curve("validation", &held)],
+            ..NodeProgress::default()
+        },
+    );
+    report
 }

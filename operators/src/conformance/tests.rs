@@ -6,7 +6,7 @@ use crate::codec::{self, Media, Pcm};
 use crate::{
     CropOptions, DecodeOptions, DigestOptions, EncodeOptions, FilterOptions, LoudnessOptions,
     MonoOptions, NormaliseOptions, QualityOptions, ResampleOptions, ResizeOptions, SelectOptions,
-    TokeniseOptions, TranscodeOptions, TrimOptions,
+    SpectrumOptions, TokeniseOptions, TranscodeOptions, TrimOptions,
 };
 use anabranch_pipelines::executor::isolated::Recipe;
 use anabranch_pipelines::operator::{Allocation, Context, Operator};
@@ -46,6 +46,7 @@ fn rebuild(recipe: &Recipe) -> Result<Arc<dyn Operator>, String> {
         "resample" => read::<ResampleOptions>(options)?.build(),
         "resize" => read::<ResizeOptions>(options)?.build(),
         "select" => read::<SelectOptions>(options)?.build(),
+        "spectrum" => read::<SpectrumOptions>(options)?.build(),
         "tokenise" => read::<TokeniseOptions>(options)?.build(),
         "transcode" => read::<TranscodeOptions>(options)?.build(),
         "trim" => read::<TrimOptions>(options)?.build(),
@@ -131,6 +132,13 @@ fn resize_with_all_filters() {
             format!(r#"{{"column": "media", "width": 5, "height": 7, "filter": "{filter}"}}"#);
         holds(options::<ResizeOptions>(&json).build().unwrap(), &decoded(Modality::Image));
     }
+}
+
+#[test]
+fn spectrum_of_sounds_of_several_rates() {
+    let json =
+        r#"{"column": "media", "rate": 8000, "frames": 3, "bands": 4, "window": 32, "hop": 16}"#;
+    holds(options::<SpectrumOptions>(json).build().unwrap(), &decoded(Modality::Audio));
 }
 
 #[test]

@@ -25,6 +25,11 @@ impl Losses {
         }
     }
 
+    /// The newest loss.
+    pub(super) fn last(&self) -> Option<f64> {
+        self.0.last().map(|(_, loss, _)| *loss)
+    }
+
     /// As a run shows them.
     pub(super) fn curves(&self) -> Vec<Curve> {
         let loss = self.0.iter().map(|(step, loss, _)| [*step as f64, *loss]).collect();

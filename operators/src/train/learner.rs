@@ -146,7 +146,7 @@ impl Learner {
         if step.is_multiple_of(self.options.every) || self.artifact_is_due() {
             self.row(f64::from(metrics.rate))?;
         }
-        self.show(f64::from(metrics.loss));
+        self.show();
         Ok(())
     }
 
@@ -258,12 +258,14 @@ impl Learner {
         if self.options.data.is_empty() { what } else { format!("{}: {what}", self.options.data) }
     }
 
-    fn show(&self, loss: f64) {
+    /// Shows the mean loss since the last row, or of that row while none came after it.
+    fn show(&self) {
         let now = &self.progress;
         let (sum, count) = now.losses;
-        let loss = if count > 0 { sum / count as f64 } else { loss };
+        let loss = if count > 0 { Some(sum / count as f64) } else { now.curve.last() };
         let steps = (self.trainer.steps() as f64, self.options.steps as f64);
-        let mut figures = vec![Figure::of("step", steps.0, steps.1), Figure::new("loss", loss)];
+        let mut figures = vec![Figure::of("step", steps.0, steps.1)];
+        figures.extend(loss.map(|loss| Figure::new("loss", loss)));
         figures.extend(now.score.map(|score| Figure::new("validation", score.loss)));
         let accuracy = now.score.and_then(|score| score.accuracy);
         figures.extend(accuracy.map(|(share, _)| Figure::new("accuracy", share)));

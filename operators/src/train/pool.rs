@@ -150,7 +150,8 @@ mod tests {
                 assert!(drawn.iter().all(|sample| sample.modalities() == first));
                 late += drawn.iter().filter(|sample| sample.label + 40 > number).count();
             }
-            assert_eq!(pool.bytes(), pool.waiting.values().flatten().map(Sample::bytes).sum());
+            let bytes: usize = pool.waiting.values().flatten().map(Sample::bytes).sum();
+            assert_eq!(pool.bytes(), bytes);
             let mut written = Writer::default();
             pool.write(&mut written);
             let mut reader = Reader(&written.0);

@@ -162,11 +162,11 @@ async fn an_overwrite_replaces_what_runs_wrote_and_nothing_else() {
     let folder = tempfile::tempdir().unwrap();
     for path in [folder.path().to_str().unwrap(), "memory://files/overwrite"] {
         let location = Location::parse(path).unwrap();
-        let put = async |name: &str| {
+        let put = async |name: &str, body: &'static str| {
             let place = location.join(name);
-            place.store.put(&place.path, "mine".into()).await.unwrap();
+            place.store.put(&place.path, body.into()).await.unwrap();
         };
-        put("data/mine/card.json").await;
+        put("data/mine/card.json", "mine").await;
         let (old, new) = (start(false), start(true));
         let sink = open(path, json!({}));
         sink.start(&old, &rows(&[], &[]).schema()).await.unwrap();
@@ -178,9 +178,7 @@ async fn an_overwrite_replaces_what_runs_wrote_and_nothing_else() {
         let shard = prepare(&sink, &new, 0, rows(&["b", "c"], &[Some("2"); 2])).await.unwrap();
         let first = commit(&new, 0, shard);
         // Killed after the first file was written.
-        put("data/c/card.json").await;
-        let place = location.join("data/c/card.json");
-        place.store.put(&place.path, "2".into()).await.unwrap();
+        put("data/c/card.json", "2").await;
         sink.commit(&new, &first).await.unwrap();
         open(path, json!({})).recover(&new, std::slice::from_ref(&first)).await.unwrap();
         let all: Vec<String> =

@@ -36,11 +36,12 @@ impl Files {
             Err(Error::NotFound { .. }) => return self.all_there(&shard.path, &files).await,
             Err(error) => return Err(self.failed(&staged, &error)),
         }
-        let ends = files.iter().scan(0, |end, file| {
-            *end += file.bytes;
-            Some(*end)
-        });
-        let writes = files.iter().zip(ends).map(|(file, end)| self.write(&staged, file, end));
+        let (mut ends, mut end) = (Vec::with_capacity(files.len()), 0);
+        for file in files {
+            end += file.bytes;
+            ends.push((file, end));
+        }
+        let writes = ends.into_iter().map(|(file, end)| self.write(&staged, file, end));
         stream::iter(writes).buffer_unordered(WRITES).try_collect::<()>().await?;
         match staged.store.delete(&staged.path).await {
             Ok(()) | Err(Error::NotFound { .. }) => Ok(()),
@@ -49,7 +50,7 @@ impl Files {
     }
 
     /// Writes the file that ends there in a shard, unless it is there. What no run wrote stays.
-    async fn write(&self, staged: &Location, file: &File, end: u64) -> Result<(), SinkError> {
+    async fn write(&self, staged: &Location, file: File, end: u64) -> Result<(), SinkError> {
         let bytes = match file.bytes {
             0 => Bytes::new(),
             bytes => {
@@ -70,7 +71,7 @@ impl Files {
         if found.await.map_err(|e| self.failed(&place, &e))? == bytes {
             return Ok(());
         }
-        let path = file.path.clone();
+        let path = file.path;
         let wrote = move |_: &[Listed], replaced: &[Listed]| {
             replaced.iter().flat_map(|shard| files(&shard.statistics)).any(|old| old.path == path)
         };
