@@ -9,6 +9,7 @@ mod commands;
 mod determinism;
 mod examples;
 mod kill;
+mod latents;
 mod memory;
 mod panic;
 mod read;

@@ -68,7 +68,7 @@ impl Grid {
         (self.rows, self.across) = positions(extent, levels);
         (self.planes, self.levels) = (planes, levels);
         self.tall = if kind == Kind::Picture { 1 << levels } else { 1 };
-        self.values.clear();
+        // Whoever fills it, fills all of it.
         self.values.resize(self.rows * self.tall * self.stride(), 0);
     }
 
@@ -144,7 +144,6 @@ impl Grid {
         let frames = (samples.len() / channels.max(1)) as u64;
         self.shape(Extent::Sound { rate: 0, frames }, planes, levels);
         let across = self.across;
-        self.wide.clear();
         self.wide.resize(self.values.len(), 0);
         for (plane, to) in self.wide.chunks_exact_mut((across << levels).max(1)).enumerate() {
             let channel = if channels == planes { plane } else { 0 };

@@ -11,10 +11,11 @@
 
 use crate::kernel::lanes;
 
-/// One of the four steps: `x + WHOLE * t + PART * t / 2^15` where `t` is the sum of the two neighbours.
+/// The four steps: `x + WHOLE * t + floor(PART * t / 2^16)` where `t` is the sum of the two neighbours. The upper half
+/// of a product of 16 bits is one instruction everywhere; that it is rounded down is undone on the way back.
 ///
 /// The multiples are -1.586134, -0.052980, 0.882911 and 0.443507.
-const STEPS: [(i16, i16); 4] = [(-1, -19_206), (0, -1_736), (0, 28_931), (0, 14_533)];
+const STEPS: [(i16, i16); 4] = [(-2, 27_123), (0, -3_472), (1, -7_674), (0, 29_066)];
 
 /// What the low band of a constant is multiplied by in one transform.
 pub(crate) const LOW: f64 = 1.230_174_105;
@@ -32,13 +33,16 @@ impl Sample for i16 {
     #[inline(always)]
     fn lift<const WHOLE: i16, const PART: i16, const BACK: bool>(self, a: Self, b: Self) -> Self {
         let sum = a.saturating_add(b);
-        let part = ((i32::from(sum) * i32::from(PART) + (1 << 14)) >> 15) as i16;
-        // Written out, so that a step stays two or three instructions.
-        match (BACK, WHOLE) {
-            (false, 0) => self.saturating_add(part),
-            (false, _) => self.saturating_sub(sum).saturating_add(part),
-            (true, 0) => self.saturating_sub(part),
-            (true, _) => self.saturating_sub(part).saturating_add(sum),
+        let part = ((i32::from(sum) * i32::from(PART)) >> 16) as i16;
+        let plus = |x: i16, by: i16| if BACK { x.saturating_sub(by) } else { x.saturating_add(by) };
+        let minus =
+            |x: i16, by: i16| if BACK { x.saturating_add(by) } else { x.saturating_sub(by) };
+        let lifted = plus(self, part);
+        // Written out, so that a step stays a few instructions.
+        match WHOLE {
+            0 => lifted,
+            1 => plus(lifted, sum),
+            _ => minus(minus(lifted, sum), sum),
         }
     }
 }
@@ -47,12 +51,9 @@ impl Sample for i32 {
     #[inline(always)]
     fn lift<const WHOLE: i16, const PART: i16, const BACK: bool>(self, a: Self, b: Self) -> Self {
         let sum = a.wrapping_add(b);
-        let part = ((i64::from(sum) * i64::from(PART) + (1 << 14)) >> 15) as i32;
-        let whole = sum.wrapping_mul(i32::from(WHOLE));
-        match BACK {
-            false => self.wrapping_add(whole).wrapping_add(part),
-            true => self.wrapping_sub(part).wrapping_sub(whole),
-        }
+        let part = ((i64::from(sum) * i64::from(PART)) >> 16) as i32;
+        let lift = sum.wrapping_mul(i32::from(WHOLE)).wrapping_add(part);
+        if BACK { self.wrapping_sub(lift) } else { self.wrapping_add(lift) }
     }
 }
 
@@ -128,9 +129,10 @@ fn columns<T: Sample, const BACK: bool>(
 }
 
 /// The wavelet packet of one row that is cut into phases: phase `p` holds the samples `p`, `p + 2^levels`, ... of it,
-/// and there are `n` of each.
+/// and there are as many of each as `room` has place for.
 #[inline(always)]
-fn row<T: Sample, const BACK: bool>(data: &mut [T], n: usize, levels: usize) {
+fn row<T: Sample, const BACK: bool>(data: &mut [T], levels: usize, room: &mut [T]) {
+    let n = room.len();
     for apart in strides(levels, BACK) {
         for (step, half) in steps(BACK) {
             let last = (1 << levels) / apart;
@@ -142,12 +144,14 @@ fn row<T: Sample, const BACK: bool>(data: &mut [T], n: usize, levels: usize) {
                     };
                     // The neighbour of the first phase is the last one a sample earlier, and the other way round.
                     let (before, after) = ((at + last - 1) % last, (at + 1) % last);
-                    let shifted = three(data, phase(at), phase(before), phase(after));
-                    let Some((to, a, b)) = shifted else { continue };
+                    let neighbours = three(data, phase(at), phase(before), phase(after));
+                    let Some((to, a, b)) = neighbours else { continue };
                     if at == 0 {
-                        with_step!(step, BACK, first::<T>(to, a, b));
+                        later(a, b, room);
+                        with_step!(step, BACK, rows::<T>(to, room, b));
                     } else if at + 1 == last {
-                        with_step!(step, BACK, ends::<T>(to, a, b));
+                        earlier(b, a, room);
+                        with_step!(step, BACK, rows::<T>(to, a, room));
                     } else {
                         with_step!(step, BACK, rows::<T>(to, a, b));
                     }
@@ -157,29 +161,21 @@ fn row<T: Sample, const BACK: bool>(data: &mut [T], n: usize, levels: usize) {
     }
 }
 
-/// The step of the first phase: `a` is a sample late, and mirrored before the first.
+/// A phase a sample later; before its first stands the `mirror`'s.
 #[inline(always)]
-fn first<T: Sample, const WHOLE: i16, const PART: i16, const BACK: bool>(
-    to: &mut [T],
-    a: &[T],
-    b: &[T],
-) {
-    if let ([to, tos @ ..], [b, bs @ ..]) = (to, b) {
-        *to = to.lift::<WHOLE, PART, BACK>(*b, *b);
-        rows::<T, WHOLE, PART, BACK>(tos, a, bs);
+fn later<T: Sample>(phase: &[T], mirror: &[T], to: &mut [T]) {
+    if let ([first, rest @ ..], [mirrored, ..], [heads @ .., _]) = (to, mirror, phase) {
+        *first = *mirrored;
+        rest.copy_from_slice(heads);
     }
 }
 
-/// The step of the last phase: `b` is a sample early, and mirrored behind the last.
+/// A phase a sample earlier; behind its last stands the `mirror`'s.
 #[inline(always)]
-fn ends<T: Sample, const WHOLE: i16, const PART: i16, const BACK: bool>(
-    to: &mut [T],
-    a: &[T],
-    b: &[T],
-) {
-    if let ([tos @ .., to], [heads @ .., last]) = (to, a) {
-        rows::<T, WHOLE, PART, BACK>(tos, heads, b.get(1..).unwrap_or_default());
-        *to = to.lift::<WHOLE, PART, BACK>(*last, *last);
+fn earlier<T: Sample>(phase: &[T], mirror: &[T], to: &mut [T]) {
+    if let ([rest @ .., last], [.., mirrored], [_, tails @ ..]) = (to, mirror, phase) {
+        *last = *mirrored;
+        rest.copy_from_slice(tails);
     }
 }
 
@@ -205,10 +201,11 @@ macro_rules! rows {
         lanes! {
             /// The packets of the rows in `data`, each cut into `2^levels` phases of `n` samples.
             pub(crate) fn $name(data: &mut [$type], n: usize, levels: usize, back: bool) {
+                let mut room = vec![<$type>::default(); n];
                 for phases in data.chunks_exact_mut((n << levels).max(1)) {
                     match back {
-                        false => row::<$type, false>(phases, n, levels),
-                        true => row::<$type, true>(phases, n, levels),
+                        false => row::<$type, false>(phases, levels, &mut room),
+                        true => row::<$type, true>(phases, levels, &mut room),
                     }
                 }
             }
