@@ -48,8 +48,8 @@ pub struct DecodeOptions {
     /// beside the table, of every run that wrote to it. The source `table` names them by itself.
     #[serde(default)]
     pub dictionaries: Vec<String>,
-    /// Files of latent codecs, where `encode` learned or was given one: likewise, and the source `table` names those of
-    /// a table by itself.
+    /// Files of latent codecs: `_anabranch/runs/RUN/decisions/OPERATOR` beside the table, of every run that learned one,
+    /// or what `encode` was given. The source `table` names the former by itself.
     #[serde(default)]
     pub codecs: Vec<String>,
     /// What records of latents become: `"samples"`, or `"latents"`, lists of 8-bit integers that models train on.

@@ -4,9 +4,12 @@ use std::process::Command;
 
 use anabranch_models::latent::{Codec, Fit, Media, Options, Scratch};
 use anabranch_operators::codec::{Facts, Limits, sniff};
-use anabranch_tests::program::{data, python, root};
+use anabranch_pipelines::record::media;
+use anabranch_tests::program::{Job, data, python, root};
+use anabranch_tests::table::Table;
+use arrow::array::RecordBatch;
 
-use crate::folder;
+use crate::{PROGRAM, example, folder, table};
 
 /// The first rows of a photo: its width and samples.
 fn photo(name: &str, rows: usize) -> (u32, Vec<u8>) {
@@ -30,6 +33,45 @@ fn numpy(file: &[u8], record: &[u8]) -> (String, Vec<u8>) {
     assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
     let line = ran.stdout.iter().position(|byte| *byte == b'\n').unwrap();
     (String::from_utf8_lossy(&ran.stdout[..line]).into_owned(), ran.stdout[line + 1..].to_vec())
+}
+
+#[test]
+fn example_latents_are_learned_found_by_the_table_and_read_by_numpy() {
+    let folder = folder();
+    example(folder.path(), "latents").succeed();
+    let latents = table(folder.path());
+    let rows = latents.rows("table");
+    assert_eq!((rows.num_rows(), latents.dead_letters()), (12, Vec::new()));
+    let bytes: u64 = latents.shards("table").iter().map(|shard| shard.bytes).sum();
+    assert!(bytes * 25 < 12 * 768 * 512 * 3, "{bytes}");
+    // A job that reads the table finds the codec by itself.
+    let back = folder.path().join("back");
+    let job = format!(
+        "[job]\nname = 'back'\n[vars]\nout = '{}'\n[source.latents]\nkind = 'table'\npath = '{}'\n\
+         [operator.pixels]\nkind = 'decode'\ncolumn = 'image'\ninputs = ['latents']\n\
+         [sink.table]\nkind = 'table'\npath = '${{out}}'\ninputs = ['pixels']\n",
+        back.display(),
+        latents.path.display()
+    );
+    Job::text(PROGRAM, folder.path(), &job).out("back").succeed();
+    let pixels = Table::at(&back);
+    assert_eq!(pixels.dead_letters(), []);
+    let run = latents.path.join("_anabranch/runs").read_dir().unwrap().next().unwrap().unwrap();
+    let file = std::fs::read(run.path().join("decisions/latents")).unwrap();
+    let pixels = pixels.rows("table");
+    for row in [0, 7] {
+        let of = |rows: &RecordBatch| {
+            media::bytes(media::of(rows, "image").unwrap(), row).unwrap().to_vec()
+        };
+        let (decoded, path) = (of(&pixels), media::path(media::of(&pixels, "image").unwrap(), row));
+        let name = path.unwrap().rsplit('/').next().unwrap();
+        let (_, original) = photo(name, 1000);
+        let error = |(a, b): (&u8, &u8)| (f64::from(*a) - f64::from(*b)).powi(2);
+        let error: f64 = original.iter().zip(&decoded).map(error).sum();
+        let psnr = 10.0 * (255.0_f64.powi(2) * original.len() as f64 / error).log10();
+        assert!(psnr > 24.0, "{name}: {psnr}");
+        assert!(numpy(&file, &of(&rows)).1 == decoded, "{name}: other samples");
+    }
 }
 
 #[test]

@@ -30,9 +30,8 @@ use crate::rewrite::{self, Column, Expected, Rewritten};
 use crate::{EncodeOptions, OptionsError};
 
 /// How a latent codec is learned.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-#[derive(Default)]
 pub struct LatentLearning {
     /// Channels of latents; a quarter of what a block holds unless said otherwise, which is 48 of 192 for blocks of 8 x 8
     /// pixels of three colours.
