@@ -156,7 +156,7 @@ impl Packed {
     /// # Panics
     /// When the lengths do not fit, which is a mistake in the caller.
     pub(crate) fn apply(&self, level: Level, x: &[[i16; 2]], n: usize, y: &mut [i16]) {
-        assert!(n % STEP == 0 && x.len() == self.pairs * n && y.len() <= self.rows * n);
+        assert!(n.is_multiple_of(STEP) && x.len() == self.pairs * n && y.len() <= self.rows * n);
         if n == 0 {
             return;
         }

@@ -403,7 +403,10 @@ impl Codec {
         };
         let Card { planes, levels, .. } = self.front.card;
         let positions = shape.len() / shape.channels.max(1);
-        let expand = |latent: &i8| self.expanded[usize::from(latent.cast_unsigned())];
+        let expand = |latent: &i8| {
+            let expanded = self.expanded.get(usize::from(latent.cast_unsigned()));
+            expanded.copied().unwrap_or_default()
+        };
         let fill = |position: usize, count: usize, n: usize, pairs: &mut [[i16; 2]]| {
             let planes = latents.chunks(2 * positions.max(1));
             for (pairs, planes) in pairs.chunks_exact_mut(n).zip(planes) {

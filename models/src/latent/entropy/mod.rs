@@ -1,7 +1,9 @@
 //! Latents to bytes and back, with distributions that stand in the artifact.
 //!
 //! Channels follow one another, the most energetic first; within one, rows from the top. What is coded of a latent is
-//! its difference to a [`Predictor`], with the distribution that its [context](context::contexts) selects. Symbol 128
+//! its difference to a [`Predictor`], with the distribution that its context selects: with `m` the magnitude of a
+//! difference, at most 31 and 0 outside, how many of 1, 3, 6, 12 and 24 are at most
+//! `m(above, left) + 2 m(above) + m(above, right) + 2 m(same place, channel before)`. Symbol 128
 //! (the difference -128) is the escape: it stands for a difference that the distribution does not have, and all that
 //! were escaped follow their channel, in order, as plain bytes (each of frequency 16).
 //!
