@@ -7,6 +7,7 @@
 pub mod artifact;
 pub mod engine;
 pub mod kernel;
+pub mod latent;
 pub mod lut;
 pub mod random;
 pub mod train;

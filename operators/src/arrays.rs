@@ -102,6 +102,9 @@ impl Arrays {
                     limits: Limits::default(),
                     growth: 1.0,
                     dictionaries: Vec::new(),
+                    codecs: Vec::new(),
+                    form: crate::decode::samples(),
+                    channels: None,
                 };
                 let operator = options.build()?;
                 schema = operator.output(&[schema]).map_err(wrong)?;

@@ -2,12 +2,14 @@
 //!
 //! Pictures (JPEG, PNG, WebP, QOI) and sounds (WAV, FLAC, Opus, MP3, Vorbis, AAC) are recognised by their first
 //! bytes, since a file's name may lie; a file that was cut off is refused, not kept as far as it goes; what was encoded by
-//! `raw`, `zstd` or `pco` is known by its column. A record that is still a reference is fetched, all those
+//! `raw`, `zstd` or `pco` is known by its column, and records of latents name the codec that they need. A record that is still a reference is fetched, all those
 //! of a batch at once. Growth is what the run takes credit for: a part of pictures that grow more than
 //! declared still decodes, slice by slice, but `growth` should then be raised.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
+use anabranch_models::latent::recognises;
 use anabranch_pipelines::graph::SchemaError;
 use anabranch_pipelines::operator::{
     Allocation, Context, Features, Growth, Operator, OperatorError, Outcome,
@@ -22,6 +24,7 @@ use serde::{Deserialize, Serialize};
 use crate::OptionsError;
 use crate::codec::{self, Codec, Facts, Limits, Pcm, RAW};
 use crate::derived::Derived;
+use crate::latent::{self, Artifacts};
 use crate::rewrite::{self, Column, Expected, Rewritten};
 use crate::tensor;
 use crate::text::{self, Dictionaries};
@@ -45,6 +48,20 @@ pub struct DecodeOptions {
     /// beside the table, of every run that wrote to it. The source `table` names them by itself.
     #[serde(default)]
     pub dictionaries: Vec<String>,
+    /// Files of latent codecs: `_anabranch/runs/RUN/decisions/OPERATOR` beside the table, of every run that learned one,
+    /// or what `encode` was given. The source `table` names the former by itself.
+    #[serde(default)]
+    pub codecs: Vec<String>,
+    /// What records of latents become: `"samples"`, or `"latents"`, lists of 8-bit integers that models train on.
+    #[serde(default = "samples", rename = "as")]
+    pub form: String,
+    /// Channels of latents that are read, the most energetic first; all unless said otherwise.
+    #[serde(default)]
+    pub channels: Option<u16>,
+}
+
+pub(crate) fn samples() -> String {
+    "samples".to_owned()
 }
 
 pub(crate) fn keep() -> String {
@@ -62,9 +79,17 @@ impl DecodeOptions {
     /// When an option is out of range.
     pub fn build(self) -> Result<Arc<dyn Operator>, OptionsError> {
         check(&self.mode, self.growth)?;
+        if !["samples", "latents"].contains(&self.form.as_str()) {
+            let message = format!("`as = {:?}`: it is \"samples\" or \"latents\"", self.form);
+            return Err(OptionsError(message));
+        }
+        if self.channels == Some(0) {
+            return Err(OptionsError("`channels = 0`: it is at least 1".to_owned()));
+        }
         Ok(Arc::new(Decode {
             options: self,
             dictionaries: Dictionaries::default(),
+            latent_codecs: Artifacts::default(),
             schema: Derived::default(),
             samples: Expected::default(),
         }))
@@ -86,8 +111,15 @@ pub(crate) fn check(mode: &str, growth: f64) -> Result<(), OptionsError> {
 struct Decode {
     options: DecodeOptions,
     dictionaries: Dictionaries,
+    latent_codecs: Artifacts,
     schema: Derived<(SchemaRef, Modality)>,
     samples: Expected,
+}
+
+impl Decode {
+    fn as_latents(&self) -> bool {
+        self.options.form == "latents"
+    }
 }
 
 impl Operator for Decode {
@@ -112,6 +144,7 @@ impl Operator for Decode {
             Modality::Latent => Err(SchemaError::Mismatch(format!(
                 "column `{column}` holds latents, which are not decoded"
             ))),
+            _ if self.as_latents() => Ok(latent::column::schema(input, column, modality)),
             Modality::Image | Modality::Audio => {
                 Ok(rewrite::schema(input, column, modality, media::State::Decoded))
             }
@@ -158,9 +191,30 @@ impl Operator for Decode {
         }
         let fetched = fetch(&batch, name, limits, context)?;
         let column = Column::of(&batch, name, modality);
+        let latents =
+            |row| stored(&column, &fetched, row).is_ok_and(|bytes| bytes.is_some_and(recognises));
+        let none = HashMap::new();
+        let codecs = if (0..batch.num_rows()).any(latents) {
+            let field = input.field_with_name(name).ok();
+            self.latent_codecs.get(&self.options.codecs, field, context)?
+        } else {
+            &none
+        };
+        let channels = self.options.channels.map(usize::from);
+        if self.as_latents() {
+            let column = (name.as_str(), modality, &schema);
+            return latent::column::decode(&batch, column, &fetched, codecs, channels, limits);
+        }
         rewrite::column(&batch, name, modality, &schema, &self.samples, |row, samples| {
             let Some(bytes) = stored(&column, &fetched, row)? else { return Ok(None) };
             let start = samples.len();
+            if recognises(bytes) {
+                let codec = latent::artifacts::of(bytes, codecs)?;
+                let facts = codec.decode_part(bytes, channels, limits, samples);
+                let facts = facts.map_err(|e| e.to_string())?;
+                let facts = recolour(facts, start, &self.options.mode, samples);
+                return Ok(Some(Rewritten { encoding: facts.encoding(), facts: Some(facts) }));
+            }
             let (facts, _) = one(&column, bytes, row, (modality, limits), samples)?;
             let facts = recolour(facts, start, &self.options.mode, samples);
             Ok(Some(Rewritten { encoding: facts.encoding(), facts: Some(facts) }))

@@ -14,10 +14,10 @@ use arrow::datatypes::SchemaRef;
 use serde::{Deserialize, Serialize};
 
 use crate::OptionsError;
-use crate::codec::{self, RAW, Setting};
+use crate::codec::{self, LATENT, RAW, Setting};
 use crate::derived::Derived;
 use crate::rewrite::{self, Column, Expected, Rewritten};
-use crate::{tensor, text};
+use crate::{LatentLearning, latent, tensor, text};
 
 /// Options of `kind = "encode"`: samples or values are stored with a codec.
 #[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
@@ -26,7 +26,7 @@ pub struct EncodeOptions {
     /// The column: decoded media, a text, or lists of numbers.
     pub column: String,
     /// Pictures: `"jpeg"`, `"png"`, `"webp"`, `"qoi"` or `"raw"`. Sounds: `"wav"`, `"flac"`, `"opus"` or
-    /// `"raw"`. Texts: `"zstd"`. Lists of numbers: `"pco"`.
+    /// `"raw"`. Either: `"latent"`, which is learned. Texts: `"zstd"`. Lists of numbers: `"pco"`.
     pub codec: String,
     /// 1 to 100, for `"jpeg"` and `"webp"`; 75 unless said otherwise. WebP is lossless at 100.
     pub quality: Option<u16>,
@@ -39,6 +39,15 @@ pub struct EncodeOptions {
     /// when `"0B"`.
     #[schemars(with = "Option<String>")]
     pub dictionary: Option<ByteSize>,
+    /// The file of a codec, as a path or URL, for `"latent"`. Without it the codec is learned from the first records.
+    pub artifact: Option<String>,
+    /// The SHA-256 of the artifact. That of a local one is taken when the job starts; one behind a URL needs it.
+    pub sha256: Option<String>,
+    /// Channels of latents that are stored, the most energetic first, for `"latent"`; all of the codec's unless said
+    /// otherwise.
+    pub channels: Option<u16>,
+    /// How the codec is learned, for `"latent"` without an artifact.
+    pub learn: Option<LatentLearning>,
 }
 
 impl EncodeOptions {
@@ -56,7 +65,17 @@ impl EncodeOptions {
             (_, Some(_)) => Err(codec::no_such(codec, "bitrate", None)),
             _ => Ok(()),
         };
+        let latent = self.artifact.is_some() || self.sha256.is_some() || self.channels.is_some();
+        if self.codec != LATENT && (latent || self.learn.is_some()) {
+            let message =
+                "`artifact`, `sha256`, `channels` and `learn` are options of the codec \"latent\"";
+            return Err(OptionsError(message.to_owned()));
+        }
         match self.codec.as_str() {
+            LATENT => {
+                lossless(LATENT)?;
+                latent::encode(self)
+            }
             text::ZSTD => {
                 lossless(text::ZSTD)?;
                 text::compress(self)
@@ -70,7 +89,7 @@ impl EncodeOptions {
                 Ok(Arc::new(Store { options: self, schema: Derived::default() }))
             }
             name => {
-                let others = [RAW, text::ZSTD, tensor::PCO];
+                let others = [RAW, LATENT, text::ZSTD, tensor::PCO];
                 let setting = Setting::new(name, self.quality, self.bitrate, &others)?;
                 Ok(Arc::new(Encode {
                     setting,

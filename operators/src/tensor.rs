@@ -344,6 +344,10 @@ mod tests {
             bitrate: None,
             level: None,
             dictionary: None,
+            artifact: None,
+            sha256: None,
+            channels: None,
+            learn: None,
         };
         let plain = Context::plain();
         let encoded = compress(options).invoke(batch.clone(), &Allocation::PLAIN, &plain).unwrap();

@@ -10,6 +10,7 @@ mod determinism;
 mod examples;
 mod follow;
 mod kill;
+mod latents;
 mod memory;
 mod panic;
 mod read;

@@ -355,11 +355,11 @@ mod tests {
     }
 
     #[test]
-    fn columns_of_texts_name_the_decisions_beside_the_table() {
+    fn columns_of_texts_and_media_name_the_decisions_beside_the_table() {
         let path = "memory://texts/table";
-        let fields = ["text", "image"].map(|name| {
-            let modality = if name == "text" { Modality::Text } else { Modality::Image };
-            Arc::new(media::field(name, modality, media::State::Encoded))
+        let columns = [Modality::Text, Modality::Image, Modality::Tensor];
+        let fields = columns.map(|modality| {
+            Arc::new(media::field(modality.name(), modality, media::State::Encoded))
         });
         let column: ArrayRef =
             Arc::new(media::column(vec![Some(b"frame".as_slice()); 30], vec![None; 30]));
@@ -367,7 +367,7 @@ mod tests {
             Arc::new(StringArray::from_iter_values((0..30).map(|row| row.to_string())));
         let key = Arc::new(Field::new(KEY, DataType::Utf8, false));
         let schema = Schema::new([vec![key], fields.to_vec()].concat());
-        let columns = vec![keys, Arc::clone(&column), column];
+        let columns = vec![keys, Arc::clone(&column), Arc::clone(&column), column];
         let rows = RecordBatch::try_new(Arc::new(schema), columns).unwrap();
         let named = block_on(async {
             write(path, &with_ids("somewhere", &rows).unwrap()).await;
@@ -377,14 +377,14 @@ mod tests {
                 at.store.put(&at.path, vec![7].into()).await.unwrap();
             }
             let schema = TableOptions::at(path).build().unwrap().schema().await.unwrap();
-            ["text", "image"].map(|name| {
+            ["text", "image", "tensor"].map(|name| {
                 let metadata = schema.field_with_name(name).unwrap().metadata();
                 metadata.get(media::DICTIONARIES_KEY).cloned()
             })
         });
         let runs = "memory://texts/table/_anabranch/runs";
         let both = format!("{runs}/r1/decisions/squeeze\n{runs}/r2/decisions/squeeze");
-        assert_eq!(named, [Some(both), None]);
+        assert_eq!(named, [Some(both.clone()), Some(both), None]);
     }
 
     #[test]

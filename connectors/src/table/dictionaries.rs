@@ -1,13 +1,15 @@
-//! Dictionaries of compressed texts: decisions of the runs that wrote a table, beside it.
+//! Dictionaries of compressed texts and codecs of latents: decisions of the runs that wrote a table, beside it.
 
 use anabranch_pipelines::record::{Modality, media};
 use anabranch_pipelines::source::SourceError;
 use anabranch_pipelines::store::Location;
 use arrow::datatypes::{Field, Schema};
 
-/// Whether a column holds texts that are compressed, perhaps with a dictionary.
+/// Whether a column holds texts that are compressed, perhaps with a dictionary, or media, perhaps with a codec that
+/// was learned.
 pub(crate) fn may_need(field: &Field) -> bool {
-    Modality::of(field) == Some(Modality::Text)
+    let coded = [Modality::Text, Modality::Image, Modality::Audio];
+    Modality::of(field).is_some_and(|modality| coded.contains(&modality))
         && media::State::of(field) == Some(media::State::Encoded)
 }
 

@@ -34,6 +34,7 @@ mod aac;
 mod flac;
 mod floats;
 mod jpeg;
+mod latent;
 mod m4a;
 mod mp3;
 mod ogg;
@@ -46,6 +47,8 @@ mod vorbis;
 mod wav;
 mod webp;
 
+pub use latent::Latent;
+pub(crate) use latent::{LATENT, with_samples};
 pub(crate) use setting::{Setting, no_such};
 
 /// The decoded media of one record.

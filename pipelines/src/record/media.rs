@@ -25,8 +25,8 @@ use super::Modality;
 /// Field metadata key that says whether a media column is encoded or decoded.
 pub const STATE_KEY: &str = "anabranch:state";
 
-/// Field metadata key under which a source names the files of dictionaries that a column of texts may need:
-/// URLs, one a line.
+/// Field metadata key under which a source names the files of dictionaries and codecs that a column of texts or media
+/// may need: URLs, one a line.
 pub const DICTIONARIES_KEY: &str = "anabranch:dictionaries";
 
 /// Whether a media column's `bytes` are a file format or plain samples, as far as a plan knows it.

@@ -61,6 +61,22 @@ impl Level {
         Self::PORTABLE
     }
 
+    /// Whether it is that of AVX-512, VNNI and VBMI included.
+    pub(crate) fn is_avx512(self) -> bool {
+        #[cfg(target_arch = "x86_64")]
+        return self.0 == Set::Avx512;
+        #[cfg(not(target_arch = "x86_64"))]
+        false
+    }
+
+    /// Whether it is that of AVX2.
+    pub(crate) fn is_avx2(self) -> bool {
+        #[cfg(target_arch = "x86_64")]
+        return self.0 == Set::Avx2;
+        #[cfg(not(target_arch = "x86_64"))]
+        false
+    }
+
     /// All that this processor has, the best last.
     #[must_use]
     pub fn available() -> Vec<Self> {

@@ -1,0 +1,245 @@
+//! The learned latent codec: what [`anabranch_models::latent`] is, as a codec of this crate.
+//!
+//! It is not among [`ALL`](super::ALL), since there is one for each file that it was learned into.
+//!
+//! ```
+//! use anabranch_models::latent::{Fit, Media as Samples, Options};
+//! use anabranch_operators::codec::{Codec, Facts, Latent, Limits, Media};
+//!
+//! let samples: Vec<u8> = (0..32 * 32).map(|at| (at % 32 * 7) as u8).collect();
+//! let mut fit = Fit::new(Options::default());
+//! fit.add(&Samples::Picture { width: 32, height: 32, channels: 1, samples: &samples })?;
+//! let codec = Latent::from_bytes(&fit.finish()?.to_bytes()?)?;
+//!
+//! let (mut bytes, mut back) = (Vec::new(), Vec::new());
+//! let facts = Facts::Image { width: 32, height: 32, channels: 1 };
+//! codec.encode(&Media { samples: &samples, facts }, None, &mut bytes)?;
+//! assert_eq!(codec.decode(&bytes, &Limits::default(), &mut back)?, facts);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+use std::sync::{Mutex, PoisonError};
+
+use anabranch_models::latent::{self, Extent, Header, Kind, LatentError, Latents, Name, Scratch};
+use anabranch_pipelines::record::Modality;
+
+use super::{Codec, CodecError, Facts, Ladder, Limits, Media, Pcm};
+
+/// The codec's name.
+pub(crate) const LATENT: &str = "latent";
+
+/// A latent codec with its file.
+#[derive(Debug)]
+pub struct Latent {
+    codec: latent::Codec,
+    /// Room that earlier invocations used.
+    room: Mutex<Vec<Scratch>>,
+}
+
+impl Latent {
+    /// The codec of a file.
+    ///
+    /// # Errors
+    /// When the file is none, or of another version.
+    pub fn from_bytes(file: &[u8]) -> Result<Self, LatentError> {
+        Ok(Self { codec: latent::Codec::from_bytes(file)?, room: Mutex::default() })
+    }
+
+    /// What its records call it.
+    pub fn name_in_records(&self) -> Name {
+        self.codec.name()
+    }
+
+    /// Channels of its latents.
+    pub fn channels(&self) -> usize {
+        self.codec.card().channels
+    }
+
+    /// Levels of its packet: a position stands for `2^levels` samples.
+    pub fn levels(&self) -> usize {
+        self.codec.card().levels
+    }
+
+    /// The latents of a record: the first `channels`, or all.
+    ///
+    /// # Errors
+    /// When the bytes are damaged, of another codec, or declare more than the limits allow.
+    pub fn latents(
+        &self,
+        bytes: &[u8],
+        channels: Option<usize>,
+        limits: &Limits,
+    ) -> Result<(Facts, Latents), CodecError> {
+        let facts = facts(bytes, limits)?;
+        let (_, latents) = self
+            .with_room(|room| self.codec.latents(bytes, channels, room))
+            .map_err(|e| CodecError(e.to_string()))?;
+        Ok((facts, latents))
+    }
+
+    /// As [`Codec::decode`], from the first `channels` of the latents, or all.
+    ///
+    /// # Errors
+    /// As [`Codec::decode`], and when the record is of other media than the codec's.
+    pub fn decode_part(
+        &self,
+        bytes: &[u8],
+        channels: Option<usize>,
+        limits: &Limits,
+        samples: &mut Vec<u8>,
+    ) -> Result<Facts, CodecError> {
+        let facts = facts(bytes, limits)?;
+        let decoded = self.with_room(|room| self.codec.decode_part(bytes, channels, room, samples));
+        decoded.map(|_| facts).map_err(|e| CodecError(e.to_string()))
+    }
+
+    fn with_room<T>(&self, work: impl FnOnce(&mut Scratch) -> T) -> T {
+        let pool = || self.room.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut room = pool().pop().unwrap_or_default();
+        let done = work(&mut room);
+        pool().push(room);
+        done
+    }
+}
+
+/// What a record of latents says of its media, if it is within the limits.
+pub(crate) fn facts(bytes: &[u8], limits: &Limits) -> Result<Facts, CodecError> {
+    let (header, _) = Header::parse(bytes).map_err(|e| CodecError(e.to_string()))?;
+    Ok(match header.extent {
+        Extent::Picture { width, height } => {
+            let channels = u8::try_from(header.channels).unwrap_or(u8::MAX);
+            limits.check_image(width, height, channels)?;
+            Facts::Image { width, height, channels }
+        }
+        Extent::Sound { rate, frames } => {
+            let format = Pcm::S16;
+            let frame = u64::from(header.channels) * format.bytes() as u64;
+            limits.check_audio(frames, rate, frame)?;
+            Facts::Audio { format, rate, channels: header.channels, frames }
+        }
+    })
+}
+
+/// Calls `work` with these media as latent codecs take them. Samples of other formats become those of 16 bits: louder
+/// ones are clipped, and what is no number is silence.
+pub(crate) fn with_samples<T>(media: &Media<'_>, work: impl FnOnce(&latent::Media<'_>) -> T) -> T {
+    match media.facts {
+        Facts::Image { width, height, channels } => work(&latent::Media::Picture {
+            width,
+            height,
+            channels: channels.into(),
+            samples: media.samples,
+        }),
+        Facts::Audio { format, rate, channels, .. } => {
+            let sixteen = match format {
+                Pcm::S16 => None,
+                other => {
+                    let mut bytes = Vec::with_capacity(media.samples.len());
+                    Pcm::S16.extend(other.floats(media.samples), &mut bytes);
+                    Some(bytes)
+                }
+            };
+            let (bytes, _) = sixteen.as_deref().unwrap_or(media.samples).as_chunks::<2>();
+            let samples: Vec<i16> = bytes.iter().map(|two| i16::from_le_bytes(*two)).collect();
+            work(&latent::Media::Sound { rate, channels, samples: &samples })
+        }
+    }
+}
+
+impl Codec for Latent {
+    fn name(&self) -> &'static str {
+        LATENT
+    }
+
+    fn modality(&self) -> Modality {
+        match self.codec.card().kind {
+            Kind::Picture => Modality::Image,
+            Kind::Sound => Modality::Audio,
+        }
+    }
+
+    fn lossless(&self, _: Option<u16>) -> bool {
+        false
+    }
+
+    fn ladder(&self) -> Option<Ladder> {
+        let channels = u16::try_from(self.channels()).unwrap_or(u16::MAX);
+        Some(Ladder { option: "channels", steps: 1..=channels })
+    }
+
+    fn recognises(&self, bytes: &[u8]) -> bool {
+        latent::recognises(bytes)
+    }
+
+    fn encode(
+        &self,
+        media: &Media<'_>,
+        step: Option<u16>,
+        bytes: &mut Vec<u8>,
+    ) -> Result<(), CodecError> {
+        let channels = step.map(usize::from);
+        let encoded = with_samples(media, |samples| {
+            self.with_room(|room| self.codec.encode(samples, channels, room, bytes))
+        });
+        encoded.map_err(|e| CodecError(e.to_string()))
+    }
+
+    fn decode(
+        &self,
+        bytes: &[u8],
+        limits: &Limits,
+        samples: &mut Vec<u8>,
+    ) -> Result<Facts, CodecError> {
+        self.decode_part(bytes, None, limits, samples)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use anabranch_models::latent::{Fit, Options};
+
+    use super::*;
+    use crate::conformance::codec::{self, Example};
+
+    fn learned(examples: &[Example], options: Options) -> Latent {
+        let mut fit = Fit::new(options);
+        for example in examples {
+            let media = Media { samples: &example.samples, facts: example.facts };
+            with_samples(&media, |samples| fit.add(samples)).unwrap();
+        }
+        Latent::from_bytes(&fit.finish().unwrap().to_bytes().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn pictures_keep_to_what_every_codec_must() {
+        let examples = [(64, 48), (80, 80), (33, 70)].map(|(w, h)| Example::picture(w, h, 3));
+        let options = Options { channels: 40, step: Some(6.0), levels: Some(2) };
+        let latent = learned(&examples, options);
+        let mut examples = codec::examples(&latent);
+        examples.push(Example::picture(40, 30, 1));
+        codec::check(&latent, &examples).unwrap();
+    }
+
+    #[test]
+    fn sounds_keep_to_what_every_codec_must() {
+        let examples = [1, 2].map(|channels| Example::sound(Pcm::S16, channels, 4000));
+        let options = Options { channels: 60, step: Some(300.0), levels: Some(5) };
+        let latent = learned(&examples, options);
+        codec::check(&latent, &codec::examples(&latent)).unwrap();
+    }
+
+    #[test]
+    fn floats_that_are_no_numbers_are_silence_and_loud_ones_are_clipped() {
+        let examples = [Example::sound(Pcm::S16, 1, 4000)];
+        let options = Options { channels: 32, step: Some(100.0), levels: Some(5) };
+        let latent = learned(&examples, options);
+        let floats = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 0.5, -7.0].repeat(50);
+        let samples: Vec<u8> = floats.iter().flat_map(|float| float.to_le_bytes()).collect();
+        let facts = Facts::Audio { format: Pcm::F32, rate: 8000, channels: 1, frames: 250 };
+        let (mut bytes, mut back) = (Vec::new(), Vec::new());
+        latent.encode(&Media { samples: &samples, facts }, None, &mut bytes).unwrap();
+        let facts = latent.decode(&bytes, &Limits::default(), &mut back).unwrap();
+        assert_eq!(facts, Facts::Audio { format: Pcm::S16, rate: 8000, channels: 1, frames: 250 });
+        assert_eq!(back.len(), 500);
+    }
+}

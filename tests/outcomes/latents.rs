@@ -1,0 +1,108 @@
+//! Records of latents are read by others: numpy and the documentation are enough.
+
+use std::process::Command;
+
+use anabranch_models::latent::{Codec, Fit, Media, Options, Scratch};
+use anabranch_operators::codec::{Facts, Limits, sniff};
+use anabranch_pipelines::record::media;
+use anabranch_tests::program::{Job, data, python, root};
+use anabranch_tests::table::Table;
+use arrow::array::RecordBatch;
+
+use crate::{PROGRAM, example, folder, table};
+
+/// The first rows of a photo: its width and samples.
+fn photo(name: &str, rows: usize) -> (u32, Vec<u8>) {
+    let png = std::fs::read(data().join("photos").join(name)).unwrap();
+    let mut samples = Vec::new();
+    let facts = sniff(&png).unwrap().decode(&png, &Limits::default(), &mut samples).unwrap();
+    let Facts::Image { width, channels: 3, .. } = facts else { panic!("{facts:?}") };
+    samples.truncate(width as usize * 3 * rows);
+    (width, samples)
+}
+
+/// What numpy makes of a record.
+fn numpy(file: &[u8], record: &[u8]) -> (String, Vec<u8>) {
+    let folder = folder();
+    let path = |name: &str| folder.path().join(name);
+    std::fs::write(path("codec"), file).unwrap();
+    std::fs::write(path("record"), record).unwrap();
+    let script = root().join("tests/clients/latents.py");
+    let mut command = Command::new(python());
+    let ran = command.arg(script).arg(path("codec")).arg(path("record")).output().unwrap();
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    let line = ran.stdout.iter().position(|byte| *byte == b'\n').unwrap();
+    (String::from_utf8_lossy(&ran.stdout[..line]).into_owned(), ran.stdout[line + 1..].to_vec())
+}
+
+#[test]
+fn example_latents_are_learned_found_by_the_table_and_read_by_numpy() {
+    let folder = folder();
+    example(folder.path(), "latents").succeed();
+    let latents = table(folder.path());
+    let rows = latents.rows("table");
+    assert_eq!((rows.num_rows(), latents.dead_letters()), (12, Vec::new()));
+    let bytes: u64 = latents.shards("table").iter().map(|shard| shard.bytes).sum();
+    assert!(bytes * 25 < 12 * 768 * 512 * 3, "{bytes}");
+    // A job that reads the table finds the codec by itself.
+    let back = folder.path().join("back");
+    let job = format!(
+        "[job]\nname = 'back'\n[vars]\nout = '{}'\n[source.latents]\nkind = 'table'\npath = '{}'\n\
+         [operator.pixels]\nkind = 'decode'\ncolumn = 'image'\ninputs = ['latents']\n\
+         [sink.table]\nkind = 'table'\npath = '${{out}}'\ninputs = ['pixels']\n",
+        back.display(),
+        latents.path.display()
+    );
+    Job::text(PROGRAM, folder.path(), &job).out("back").succeed();
+    let pixels = Table::at(&back);
+    assert_eq!(pixels.dead_letters(), []);
+    let run = latents.path.join("_anabranch/runs").read_dir().unwrap().next().unwrap().unwrap();
+    let file = std::fs::read(run.path().join("decisions/latents")).unwrap();
+    let pixels = pixels.rows("table");
+    for row in [0, 7] {
+        let of = |rows: &RecordBatch| {
+            media::bytes(media::of(rows, "image").unwrap(), row).unwrap().to_vec()
+        };
+        let (decoded, path) = (of(&pixels), media::path(media::of(&pixels, "image").unwrap(), row));
+        let name = path.unwrap().rsplit('/').next().unwrap();
+        let (_, original) = photo(name, 1000);
+        let error = |(a, b): (&u8, &u8)| (f64::from(*a) - f64::from(*b)).powi(2);
+        let error: f64 = original.iter().zip(&decoded).map(error).sum();
+        let psnr = 10.0 * (255.0_f64.powi(2) * original.len() as f64 / error).log10();
+        assert!(psnr > 24.0, "{name}: {psnr}");
+        assert!(numpy(&file, &of(&rows)).1 == decoded, "{name}: other samples");
+    }
+}
+
+#[test]
+fn client_numpy_decodes_photos_and_sounds_to_the_same_samples() {
+    let picture = |samples, width| {
+        let height = <[u8]>::len(samples) as u32 / width / 3;
+        Media::Picture { width, height, channels: 3, samples }
+    };
+    let (width, samples) = photo("kodim01.png", 200);
+    let (_, other) = photo("kodim04.png", 90);
+    let tone = |at: usize| ((at as f64 * 0.05).sin() * (at as f64 * 0.001).cos() * 9000.0) as i16;
+    let tones: Vec<i16> = (0..5000).map(tone).collect();
+    let sound = Media::Sound { rate: 8000, channels: 2, samples: &tones };
+    let cut = &other[..width as usize * 3 * 37];
+    let cases = [
+        (picture(&samples, width), picture(&samples, width), "200 768 3", 20),
+        // Of a size that is filled up, and so few latents that one state is enough.
+        (picture(&samples, width), picture(&cut[..33 * 3 * 37], 33), "37 33 3", 48),
+        (sound, sound, "8000 2500 2", 24),
+    ];
+    for (learn, media, facts, channels) in cases {
+        let levels = if matches!(learn, Media::Sound { .. }) { 5 } else { 3 };
+        let mut fit = Fit::new(Options { channels, step: Some(12.0), levels: Some(levels) });
+        fit.add(&learn).unwrap();
+        let file = fit.finish().unwrap().to_bytes().unwrap();
+        let (codec, mut scratch) = (Codec::from_bytes(&file).unwrap(), Scratch::default());
+        let (mut record, mut ours) = (Vec::new(), Vec::new());
+        codec.encode(&media, None, &mut scratch, &mut record).unwrap();
+        codec.decode(&record, &mut scratch, &mut ours).unwrap();
+        let (told, theirs) = numpy(&file, &record);
+        assert_eq!(told, facts);
+        assert!(ours == theirs, "{facts}: other samples");
+    }
+}
