@@ -4,6 +4,7 @@
 //! [`codec::Codec`]. This crate knows no connector, no job file and not how a run moves batches.
 
 mod arrays;
+pub mod choose;
 pub mod codec;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
