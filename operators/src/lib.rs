@@ -4,6 +4,8 @@
 //! [`codec::Codec`]. This crate knows no connector, no job file and not how a run moves batches.
 
 mod arrays;
+mod auto;
+mod brightness;
 pub mod choose;
 pub mod codec;
 #[cfg(any(test, feature = "conformance"))]
@@ -14,16 +16,20 @@ mod dedup;
 mod derived;
 mod digest;
 mod encode;
+pub mod evaluate;
 mod filter;
 mod join;
 mod loudness;
+pub mod metric;
 mod mono;
 mod normalise;
 mod quality;
 mod resample;
 mod resize;
 mod rewrite;
+mod round_trip;
 mod select;
+pub mod task;
 mod tensor;
 mod text;
 mod tokenise;
@@ -33,6 +39,7 @@ mod trim;
 mod utf8;
 
 pub use arrays::Arrays;
+pub use auto::{AutoOptions, CodecOption, Decision, NamedStep, Share, Sizes};
 pub use crop::CropOptions;
 pub use decode::DecodeOptions;
 pub use dedup::DedupOptions;

@@ -1,5 +1,6 @@
 //! Kinds of operators.
 
+use anabranch_operators::evaluate::EvaluateOptions;
 use anabranch_operators::{
     CropOptions, DecodeOptions, DedupOptions, DigestOptions, EncodeOptions, FilterOptions,
     JoinOptions, LoudnessOptions, MonoOptions, NormaliseOptions, QualityOptions, ResampleOptions,
@@ -18,6 +19,7 @@ pub(super) fn all() -> Vec<Component<dyn Operator>> {
         component!("dedup", DedupOptions),
         component!("digest", DigestOptions),
         component!("encode", EncodeOptions),
+        component!("evaluate", EvaluateOptions),
         component!("filter", FilterOptions),
         component!("join", JoinOptions),
         component!("loudness", LoudnessOptions),

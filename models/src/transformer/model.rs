@@ -95,6 +95,19 @@ impl Transformer {
         })
     }
 
+    /// [`Transformer::new`] on processors, to be trained.
+    ///
+    /// # Errors
+    ///
+    /// When the sizes do not fit each other.
+    pub fn to_train(
+        architecture: &Architecture,
+        start: &Start,
+        seed: u64,
+    ) -> Result<Self, ArchitectureError> {
+        Self::new(architecture, start, seed, &Device::flex().autodiff())
+    }
+
     /// The sizes of this model.
     pub fn architecture(&self) -> &Architecture {
         &self.architecture

@@ -45,7 +45,8 @@ fn accepted(seed: u64, mean: f64, discordance: f64, max_loss: f64, look: usize) 
 #[test]
 fn at_the_boundary_few_of_a_thousand_streams_are_accepted_whenever_one_looks() {
     for (look, discordance) in [(16, 0.02), (64, 0.02), (1_000, 0.05), (64, 0.3)] {
-        let wrong = (0..1_000).filter(|seed| accepted(*seed, 0.01, discordance, 0.01, look).is_some());
+        let wrong =
+            (0..1_000).filter(|seed| accepted(*seed, 0.01, discordance, 0.01, look).is_some());
         let wrong = wrong.count();
         // Five per cent are allowed; more than 7 would come up once in 600 tests.
         assert!(wrong <= 70, "{wrong} of 1000, looking every {look}");
@@ -54,9 +55,8 @@ fn at_the_boundary_few_of_a_thousand_streams_are_accepted_whenever_one_looks() {
 
 #[test]
 fn harmless_settings_are_accepted_within_three_thousand_records() {
-    let mut needed: Vec<usize> = (0..200)
-        .map(|seed| accepted(seed, 0.0, 0.02, 0.01, 16).unwrap_or(usize::MAX))
-        .collect();
+    let mut needed: Vec<usize> =
+        (0..200).map(|seed| accepted(seed, 0.0, 0.02, 0.01, 16).unwrap_or(usize::MAX)).collect();
     needed.sort_unstable();
     assert!(needed[100] <= 2_200, "{}", needed[100]);
     assert!(needed[160] <= 4_000, "{}", needed[160]);

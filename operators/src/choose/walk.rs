@@ -150,9 +150,10 @@ fn step<E>(
     if small {
         interval.high = interval.high.min(rule.max_loss);
     }
-    let worst = of.into_iter().filter(|(_, stratum)| stratum.losses.records() > 0).max_by(
-        |(_, one), (_, other)| one.losses.mean().total_cmp(&other.losses.mean()),
-    );
+    let worst = of
+        .into_iter()
+        .filter(|(_, stratum)| stratum.losses.records() > 0)
+        .max_by(|(_, one), (_, other)| one.losses.mean().total_cmp(&other.losses.mean()));
     let worst_class = worst.map(|(class, stratum)| WorstClass {
         class,
         records: stratum.losses.records(),
@@ -181,8 +182,11 @@ impl Strata {
         }
         let large = |count: &usize| *count >= LEAST_OF_CLASS;
         let others = counts.values().filter(|count| !large(count)).sum();
-        let mut looked_at: Vec<Option<u32>> =
-            counts.iter().filter(|(_, count)| large(count)).map(|(class, _)| Some(*class)).collect();
+        let mut looked_at: Vec<Option<u32>> = counts
+            .iter()
+            .filter(|(_, count)| large(count))
+            .map(|(class, _)| Some(*class))
+            .collect();
         if large(&others) {
             looked_at.push(None);
         }
