@@ -18,7 +18,7 @@
 //! let loses = [usize::MAX, 500, 10];
 //! let rule = Rule { max_loss: 0.01, class_loss: 0.05, confidence: 0.95 };
 //! let walk = walk::<()>(&rule, loses.len(), &vec![None; 2_000], |setting, records| {
-//!     Ok(records.map(|record| f64::from(u8::from(record % loses[setting] == 1))).collect())
+//!     Ok(records.map(|record| f64::from(u8::from((record + 1) % loses[setting] == 0))).collect())
 //! })?;
 //! assert_eq!(walk.chosen, Some(1));
 //! let [nothing, little, much] = &walk.steps[..] else { panic!() };

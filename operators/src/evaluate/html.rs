@@ -69,8 +69,10 @@ impl Summary {
         );
         let mark = |tried: &Tried| {
             let loss = tried.loss()?;
-            let x = tried.bytes.mean();
-            Some(Mark { x, y: score - loss.mean, low: score - loss.high, high: score - loss.low })
+            // No accuracy is beyond 0 and 1, whatever the loss may be.
+            let accuracy = |loss: f64| (score - loss).clamp(0.0, 1.0);
+            let [y, low, high] = [loss.mean, loss.high, loss.low].map(accuracy);
+            Some(Mark { x: tried.bytes.mean(), y, low, high })
         };
         self.plot(out, "right answers", mark);
     }
@@ -106,7 +108,7 @@ impl Summary {
         }
         out.push_str(
             "<h2>How metrics go with accuracy</h2>\n<p>Pearson's correlation of the mean of a metric with accuracy, \
-             over settings that lose something. Settings of one codec are not independent, so that the intervals are \
+             over settings with a finite mean. Settings of one codec are not independent, so that the intervals are \
              too narrow rather than too wide.</p>\n<table>\n<tr><th>metric</th><th>r</th><th>95 % interval</th>\
              <th>settings</th></tr>\n",
         );
@@ -136,7 +138,9 @@ impl Summary {
         let several = |codec: &&&str| {
             self.settings().iter().filter(|tried| tried.codec == **codec).count() > 1
         };
-        let ladders: Vec<&str> = codecs.iter().filter(several).copied().collect();
+        let mut ladders: Vec<&str> = codecs.iter().filter(several).copied().collect();
+        // What people know best is what others are compared with.
+        ladders.sort_by_key(|codec| *codec != "jpeg");
         let Some((reference, others)) =
             ladders.split_first().filter(|(_, others)| !others.is_empty())
         else {
