@@ -33,79 +33,82 @@ impl Auto {
     pub(crate) fn decide(&self, mut records: Vec<Sampled<'_>>) -> Decision {
         records.sort_by_key(|record| record.order);
         let known = self.known(&records);
-        let pilot = (known.len() / PILOT_SHARE).min(PILOT_MOST);
-        let (pilot, fresh) = known.split_at(pilot);
+        let (pilot, fresh) = known.split_at((known.len() / PILOT_SHARE).min(PILOT_MOST));
         let media: Vec<Media<'_>> = pilot.iter().map(|record| record.media).collect();
         let order = pilot::order(&self.settings, &media);
-        let skipped = (records.len() - known.len()) as u64;
-        let decide = |setting: Setting, walk: Walk, order: Option<&Order>, why: String| {
-            let named = |step: Step| {
-                let measured = order?.lossy.get(step.setting)?;
-                Some(NamedStep::new(measured.setting, step))
-            };
-            let sizes = order.map(|order| Sizes::of(order, setting, pilot.len()));
-            let steps: Vec<NamedStep> = walk.steps.into_iter().filter_map(named).collect();
-            let (rule, model) = (self.rule, self.options.sha256.clone().unwrap_or_default());
-            let told = format!("{setting}: {why}");
-            Decision {
-                told,
-                loss: Decision::Q_INFER.to_owned(),
-                codec: setting.codec.name().to_owned(),
-                step: setting.step(),
-                rule,
-                task: self.task.name().to_owned(),
-                model,
-                pilot: pilot.len() as u64,
-                fresh: fresh.len() as u64,
-                skipped,
-                sizes,
-                steps,
+        let (setting, steps, why) = match &order {
+            Some(order) => self.choice(order, pilot, fresh),
+            None => {
+                let why = "no setting that loses nothing can hold all records";
+                (self.lossless, Vec::new(), why.to_owned())
             }
         };
-        let nothing = || Walk { chosen: None, steps: Vec::new() };
-        let Some(order) = order else {
-            let why = "no setting that loses nothing can hold all records";
-            return decide(self.lossless, nothing(), None, why.to_owned());
-        };
+        Decision {
+            told: format!("{setting}: {why}"),
+            loss: Decision::Q_INFER.to_owned(),
+            codec: setting.codec.name().to_owned(),
+            step: setting.step(),
+            rule: self.rule,
+            task: self.task.name().to_owned(),
+            model: self.options.sha256.clone().unwrap_or_default(),
+            pilot: pilot.len() as u64,
+            fresh: fresh.len() as u64,
+            skipped: (records.len() - known.len()) as u64,
+            sizes: order.map(|order| Sizes::of(&order, setting, pilot.len())),
+            steps,
+        }
+    }
+
+    /// The setting, what was looked at for it, and why it is that one.
+    fn choice(
+        &self,
+        order: &Order,
+        pilot: &[Known<'_>],
+        fresh: &[Known<'_>],
+    ) -> (Setting, Vec<NamedStep>, String) {
         let safe = order.lossless.setting;
+        let lossless = |steps, why: &str| (safe, steps, format!("it loses nothing; {why}"));
         let needed = least_records(self.rule.max_loss, 1.0 - self.rule.confidence);
-        if (fresh.len() as u64) < needed {
-            let why = format!(
-                "it loses nothing; {} records are fewer than the {needed} that a decision needs at least",
-                fresh.len()
-            );
-            return decide(safe, nothing(), Some(&order), why);
+        let found = fresh.len();
+        if (found as u64) < needed {
+            let why = format!("{found} records are fewer than the {needed} that a decision needs");
+            return lossless(Vec::new(), &why);
         }
         if let Some(why) = blind(pilot) {
-            return decide(safe, nothing(), Some(&order), format!("it loses nothing; {why}"));
+            return lossless(Vec::new(), &why);
         }
         let walk = self.walk(fresh, &order.lossy);
         let accepted = walk.chosen.and_then(|at| Some((order.lossy.get(at)?, walk.steps.get(at)?)));
-        let (setting, why) = match accepted {
-            Some((measured, step)) => {
-                let sizes = Sizes::of(&order, measured.setting, pilot.len());
-                let why = format!(
-                    "it loses {} of {} right answers (Q_infer), at most {} with confidence {}, by {} records; \
-                     {:.1} times smaller than {safe}",
-                    percent(step.interval.mean),
-                    self.task.name(),
-                    percent(step.interval.high),
-                    percent(self.rule.confidence),
-                    step.records,
-                    sizes.lossless / sizes.chosen.max(f64::MIN_POSITIVE),
-                );
-                (measured.setting, why)
-            }
-            None => {
-                let why = match walk.steps.first().map(|step| step.verdict) {
-                    Some(Verdict::Rejected) => "every other setting loses too much",
-                    Some(_) => "no other setting could be shown to lose little enough",
-                    None => "nothing else is smaller",
-                };
-                (safe, format!("it loses nothing; {why}"))
-            }
+        let accepted = accepted.map(|(measured, step)| {
+            let sizes = Sizes::of(order, measured.setting, pilot.len());
+            let why = format!(
+                "it loses {} of {} right answers (Q_infer), at most {} with confidence {}, by {} records; {:.1} \
+                 times smaller than {safe}",
+                percent(step.interval.mean),
+                self.task.name(),
+                percent(step.interval.high),
+                percent(self.rule.confidence),
+                step.records,
+                sizes.lossless / sizes.chosen.max(f64::MIN_POSITIVE),
+            );
+            (measured.setting, why)
+        });
+        let first = walk.steps.first().map(|step| step.verdict);
+        let named = |step: Step| {
+            let measured = order.lossy.get(step.setting)?;
+            Some(NamedStep::new(measured.setting, step))
         };
-        decide(setting, walk, Some(&order), why)
+        let steps = walk.steps.into_iter().filter_map(named).collect();
+        match (accepted, first) {
+            (Some((setting, why)), _) => (setting, steps, why),
+            (None, Some(Verdict::Rejected)) => {
+                lossless(steps, "every other setting loses too much")
+            }
+            (None, Some(_)) => {
+                lossless(steps, "no other setting could be shown to lose little enough")
+            }
+            (None, None) => lossless(steps, "nothing else is smaller"),
+        }
     }
 
     fn known<'a>(&self, records: &[Sampled<'a>]) -> Vec<Known<'a>> {
