@@ -18,7 +18,7 @@ use crate::terminal::count;
 
 /// What to run, and where the page goes.
 #[derive(Debug, Args)]
-pub struct EvaluateArgs {
+pub(super) struct EvaluateArgs {
     #[command(flatten)]
     run: RunArgs,
     /// The page.

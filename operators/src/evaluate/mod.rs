@@ -295,7 +295,9 @@ impl Operator for Evaluate {
             cancelled = std::mem::replace(&mut cancelled, Ok(())).and(context.check_cancelled());
             let media = column.samples(row)?.filter(|_| cancelled.is_ok());
             let Some(media) = media else {
-                (raw.append_null(), scores.append_null(), points.add(None));
+                raw.append_null();
+                scores.append_null();
+                points.add(None);
                 return Ok(());
             };
             let mut right = labels.as_ref().and_then(|labels| auto::number(labels, row));

@@ -86,7 +86,7 @@ impl TaskOptions {
     /// When there is no such task, or the model cannot be read, is another than was said or answers something else.
     pub fn build(&self) -> Result<Arc<dyn Task>, OptionsError> {
         if !KINDS.contains(&self.kind.as_str()) {
-            let near = nearest(&self.kind, KINDS.into_iter());
+            let near = nearest(&self.kind, KINDS);
             let hint = near.map(|kind| format!(" (did you mean {kind:?}?)")).unwrap_or_default();
             let (kind, kinds) = (&self.kind, KINDS.join(", "));
             return Err(OptionsError(format!(
