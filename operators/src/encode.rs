@@ -14,6 +14,7 @@ use arrow::datatypes::SchemaRef;
 use serde::{Deserialize, Serialize};
 
 use crate::OptionsError;
+use crate::auto::{Auto, AutoOptions, Choosing, CodecOption};
 use crate::codec::{self, LATENT, RAW, Setting};
 use crate::derived::Derived;
 use crate::rewrite::{self, Column, Expected, Rewritten};
@@ -26,8 +27,9 @@ pub struct EncodeOptions {
     /// The column: decoded media, a text, or lists of numbers.
     pub column: String,
     /// Pictures: `"jpeg"`, `"png"`, `"webp"`, `"qoi"` or `"raw"`. Sounds: `"wav"`, `"flac"`, `"opus"` or
-    /// `"raw"`. Either: `"latent"`, which is learned. Texts: `"zstd"`. Lists of numbers: `"pco"`.
-    pub codec: String,
+    /// `"raw"`. Either: `"latent"`, which is learned. Texts: `"zstd"`. Lists of numbers: `"pco"`. Or the cheapest
+    /// setting whose loss on a task is small enough: `{ auto = "classify", model = "..", label = "label", max_loss = "1%", confidence = 0.95 }`.
+    pub codec: CodecOption,
     /// 1 to 100, for `"jpeg"` and `"webp"`; 75 unless said otherwise. WebP is lossless at 100.
     pub quality: Option<u16>,
     /// 6 to 510 kilobits per second, for `"opus"`; its own choice for the rate and channels unless said
@@ -56,7 +58,14 @@ impl EncodeOptions {
     /// # Errors
     /// When there is no such codec, or an option is not one of this codec's.
     pub fn build(self) -> Result<Arc<dyn Operator>, OptionsError> {
-        if self.codec != text::ZSTD && (self.level.is_some() || self.dictionary.is_some()) {
+        let name = match self.codec.named() {
+            Ok(name) => name.to_owned(),
+            Err(auto) => {
+                let auto = auto.clone();
+                return self.choose(auto);
+            }
+        };
+        if name != text::ZSTD && (self.level.is_some() || self.dictionary.is_some()) {
             let message = "`level` and `dictionary` are options of the codec \"zstd\"";
             return Err(OptionsError(message.to_owned()));
         }
@@ -66,12 +75,12 @@ impl EncodeOptions {
             _ => Ok(()),
         };
         let latent = self.artifact.is_some() || self.sha256.is_some() || self.channels.is_some();
-        if self.codec != LATENT && (latent || self.learn.is_some()) {
+        if name != LATENT && (latent || self.learn.is_some()) {
             let message =
                 "`artifact`, `sha256`, `channels` and `learn` are options of the codec \"latent\"";
             return Err(OptionsError(message.to_owned()));
         }
-        match self.codec.as_str() {
+        match name.as_str() {
             LATENT => {
                 lossless(LATENT)?;
                 latent::encode(self)
@@ -91,14 +100,34 @@ impl EncodeOptions {
             name => {
                 let others = [RAW, LATENT, text::ZSTD, tensor::PCO];
                 let setting = Setting::new(name, self.quality, self.bitrate, &others)?;
-                Ok(Arc::new(Encode {
-                    setting,
-                    options: self,
-                    schema: Derived::default(),
-                    bytes: Expected::default(),
-                }))
+                Ok(Arc::new(Encode::new(self, setting)))
             }
         }
+    }
+
+    /// The operator that chooses its codec first.
+    fn choose(mut self, auto: AutoOptions) -> Result<Arc<dyn Operator>, OptionsError> {
+        let Self { quality, bitrate, level, dictionary, artifact, sha256, channels, learn, .. } =
+            &self;
+        let of_ordinary =
+            quality.is_some() || bitrate.is_some() || level.is_some() || dictionary.is_some();
+        let of_latent =
+            artifact.is_some() || sha256.is_some() || channels.is_some() || learn.is_some();
+        if of_ordinary || of_latent {
+            let message = "with `codec = { auto = .. }` the setting is chosen: leave the options of codecs out";
+            return Err(OptionsError(message.to_owned()));
+        }
+        let auto = Auto::new(auto)?;
+        self.codec = CodecOption::Auto(Box::new(auto.options().clone()));
+        let options = serde_json::to_value(&self).unwrap_or_default();
+        let (column, modality) = (self.column.clone(), auto.modality());
+        let decoded = move |batch: &RecordBatch, row: usize, samples: &mut Vec<u8>| {
+            let media = Column::of(batch, &column, modality).samples(row).ok()??;
+            samples.extend_from_slice(media.samples);
+            Some(media.facts)
+        };
+        let with = move |setting| Arc::new(Encode::new(self.clone(), setting)) as Arc<dyn Operator>;
+        Ok(Arc::new(Choosing::new(auto, options, Box::new(decoded), Box::new(with))))
     }
 }
 
@@ -107,6 +136,12 @@ struct Encode {
     options: EncodeOptions,
     schema: Derived<SchemaRef>,
     bytes: Expected,
+}
+
+impl Encode {
+    fn new(options: EncodeOptions, setting: Setting) -> Self {
+        Self { setting, options, schema: Derived::default(), bytes: Expected::default() }
+    }
 }
 
 impl Operator for Encode {

@@ -4,7 +4,9 @@
 //! [`codec::Codec`]. This crate knows no connector, no job file and not how a run moves batches.
 
 mod arrays;
+mod auto;
 mod brightness;
+pub mod choose;
 pub mod codec;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
@@ -14,19 +16,23 @@ mod dedup;
 mod derived;
 mod digest;
 mod encode;
+pub mod evaluate;
 mod filter;
 pub mod infer;
 mod join;
 mod latent;
 mod loudness;
+pub mod metric;
 mod mono;
 mod normalise;
 mod quality;
 mod resample;
 mod resize;
 mod rewrite;
+mod round_trip;
 mod select;
 mod spectrum;
+pub mod task;
 mod tensor;
 mod text;
 mod tokenise;
@@ -37,6 +43,7 @@ mod trim;
 mod utf8;
 
 pub use arrays::Arrays;
+pub use auto::{AutoOptions, CodecOption, Decision, NamedStep, Share, Sizes};
 pub use crop::CropOptions;
 pub use decode::DecodeOptions;
 pub use dedup::DedupOptions;

@@ -31,6 +31,7 @@ use arrow::datatypes::SchemaRef;
 use serde::{Deserialize, Serialize};
 
 use crate::OptionsError;
+use crate::auto::{Auto, AutoOptions, Choosing, CodecOption};
 use crate::codec::{Codec, Limits, Media, Setting};
 use crate::decode;
 use crate::derived::Derived;
@@ -42,8 +43,10 @@ use crate::rewrite::{self, Column, Expected, Rewritten};
 pub struct TranscodeOptions {
     /// The media column, encoded.
     pub column: String,
-    /// Pictures: `"jpeg"`, `"png"`, `"webp"` or `"qoi"`. Sounds: `"wav"`, `"flac"` or `"opus"`.
-    pub codec: String,
+    /// Pictures: `"jpeg"`, `"png"`, `"webp"` or `"qoi"`. Sounds: `"wav"`, `"flac"` or `"opus"`. Or the cheapest
+    /// setting whose loss on a task is small enough, as of `encode`: `{ auto = "classify", .. }`. It is chosen from
+    /// records whose bytes are there; references are not followed for that.
+    pub codec: CodecOption,
     /// 1 to 100, for `"jpeg"` and `"webp"`; 75 unless said otherwise. WebP is lossless at 100.
     pub quality: Option<u16>,
     /// 6 to 510 kilobits per second, for `"opus"`; its own choice for the rate and channels unless said
@@ -79,13 +82,43 @@ impl TranscodeOptions {
                 return Err(OptionsError(message));
             }
         };
-        Ok(Arc::new(Transcode {
-            setting: Setting::new(&self.codec, self.quality, self.bitrate, &[])?,
-            replace,
-            options: self,
-            schema: Derived::default(),
-            bytes: Expected::default(),
-        }))
+        match self.codec.named() {
+            Ok(name) => {
+                let setting = Setting::new(name, self.quality, self.bitrate, &[])?;
+                Ok(Arc::new(Transcode::new(self, setting, replace)))
+            }
+            Err(auto) => {
+                let auto = auto.clone();
+                self.choose(auto, replace)
+            }
+        }
+    }
+
+    /// The operator that chooses its codec first.
+    fn choose(
+        mut self,
+        auto: AutoOptions,
+        replace: bool,
+    ) -> Result<Arc<dyn Operator>, OptionsError> {
+        if self.quality.is_some() || self.bitrate.is_some() {
+            let message = "with `codec = { auto = .. }` the setting is chosen: leave `quality` and `bitrate` out";
+            return Err(OptionsError(message.to_owned()));
+        }
+        let auto = Auto::new(auto)?;
+        self.codec = CodecOption::Auto(Box::new(auto.options().clone()));
+        let options = serde_json::to_value(&self).unwrap_or_default();
+        let (like, modality) = (self.clone(), auto.modality());
+        let decoded = move |batch: &RecordBatch, row: usize, samples: &mut Vec<u8>| {
+            let column = Column::of(batch, &like.column, modality);
+            let (start, bytes) = (samples.len(), column.bytes(row)?);
+            let facts = decode::one(&column, bytes, row, (modality, &like.limits), samples);
+            let (facts, _) = facts.inspect_err(|_| samples.truncate(start)).ok()?;
+            Some(decode::recolour(facts, start, &like.mode, samples))
+        };
+        let with = move |setting| {
+            Arc::new(Transcode::new(self.clone(), setting, replace)) as Arc<dyn Operator>
+        };
+        Ok(Arc::new(Choosing::new(auto, options, Box::new(decoded), Box::new(with))))
     }
 }
 
@@ -98,6 +131,10 @@ struct Transcode {
 }
 
 impl Transcode {
+    fn new(options: TranscodeOptions, setting: Setting, replace: bool) -> Self {
+        Self { setting, replace, options, schema: Derived::default(), bytes: Expected::default() }
+    }
+
     /// Appends what becomes of the record in row `row`. `samples` is room to decode it into.
     fn transcode(
         &self,

@@ -205,6 +205,9 @@ pub struct Report {
     pub progress: Progress,
     /// Where each sink wrote, by name.
     pub outputs: BTreeMap<String, Output>,
+    /// What journaled operators decided, by name, as far as they tell.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub decisions: BTreeMap<String, String>,
     /// Records that all starts of the run refused.
     #[serde(default)]
     pub refused: u64,

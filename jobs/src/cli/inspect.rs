@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anabranch_operators::DecodeOptions;
-use anabranch_pipelines::log::{DEAD_LETTERS, Existing, Registry as Runs};
+use anabranch_pipelines::log::{DEAD_LETTERS, Existing, LogError, Registry as Runs, told};
 use anabranch_pipelines::operator::{Allocation, Context};
 use anabranch_pipelines::quantity::ByteSize;
 use anabranch_pipelines::record::{Modality, bytes_of, media};
@@ -64,6 +64,9 @@ pub(crate) struct RunSeen {
     pub(crate) commits: u64,
     /// Rows by sink, dead letters aside.
     pub(crate) rows: BTreeMap<String, u64>,
+    /// What journaled operators decided, as far as they tell.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) decisions: BTreeMap<String, String>,
     pub(crate) dead_letters: u64,
 }
 
@@ -82,9 +85,8 @@ pub(super) fn inspect(
         make(registry, &registry.sources, "table", &with_path(location)).map_err(failed)?;
     let place = Location::parse(location).map_err(|error| failed(error.to_string()))?;
     let found = plan::with_io(async {
-        let runs = Runs::new(&place).runs().await;
-        let runs = runs.map_err(|error| error.to_string())?;
-        look(source.as_ref(), &place.url, &runs, rows).await.map_err(|error| error.to_string())
+        let runs = runs(&place).await.map_err(|error| error.to_string())?;
+        look(source.as_ref(), &place.url, runs, rows).await.map_err(|error| error.to_string())
     })?;
     let (found, lost) = found.map_err(failed)?;
     let text = if as_json {
@@ -107,7 +109,7 @@ pub(super) fn inspect(
 async fn look(
     source: &dyn Source,
     location: &str,
-    runs: &[Existing],
+    runs: Vec<RunSeen>,
     rows: usize,
 ) -> Result<(Inspection, Lost), SourceError> {
     let schema = source.schema().await?;
@@ -146,7 +148,7 @@ async fn look(
         shards,
         bytes,
         columns: schema.fields().iter().map(column).collect(),
-        runs: runs.iter().map(|run| seen(run, runs)).collect(),
+        runs,
         first,
     };
     Ok((inspection, lost))
@@ -163,7 +165,22 @@ fn can_go_on(run: &Existing, runs: &[Existing]) -> bool {
         || is_it(newer.find(|run| !run.commits.is_empty()))
 }
 
-fn seen(run: &Existing, runs: &[Existing]) -> RunSeen {
+async fn runs(place: &Location) -> Result<Vec<RunSeen>, LogError> {
+    let mut seen = Vec::new();
+    let runs = Runs::new(place).runs().await?;
+    for run in &runs {
+        let mut decisions = BTreeMap::new();
+        for operator in run.commits.first().into_iter().flat_map(|commit| commit.decisions.keys()) {
+            let decision = run.log.decision(operator).await?;
+            let told = decision.and_then(|decision| told(&decision));
+            decisions.extend(told.map(|told| (operator.clone(), told)));
+        }
+        seen.push(self::seen(run, &runs, decisions));
+    }
+    Ok(seen)
+}
+
+fn seen(run: &Existing, runs: &[Existing], decisions: BTreeMap<String, String>) -> RunSeen {
     let mut rows: BTreeMap<String, u64> = BTreeMap::new();
     for (sink, shards) in run.commits.iter().flat_map(|commit| &commit.shards) {
         *rows.entry(sink.clone()).or_default() += shards.iter().map(|s| s.rows).sum::<u64>();
@@ -177,6 +194,7 @@ fn seen(run: &Existing, runs: &[Existing]) -> RunSeen {
         commits: run.commits.len() as u64,
         dead_letters: rows.remove(DEAD_LETTERS).unwrap_or(0),
         rows,
+        decisions,
     }
 }
 
@@ -303,7 +321,7 @@ mod tests {
     #[test]
     fn an_unfinished_run_behind_a_newer_one_is_not_said_to_go_on() {
         let stay = |runs: &[Existing]| -> Vec<bool> {
-            runs.iter().map(|run| seen(run, runs).superseded).collect()
+            runs.iter().map(|run| seen(run, runs, BTreeMap::new()).superseded).collect()
         };
         assert_eq!(stay(&[unfinished("r1", 1)]), [false]);
         assert_eq!(stay(&[unfinished("r1", 1), unfinished("r2", 1)]), [true, false]);

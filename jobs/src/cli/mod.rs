@@ -12,6 +12,7 @@ use crate::job::{IfExists, Job, editor_schema};
 use crate::reference::reference;
 
 mod diff;
+mod evaluate;
 mod exit;
 mod init;
 mod inspect;
@@ -65,6 +66,8 @@ pub enum LogFormat {
 enum Command {
     /// Run a job until its sources are read, or go on with an unfinished run.
     Run(RunArgs),
+    /// Run a job that evaluates codecs, and draw what it found: accuracy and likeness over bytes, as an HTML page.
+    Evaluate(evaluate::EvaluateArgs),
     /// Check a job, its files and its columns, without running it.
     Check(JobArgs),
     /// Show what a job would do: columns, allocations and memory of every operator.
@@ -183,6 +186,7 @@ pub fn main_with(registry: &Registry) -> ExitCode {
     anabranch_pipelines::panics::keep_quiet();
     let ended = match cli.command {
         Command::Run(args) => run::run(registry, &args, cli.log_format, cli.quiet),
+        Command::Evaluate(args) => evaluate::evaluate(registry, &args, cli.log_format, cli.quiet),
         Command::Check(args) => plan::check(registry, &args, cli.quiet),
         Command::Plan { job, sample: Some(records), json } => {
             sample::sample(registry, &job, records, json)

@@ -1,8 +1,10 @@
 //! `anabranch run`: starts a run, shows its progress, and reports how it ended.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use anabranch_pipelines::graph::Plan;
 use anabranch_pipelines::progress::{Ending, Report};
 use anabranch_pipelines::run::{Run, RunError};
 
@@ -24,6 +26,21 @@ pub(super) fn run(
     format: LogFormat,
     quiet: bool,
 ) -> Result<Exit, Failure> {
+    reported(registry, args, (format, quiet), |_| Ok(())).map(|report| exit(&report))
+}
+
+/// What a run that ended well exits with.
+pub(super) fn exit(report: &Report) -> Exit {
+    if report.ending == Ending::Cancelled { Exit::Interrupted } else { Exit::Done }
+}
+
+/// Runs a job to its end, if its plan will do, and reports it.
+pub(super) fn reported(
+    registry: &Registry,
+    args: &RunArgs,
+    (format, quiet): (LogFormat, bool),
+    will_do: impl FnOnce(&Arc<Plan>) -> Result<(), Failure>,
+) -> Result<Report, Failure> {
     let workers = args.workers.map(|n| format!("job.workers={n}"));
     let processes = args.processes.map(|n| format!("job.processes={n}"));
     let more: Vec<String> = workers.into_iter().chain(processes).collect();
@@ -35,6 +52,7 @@ pub(super) fn run(
         Failure::new(Exit::Failed, format!("error: cannot listen to signals: {error}"))
     })?;
     let plan = plan::planned(job)?;
+    will_do(&plan)?;
     let run = if plan.settings().processes > 1 {
         Run::start_processes(plan, if_exists.into(), worker::launch(&text, format)?)
     } else {
@@ -56,7 +74,7 @@ pub(super) fn run(
         LogFormat::Text => print(&terminal::report(&report))?,
         LogFormat::Json => tell(&json_report(&report)),
     }
-    Ok(if report.ending == Ending::Cancelled { Exit::Interrupted } else { Exit::Done })
+    Ok(report)
 }
 
 pub(super) fn watch(

@@ -1,5 +1,6 @@
 //! Kinds of operators.
 
+use anabranch_operators::evaluate::EvaluateOptions;
 use anabranch_operators::{
     CropOptions, DecodeOptions, DedupOptions, DigestOptions, EncodeOptions, FilterOptions,
     InferOptions, JoinOptions, LoudnessOptions, MonoOptions, NormaliseOptions, QualityOptions,
@@ -19,6 +20,7 @@ pub(super) fn all() -> Vec<Component<dyn Operator>> {
         component!("dedup", DedupOptions),
         component!("digest", DigestOptions),
         component!("encode", EncodeOptions),
+        component!("evaluate", EvaluateOptions),
         component!("filter", FilterOptions),
         component!("infer", InferOptions),
         component!("join", JoinOptions),

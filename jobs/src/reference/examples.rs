@@ -18,6 +18,7 @@ examples![
     "operator-dedup",
     "operator-digest",
     "operator-encode",
+    "operator-evaluate",
     "operator-filter",
     "operator-infer",
     "operator-join",

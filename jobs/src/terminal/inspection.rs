@@ -59,6 +59,9 @@ fn run(out: &mut String, seen: &RunSeen) {
     for (sink, rows) in &seen.rows {
         let _ = writeln!(out, "    {} to {sink}", plural(*rows, "row"));
     }
+    for (operator, told) in &seen.decisions {
+        let _ = writeln!(out, "    {operator} decided: {told}");
+    }
     if seen.dead_letters > 0 {
         let _ = writeln!(out, "    {}", plural(seen.dead_letters, "dead letter"));
     }
@@ -67,6 +70,7 @@ fn run(out: &mut String, seen: &RunSeen) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeMap;
 
     #[test]
     fn a_table_of_two_runs() {
@@ -83,6 +87,7 @@ mod tests {
             overwrite: false,
             commits: 3,
             rows: [("table".to_owned(), 1998)].into(),
+            decisions: BTreeMap::new(),
             dead_letters,
         };
         let row = vec![

@@ -29,6 +29,7 @@ pub fn report(report: &Report) -> String {
         operators(&mut out, report);
         super::learning::curves(&mut out, report);
     }
+    decisions(&mut out, report);
     outputs(&mut out, report);
     dead_letters(&mut out, report);
     next(&mut out, report);
@@ -138,6 +139,16 @@ pub(super) fn operators(out: &mut String, report: &Report) {
     }
 }
 
+fn decisions(out: &mut String, report: &Report) {
+    if report.decisions.is_empty() {
+        return;
+    }
+    out.push_str("\n  decided before the run, from its first records\n");
+    for (operator, told) in &report.decisions {
+        let _ = writeln!(out, "    {operator}: {told}");
+    }
+}
+
 fn outputs(out: &mut String, report: &Report) {
     if report.outputs.is_empty() {
         return;
@@ -214,6 +225,15 @@ mod tests {
     #[test]
     fn a_complete_run() {
         insta::assert_snapshot!(report(&sample::complete()));
+    }
+
+    #[test]
+    fn decisions_are_told() {
+        let mut decided = sample::complete();
+        let told = "webp, quality 60: it loses 0.2% of classify right answers (Q_infer)";
+        decided.decisions.insert("shrink".into(), told.into());
+        assert!(report(&decided).contains(&format!("    shrink: {told}\n")));
+        assert!(!report(&sample::complete()).contains("decided"));
     }
 
     #[test]

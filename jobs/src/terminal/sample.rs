@@ -56,6 +56,7 @@ pub(super) fn complete() -> Report {
             },
         )]
         .into(),
+        decisions: Default::default(),
         dead_letters: Some("file:///data/photos/_anabranch/dead_letters".into()),
         dead_letter_examples: vec![
             "decode: broken.png: the file ends in the middle of a chunk".into(),

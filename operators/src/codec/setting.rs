@@ -1,5 +1,7 @@
 //! A codec and how much it is to keep, as the options of `encode` and `transcode` name them.
 
+use std::fmt;
+
 use anabranch_pipelines::graph::nearest;
 
 use super::{Codec, CodecError, Media, encoders, named};
@@ -54,6 +56,16 @@ impl Setting {
         Ok(Self { codec: found, step })
     }
 
+    /// A codec that encodes, at a step that is one of its ladder.
+    pub(crate) const fn of(codec: &'static dyn Codec, step: Option<u16>) -> Self {
+        Self { codec, step }
+    }
+
+    /// The step of its ladder, if it was told one.
+    pub(crate) const fn step(&self) -> Option<u16> {
+        self.step
+    }
+
     /// Whether decoding gives back exactly what was encoded.
     pub(crate) fn lossless(&self) -> bool {
         self.codec.lossless(self.step)
@@ -62,6 +74,23 @@ impl Setting {
     /// Encodes the media of one record and appends it to `bytes`.
     pub(crate) fn encode(&self, media: &Media<'_>, bytes: &mut Vec<u8>) -> Result<(), CodecError> {
         self.codec.encode(media, self.step, bytes)
+    }
+}
+
+/// As people say it: `webp, quality 60`.
+impl fmt::Display for Setting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = self.codec.name();
+        match (self.step, self.codec.ladder()) {
+            (Some(step), Some(ladder)) => write!(f, "{name}, {} {step}", ladder.option),
+            _ => f.write_str(name),
+        }
+    }
+}
+
+impl fmt::Debug for Setting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 

@@ -3,6 +3,8 @@
 use super::codec::Example;
 use super::operator::{check, numbered};
 use crate::codec::{self, Media, Pcm};
+use crate::evaluate::EvaluateOptions;
+use crate::task::example;
 use crate::{
     CropOptions, DecodeOptions, DigestOptions, EncodeOptions, FilterOptions, LoudnessOptions,
     MonoOptions, NormaliseOptions, QualityOptions, ResampleOptions, ResizeOptions, SelectOptions,
@@ -38,6 +40,7 @@ fn rebuild(recipe: &Recipe) -> Result<Arc<dyn Operator>, String> {
         "decode" => read::<DecodeOptions>(options)?.build(),
         "digest" => read::<DigestOptions>(options)?.build(),
         "encode" => read::<EncodeOptions>(options)?.build(),
+        "evaluate" => read::<EvaluateOptions>(options)?.build(),
         "filter" => read::<FilterOptions>(options)?.build(),
         "loudness" => read::<LoudnessOptions>(options)?.build(),
         "mono" => read::<MonoOptions>(options)?.build(),
@@ -97,6 +100,22 @@ fn decoded(modality: Modality) -> RecordBatch {
     let outcome = decode.invoke(files(modality), &Allocation::PLAIN, &Context::plain()).unwrap();
     assert_eq!(outcome.refused.len(), 25);
     outcome.records
+}
+
+#[test]
+fn codecs_that_are_chosen() {
+    let model = example::model().display();
+    let codec = format!(r#"{{ "auto": "classify", "model": "{model}", "label": "label" }}"#);
+    let json = format!(r#"{{ "column": "media", "codec": {codec} }}"#);
+    holds(options::<EncodeOptions>(&json).build().unwrap(), &decoded(Modality::Image));
+    holds(options::<TranscodeOptions>(&json).build().unwrap(), &files(Modality::Image));
+}
+
+#[test]
+fn evaluate_without_times() {
+    let json =
+        r#"{ "column": "media", "codecs": ["png", "qoi"], "metrics": ["psnr"], "times": false }"#;
+    holds(options::<EvaluateOptions>(json).build().unwrap(), &decoded(Modality::Image));
 }
 
 #[test]

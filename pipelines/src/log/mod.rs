@@ -137,6 +137,22 @@ pub struct Commit {
 /// Name of the built-in sink that holds dead letters.
 pub const DEAD_LETTERS: &str = "dead_letters";
 
+/// What a decision says to people, if it is a JSON object with a field `told`.
+///
+/// ```
+/// use anabranch_pipelines::log::told;
+///
+/// assert_eq!(told(br#"{ "told": "webp, quality 60", "step": 60 }"#).as_deref(), Some("webp, quality 60"));
+/// assert_eq!(told(b"the bytes of a dictionary"), None);
+/// ```
+pub fn told(decision: &[u8]) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Told {
+        told: String,
+    }
+    serde_json::from_slice::<Told>(decision).ok().map(|decision| decision.told)
+}
+
 /// A number that nobody else has.
 pub(crate) fn nonce() -> u64 {
     // Its keys come from the operating system's source of randomness, which nothing else in std gives.

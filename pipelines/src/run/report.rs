@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::ticket::Ticket;
 use super::{RunError, usage};
 use crate::graph::Plan;
-use crate::log::DEAD_LETTERS;
+use crate::log::{DEAD_LETTERS, told};
 use crate::progress::{Ending, Output, Progress, Report};
 
 /// What the processes of a run say at its end.
@@ -39,6 +39,12 @@ pub(super) async fn report(plan: &Plan, ticket: &Ticket, last: Last) -> Result<R
         })
         .collect();
     let refused = count(DEAD_LETTERS).rows;
+    let mut decisions = BTreeMap::new();
+    for operator in commits.first().into_iter().flat_map(|commit| commit.decisions.keys()) {
+        let decision = ticket.log.decision(operator).await?;
+        let told = decision.and_then(|decision| told(&decision));
+        decisions.extend(told.map(|told| (operator.clone(), told)));
+    }
     let (cpu_seconds, peak_rss) = usage::of_this_process();
     Ok(Report {
         job: plan.name().to_owned(),
@@ -55,6 +61,7 @@ pub(super) async fn report(plan: &Plan, ticket: &Ticket, last: Last) -> Result<R
         cpu: ticket.record.cpu.clone(),
         progress: last.progress,
         outputs,
+        decisions,
         refused,
         dead_letters: plan.dead_letters().filter(|_| refused > 0).map(|sink| sink.location()),
         dead_letter_examples: last.examples,

@@ -1,0 +1,93 @@
+//! What is written to the run log.
+
+use serde::{Deserialize, Serialize};
+
+use super::pilot::Order;
+use crate::choose::{Rule, Step};
+use crate::codec::{Setting, named};
+
+/// The choice of a codec, and why.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Decision {
+    /// For people: the choice and the reason, in a line.
+    pub told: String,
+    /// Which loss was bounded: [`Decision::Q_INFER`].
+    pub loss: String,
+    /// The chosen codec.
+    pub codec: String,
+    /// The step of its ladder.
+    pub step: Option<u16>,
+    /// What a setting had to keep to.
+    pub rule: Rule,
+    /// The task.
+    pub task: String,
+    /// SHA-256 of the card of its model.
+    pub model: String,
+    /// Records that put the settings in order.
+    pub pilot: u64,
+    /// Records that could decide.
+    pub fresh: u64,
+    /// Records of the sample that the model cannot take, or that have no label.
+    pub skipped: u64,
+    /// Bytes, if a lossless setting could hold all records.
+    pub sizes: Option<Sizes>,
+    /// The settings that were looked at, from the best.
+    pub steps: Vec<NamedStep>,
+}
+
+/// Bytes of a record of the pilot, on average.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Sizes {
+    /// By the chosen setting.
+    pub chosen: f64,
+    /// By the smallest that loses nothing.
+    pub lossless: f64,
+}
+
+/// A setting that was looked at.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NamedStep {
+    /// Its codec.
+    pub codec: String,
+    /// The step of its ladder.
+    pub step: Option<u16>,
+    /// What was found.
+    pub found: Step,
+}
+
+impl NamedStep {
+    pub(super) fn new(setting: Setting, found: Step) -> Self {
+        Self { codec: setting.codec.name().to_owned(), step: setting.step(), found }
+    }
+}
+
+impl Sizes {
+    pub(super) fn of(order: &Order, chosen: Setting, records: usize) -> Self {
+        let each = |bytes: u64| bytes as f64 / records.max(1) as f64;
+        let is = |setting: &Setting| {
+            (setting.codec.name(), setting.step()) == (chosen.codec.name(), chosen.step())
+        };
+        let found = order.lossy.iter().find(|measured| is(&measured.setting));
+        let chosen = found.unwrap_or(&order.lossless).bytes;
+        Self { chosen: each(chosen), lossless: each(order.lossless.bytes) }
+    }
+}
+
+impl Decision {
+    /// The model was trained on originals and is asked about what comes back.
+    pub const Q_INFER: &'static str = "Q_infer";
+
+    /// The chosen setting.
+    ///
+    /// # Errors
+    /// When this program has no such codec.
+    pub(crate) fn setting(&self) -> Result<Setting, String> {
+        let codec = named(&self.codec).filter(|codec| codec.encodes());
+        let codec = codec.ok_or_else(|| format!("there is no codec {:?}", self.codec))?;
+        let fits = |step: &u16| codec.ladder().is_some_and(|ladder| ladder.steps.contains(step));
+        match self.step.filter(|step| !fits(step)) {
+            Some(step) => Err(format!("{} has no step {step}", self.codec)),
+            None => Ok(Setting::of(codec, self.step)),
+        }
+    }
+}

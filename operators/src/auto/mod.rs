@@ -1,0 +1,203 @@
+//! `codec = { auto = "classify", .. }`: the cheapest setting that costs a task less than is allowed.
+//!
+//! ```toml
+//! [operator.encode]
+//! kind = "encode"
+//! column = "image"
+//! codec = { auto = "classify", model = "models/digits", label = "label", max_loss = "1%", confidence = 0.95 }
+//! inputs = ["decode"]
+//! ```
+//!
+//! It is a decision of the run, taken once, before data moves, from records of the first part (`job.part` makes it
+//! larger), in an order that their ids give. A fifth of them, the *pilot*, puts the settings of all codecs in order:
+//! what is both larger and farther off than another is left out. The others decide, and the pilot has no say any
+//! more: from the best setting to the cheapest, each is shown to lose less than `max_loss` of the task's right answers
+//! with the stated confidence, and no class more than `class_loss`, until one is not ([`walk`](crate::choose::walk())).
+//! The last before that one is taken. What cannot be told keeps the safer setting: with fewer records than a decision
+//! needs, or a model that answers the same class to everything, nothing is lost at all.
+//!
+//! The loss is Q_infer: a model that was trained on originals, asked about what comes back.
+//!
+//! The decision, with every step, its interval and its number of records, stands in the run log of the table,
+//! `_anabranch/runs/RUN/decisions/OPERATOR`, in the report of the run, and in `anabranch inspect`.
+
+use std::sync::Arc;
+
+use anabranch_pipelines::record::Modality;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Deserializer, MapAccess, Visitor};
+use serde::{Deserialize, Serialize};
+
+use crate::OptionsError;
+use crate::choose::Rule;
+use crate::codec::Setting;
+use crate::task::{Task, TaskOptions};
+
+mod decide;
+mod decision;
+pub(crate) mod ladder;
+mod operator;
+mod pilot;
+mod share;
+#[cfg(test)]
+mod tests;
+
+#[cfg(test)]
+pub(crate) use decide::Sampled;
+pub use decision::{Decision, NamedStep, Sizes};
+pub(crate) use operator::{Choosing, label, number};
+pub use share::Share;
+
+/// A codec, or how one is chosen.
+#[derive(Debug, Clone, Serialize, schemars::JsonSchema)]
+#[serde(untagged)]
+pub enum CodecOption {
+    /// The name of a codec.
+    Named(String),
+    /// The cheapest setting whose loss is small enough.
+    Auto(Box<AutoOptions>),
+}
+
+/// How a codec is chosen: the cheapest setting whose loss on a task is below a bound.
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AutoOptions {
+    /// The task that codecs are judged by: `"classify"`, pictures by a model of classes.
+    pub auto: String,
+    /// The model: the folder of an artifact, with `card.json` and `weights.safetensors`.
+    pub model: String,
+    /// The SHA-256 of its `card.json`; taken when the job starts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
+    /// The column of right answers, whole numbers from 0. Without it, what the model answers to the original is right,
+    /// and every changed answer is a loss.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
+    /// The share of right answers that may be lost, `"1%"` unless said otherwise.
+    #[serde(default = "max_loss")]
+    pub max_loss: Share,
+    /// The share that each class may lose; five times `max_loss` unless said otherwise. Classes of few records are
+    /// looked at together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class_loss: Option<Share>,
+    /// How sure that must be; 0.95 unless said otherwise.
+    #[serde(default = "confidence")]
+    pub confidence: f64,
+    /// The codecs that are tried; all that there are for what the column holds unless said otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub codecs: Option<Vec<String>>,
+}
+
+const fn max_loss() -> Share {
+    Share(0.01)
+}
+
+const fn confidence() -> f64 {
+    0.95
+}
+
+/// `class_loss`, of `max_loss`.
+const CLASS_FACTOR: f64 = 5.0;
+
+impl CodecOption {
+    /// The name, unless one is to be chosen.
+    pub(crate) fn named(&self) -> Result<&str, &AutoOptions> {
+        match self {
+            Self::Named(name) => Ok(name),
+            Self::Auto(options) => Err(options),
+        }
+    }
+}
+
+impl From<&str> for CodecOption {
+    fn from(name: &str) -> Self {
+        Self::Named(name.to_owned())
+    }
+}
+
+// Not derived, so that what is wrong with a table is told of the table.
+impl<'de> Deserialize<'de> for CodecOption {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+        impl<'de> Visitor<'de> for Either {
+            type Value = CodecOption;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("the name of a codec, or a table with `auto`")
+            }
+
+            fn visit_str<E>(self, name: &str) -> Result<CodecOption, E> {
+                Ok(CodecOption::Named(name.to_owned()))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<CodecOption, A::Error> {
+                let options = AutoOptions::deserialize(MapAccessDeserializer::new(map))?;
+                Ok(CodecOption::Auto(Box::new(options)))
+            }
+        }
+        deserializer.deserialize_any(Either)
+    }
+}
+
+/// What a decision is taken with.
+pub(crate) struct Auto {
+    /// With the hash of the model.
+    options: AutoOptions,
+    task: Arc<dyn Task>,
+    rule: Rule,
+    settings: Vec<Setting>,
+    /// The first of them that loses nothing: what is asked of the operator before there is a decision.
+    pub(crate) lossless: Setting,
+}
+
+impl Auto {
+    /// # Errors
+    /// When an option is out of range, or the task's model cannot be read.
+    pub(crate) fn new(mut options: AutoOptions) -> Result<Self, OptionsError> {
+        let max_loss = options.max_loss;
+        if !(max_loss.0 > 0.0 && max_loss.0 < 1.0) {
+            let message =
+                format!("`max_loss = \"{max_loss}\"`: it is more than 0% and less than 100%");
+            return Err(OptionsError(message));
+        }
+        let class_loss = options.class_loss.unwrap_or(Share((CLASS_FACTOR * max_loss.0).min(0.5)));
+        if !(class_loss.0 > 0.0 && class_loss.0 < 1.0) {
+            let message =
+                format!("`class_loss = \"{class_loss}\"`: it is more than 0% and less than 100%");
+            return Err(OptionsError(message));
+        }
+        let confidence = options.confidence;
+        if !(0.5..1.0).contains(&confidence) {
+            return Err(OptionsError(format!(
+                "`confidence = {confidence}`: it is 0.5 to less than 1"
+            )));
+        }
+        let task = TaskOptions {
+            kind: options.auto.clone(),
+            model: options.model.clone(),
+            sha256: options.sha256.clone(),
+            label: options.label.clone(),
+        };
+        let judge = task.build()?;
+        let settings = ladder::settings(judge.modality(), options.codecs.as_deref())?;
+        let Some(lossless) = settings.iter().copied().find(Setting::lossless) else {
+            let names = options.codecs.unwrap_or_default().join(", ");
+            return Err(OptionsError(format!(
+                "`codecs` names none that can lose nothing ({names}), which is what is taken when nothing else can \
+                 be shown to be good; add \"png\" or \"flac\""
+            )));
+        };
+        options.sha256 = task.sealed()?.sha256;
+        let rule = Rule { max_loss: max_loss.0, class_loss: class_loss.0, confidence };
+        Ok(Self { options, task: judge, rule, settings, lossless })
+    }
+
+    /// The options, with the hash of the model.
+    pub(crate) fn options(&self) -> &AutoOptions {
+        &self.options
+    }
+
+    pub(crate) fn modality(&self) -> Modality {
+        self.task.modality()
+    }
+}

@@ -1,0 +1,162 @@
+//! An operator whose codec is chosen before the run begins.
+
+use std::sync::Arc;
+
+use anabranch_pipelines::graph::SchemaError;
+use anabranch_pipelines::operator::{
+    Allocation, Context, Growth, Journaled, Operator, OperatorError, Outcome,
+};
+use anabranch_pipelines::record::RecordId;
+use anabranch_pipelines::source::BatchSize;
+use arrow::array::{Array, Int64Array, RecordBatch};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, SchemaRef};
+use sha2::{Digest, Sha256};
+
+use super::decide::Sampled;
+use super::{Auto, Decision};
+use crate::codec::{Facts, Media, Setting};
+
+/// Records and bytes that are looked at, at most; decoded ones count by what they hold then.
+const RECORDS: usize = 16_384;
+const BYTES: usize = 256 << 20;
+
+/// Decodes the record in a row into the room; `None` for one that cannot be looked at.
+pub(crate) type Decoded =
+    Box<dyn Fn(&RecordBatch, usize, &mut Vec<u8>) -> Option<Facts> + Send + Sync>;
+
+/// Makes the operator of a setting.
+pub(crate) type With = Box<dyn Fn(Setting) -> Arc<dyn Operator> + Send + Sync>;
+
+/// An operator that becomes another once its codec is chosen.
+pub(crate) struct Choosing {
+    auto: Auto,
+    options: serde_json::Value,
+    decoded: Decoded,
+    with: With,
+    /// The operator with a lossless codec: of the same kind, with the same columns.
+    like: Arc<dyn Operator>,
+}
+
+impl Choosing {
+    pub(crate) fn new(
+        auto: Auto,
+        options: serde_json::Value,
+        decoded: Decoded,
+        with: With,
+    ) -> Self {
+        let like = with(auto.lossless);
+        Self { auto, options, decoded, with, like }
+    }
+}
+
+impl Operator for Choosing {
+    fn kind(&self) -> &'static str {
+        self.like.kind()
+    }
+
+    fn options(&self) -> serde_json::Value {
+        self.options.clone()
+    }
+
+    fn output(&self, inputs: &[SchemaRef]) -> Result<SchemaRef, SchemaError> {
+        let output = self.like.output(inputs)?;
+        if let (Some(label), [input]) = (&self.auto.options().label, inputs) {
+            label_type(input, label)?;
+        }
+        Ok(output)
+    }
+
+    fn growth(&self) -> Growth {
+        self.like.growth()
+    }
+
+    fn invoke(
+        &self,
+        _: RecordBatch,
+        _: &Allocation,
+        _: &Context,
+    ) -> Result<Outcome, OperatorError> {
+        Err(OperatorError::Failed("its codec was not chosen yet".to_owned()))
+    }
+
+    fn journaled(&self) -> Option<&dyn Journaled> {
+        Some(self)
+    }
+}
+
+impl Journaled for Choosing {
+    fn sample(&self) -> BatchSize {
+        BatchSize { records: RECORDS, bytes: BYTES }
+    }
+
+    fn decide(&self, sample: &[RecordBatch]) -> Result<Vec<u8>, OperatorError> {
+        let mut samples = Vec::new();
+        let mut found: Vec<(std::ops::Range<usize>, Facts, Option<u32>, u128)> = Vec::new();
+        for batch in sample {
+            let labels = self.auto.options().label.as_deref();
+            let labels = labels.map(|label| self::label(batch, label)).transpose()?;
+            for row in 0..batch.num_rows() {
+                let start = samples.len();
+                let facts = (self.decoded)(batch, row, &mut samples);
+                let Some(facts) = facts.filter(|_| samples.len() <= BYTES) else {
+                    samples.truncate(start);
+                    continue;
+                };
+                let label = labels.as_ref().and_then(|labels| number(labels, row));
+                found.push((start..samples.len(), facts, label, order(batch, row)));
+            }
+        }
+        let records = found.into_iter().filter_map(|(range, facts, label, order)| {
+            let media = Media { samples: samples.get(range)?, facts };
+            Some(Sampled { media, label, order })
+        });
+        let decision = self.auto.decide(records.collect());
+        serde_json::to_vec_pretty(&decision).map_err(|e| OperatorError::Failed(e.to_string()))
+    }
+
+    fn decided(&self, decision: &[u8]) -> Result<Arc<dyn Operator>, OperatorError> {
+        let foreign = |e: String| OperatorError::Failed(format!("the decision on a codec: {e}"));
+        let decision: Decision =
+            serde_json::from_slice(decision).map_err(|e| foreign(e.to_string()))?;
+        Ok((self.with)(decision.setting().map_err(foreign)?))
+    }
+}
+
+/// Where a record stands among others, which says nothing of it and is the same on every machine.
+fn order(batch: &RecordBatch, row: usize) -> u128 {
+    let id = RecordId::of_row(batch, row).map_or((row as u128).to_be_bytes(), |id| id.0);
+    let mut order = [0; 16];
+    // Hashed again, for ids that somebody numbered.
+    order.iter_mut().zip(Sha256::digest(id)).for_each(|(to, from)| *to = from);
+    u128::from_be_bytes(order)
+}
+
+/// Whether the column holds whole numbers.
+fn label_type(schema: &SchemaRef, label: &str) -> Result<(), SchemaError> {
+    let field = SchemaError::require(schema, label)?;
+    match field.data_type().is_integer() {
+        true => Ok(()),
+        false => Err(SchemaError::Unfit {
+            column: label.to_owned(),
+            found: format!("of type {}", field.data_type()),
+            expected: "whole numbers".to_owned(),
+            hint: "`label` is the number of the right class, from 0".to_owned(),
+        }),
+    }
+}
+
+/// The labels of a batch.
+pub(crate) fn label(batch: &RecordBatch, label: &str) -> Result<Int64Array, OperatorError> {
+    label_type(&batch.schema(), label)?;
+    let column = batch.column_by_name(label);
+    let column = column.ok_or_else(|| OperatorError::Failed(format!("no column `{label}`")))?;
+    let numbers = cast(column, &DataType::Int64)?;
+    let numbers = numbers.as_any().downcast_ref::<Int64Array>().cloned();
+    numbers.ok_or_else(|| OperatorError::Failed(format!("column `{label}` holds no numbers")))
+}
+
+/// The label in a row.
+pub(crate) fn number(labels: &Int64Array, row: usize) -> Option<u32> {
+    (row < labels.len() && labels.is_valid(row)).then(|| u32::try_from(labels.value(row)).ok())?
+}

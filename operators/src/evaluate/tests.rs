@@ -1,0 +1,240 @@
+//! Figures that must be honest, and rows that must be whole.
+
+use std::sync::Arc;
+
+use super::*;
+use crate::codec::{Facts, Pcm, encoders, named};
+use crate::conformance::codec::Example;
+use crate::task::example::{self, stripes};
+use arrow::array::{Array, AsArray, Int32Array, StringArray};
+use arrow::datatypes::{Float64Type, Int32Type, Int64Type};
+
+/// Decoded pictures with labels.
+fn pictures(records: &[(Vec<u8>, Facts)], labels: &[u32]) -> RecordBatch {
+    let column = media::column(
+        records.iter().map(|(samples, _)| Some(samples.as_slice())).collect(),
+        vec![None; records.len()],
+    );
+    let number = |of: fn(&Facts) -> i32| -> ArrayRef {
+        Arc::new(records.iter().map(|(_, facts)| Some(of(facts))).collect::<Int32Array>())
+    };
+    let mut fields = vec![media::field("image", Modality::Image, media::State::Decoded)];
+    fields.extend(media::fact_fields("image", Modality::Image));
+    fields.push(Field::new("label", DataType::Int32, true));
+    let side = |which: usize| match which {
+        0 => |facts: &Facts| if let Facts::Image { width, .. } = facts { *width as i32 } else { 0 },
+        1 => {
+            |facts: &Facts| if let Facts::Image { height, .. } = facts { *height as i32 } else { 0 }
+        }
+        _ => |facts: &Facts| {
+            if let Facts::Image { channels, .. } = facts { i32::from(*channels) } else { 0 }
+        },
+    };
+    let labels: Int32Array = labels.iter().map(|label| Some(*label as i32)).collect();
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(column),
+        Arc::new(StringArray::from(vec!["raw"; records.len()])),
+        number(side(0)),
+        number(side(1)),
+        number(side(2)),
+        Arc::new(labels),
+    ];
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).unwrap()
+}
+
+fn evaluated(options: serde_json::Value, batch: &RecordBatch) -> RecordBatch {
+    let options: EvaluateOptions = serde_json::from_value(options).unwrap();
+    let operator = options.build().unwrap();
+    let outcome = operator.invoke(batch.clone(), &Allocation::PLAIN, &Context::plain()).unwrap();
+    assert_eq!(outcome.refused, []);
+    assert_eq!(outcome.records.schema(), operator.output(&[batch.schema()]).unwrap());
+    assert!(bytes_fit(&operator, batch, &outcome.records));
+    outcome.records
+}
+
+fn bytes_fit(operator: &Arc<dyn Operator>, input: &RecordBatch, output: &RecordBatch) -> bool {
+    use anabranch_pipelines::record::bytes_of;
+    bytes_of(output) <= operator.growth().bound(bytes_of(input), input.num_rows())
+}
+
+#[test]
+fn bits_per_pixel_are_the_bytes_on_disk_for_every_codec() {
+    let example = Example::picture(37, 23, 3);
+    let batch = pictures(&[(example.samples.clone(), example.facts)], &[0]);
+    let rows = evaluated(serde_json::json!({ "column": "image", "metrics": ["psnr"] }), &batch);
+    let points = rows.column_by_name(POINTS).unwrap().as_list::<i32>().value(0);
+    let points = points.as_struct();
+    let bytes = points.column_by_name("bytes").unwrap().as_primitive::<Int64Type>();
+    let codecs = points.column_by_name("codec").unwrap().as_string::<i32>();
+    let steps = points.column_by_name("step").unwrap().as_primitive::<Int32Type>();
+    let folder = std::env::temp_dir().join(format!("anabranch-evaluate-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let mut seen = Vec::new();
+    for point in 0..points.len() {
+        let codec = named(codecs.value(point)).unwrap();
+        let step = steps.is_valid(point).then(|| steps.value(point) as u16);
+        let mut encoded = Vec::new();
+        codec
+            .encode(&Media { samples: &example.samples, facts: example.facts }, step, &mut encoded)
+            .unwrap();
+        let file = folder.join("record");
+        std::fs::write(&file, encoded).unwrap();
+        let on_disk = std::fs::metadata(&file).unwrap().len() as f64;
+        let pixels = 37.0 * 23.0;
+        let bits_per_pixel = bytes.value(point) as f64 * 8.0 / pixels;
+        assert!((bits_per_pixel * pixels / 8.0 - on_disk).abs() < 1e-6, "{}", codec.name());
+        seen.push(codec.name());
+    }
+    let pictures = encoders().filter(|codec| codec.modality() == Modality::Image);
+    pictures.for_each(|codec| assert!(seen.contains(&codec.name()), "{}", codec.name()));
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn what_loses_nothing_shows_exactly_no_loss_and_what_loses_much_shows_it() {
+    let records = stripes(200, 21);
+    let media: Vec<_> =
+        records.iter().map(|record| (record.samples.clone(), example::FACTS)).collect();
+    let labels: Vec<u32> = records.iter().map(|record| record.class).collect();
+    let model = example::model().display().to_string();
+    let options = serde_json::json!({
+        "column": "image", "codecs": ["png", "webp", "jpeg"], "metrics": ["psnr", "ssim"],
+        "task": { "kind": "classify", "model": model, "label": "label" },
+    });
+    let rows = evaluated(options, &pictures(&media, &labels));
+    assert!(rows.column_by_name("image").is_none() && rows.column_by_name("label").is_some());
+    let mut summary = Summary::default();
+    // Rows that come in parts come to the same.
+    [rows.slice(0, 80), rows.slice(80, 120)].iter().for_each(|rows| summary.add(rows).unwrap());
+    assert_eq!(summary.records(), 200);
+    let tried = |name: &str| summary.settings().iter().find(|tried| tried.name() == name).unwrap();
+    for lossless in ["png", "webp 100"] {
+        let tried = tried(lossless);
+        let loss = tried.loss().unwrap();
+        assert_eq!((loss.mean, tried.losses.records()), (0.0, 200));
+        assert_eq!(tried.metrics["psnr"].mean(), f64::INFINITY);
+        assert!((tried.metrics["ssim"].mean() - 1.0).abs() < 1e-12);
+    }
+    let (good, bad) = (tried("jpeg 95"), tried("jpeg 5"));
+    assert!(good.bytes.mean() > bad.bytes.mean());
+    assert!(good.metrics["psnr"].mean() > bad.metrics["psnr"].mean() + 3.0);
+    assert!(bad.loss().unwrap().low > 0.05, "{:?}", bad.loss());
+    assert!(good.encode_seconds.mean() > 0.0 && good.decode_seconds.count() == 200);
+    let page = summary.html("Stripes & <codecs>");
+    assert!(page.contains("<title>Stripes &amp; &lt;codecs&gt;</title>"));
+    assert_eq!(page.matches("<svg").count(), 3);
+    assert!(
+        page.contains("Q_infer") && page.contains("against png") || page.contains("against webp")
+    );
+    let correlated = summary.settings().iter().map(|t| (t.metrics["psnr"].mean(), t.score.mean()));
+    assert!(correlation(&correlated.collect::<Vec<_>>()).unwrap().r > 0.5);
+    if let Ok(path) = std::env::var("ANABRANCH_EVALUATION") {
+        std::fs::write(path, page).unwrap();
+    }
+}
+
+#[test]
+fn shuffled_labels_do_not_improve() {
+    let records = stripes(300, 22);
+    let media: Vec<_> =
+        records.iter().map(|record| (record.samples.clone(), example::FACTS)).collect();
+    // Each label is that of another record.
+    let labels: Vec<u32> = (0..300).map(|at| records[(at + 1) % 300].class).collect();
+    let model = example::model().display().to_string();
+    let options = serde_json::json!({
+        "column": "image", "codecs": ["png", "jpeg"], "metrics": [],
+        "task": { "kind": "classify", "model": model, "label": "label" },
+    });
+    let mut summary = Summary::default();
+    summary.add(&evaluated(options, &pictures(&media, &labels))).unwrap();
+    for tried in summary.settings() {
+        assert!(
+            (tried.score.mean() - 1.0 / 3.0).abs() < 0.12,
+            "{} {}",
+            tried.name(),
+            tried.score.mean()
+        );
+        let loss = tried.loss().unwrap();
+        assert!(loss.low < 0.01 && loss.high > -0.01, "{}: {loss:?}", tried.name());
+    }
+}
+
+#[test]
+fn rows_without_times_depend_on_the_records_alone() {
+    let records: Vec<_> = [(1, 1, 1), (1, 1, 3), (9, 30, 3), (16, 16, 4)]
+        .map(|(width, height, channels)| {
+            let Example { samples, facts } = Example::picture(width, height, channels);
+            (samples, facts)
+        })
+        .into();
+    let black = (vec![0; 20 * 20 * 3], Facts::Image { width: 20, height: 20, channels: 3 });
+    let records: Vec<_> = records.into_iter().chain([black]).collect();
+    let batch = pictures(&records, &[0; 5]);
+    let options = || serde_json::json!({ "column": "image", "times": false });
+    let whole = evaluated(options(), &batch);
+    for row in 0..5 {
+        let alone = evaluated(options(), &batch.slice(row, 1));
+        assert_eq!(
+            alone.column_by_name(POINTS).unwrap().to_data(),
+            whole.slice(row, 1).column_by_name(POINTS).unwrap().to_data().slice(0, 1)
+        );
+    }
+    let options: EvaluateOptions = serde_json::from_value(options()).unwrap();
+    assert_eq!(options.build().unwrap().class(), Class::Pure);
+    // A pixel has no SSIMULACRA2, and that is a null.
+    let points = whole.column_by_name(POINTS).unwrap().as_list::<i32>().value(0);
+    let ssimulacra2 = points.as_struct().column_by_name("ssimulacra2").unwrap();
+    assert_eq!(ssimulacra2.null_count(), ssimulacra2.len());
+    let psnr = points.as_struct().column_by_name("psnr").unwrap().as_primitive::<Float64Type>();
+    assert_eq!(psnr.null_count(), 0);
+}
+
+#[test]
+fn sounds_are_evaluated_too() {
+    let example = Example::sound(Pcm::S16, 1, 4000);
+    let column = media::column(vec![Some(example.samples.as_slice()), None], vec![None; 2]);
+    let mut fields = vec![media::field("audio", Modality::Audio, media::State::Decoded)];
+    fields.extend(media::fact_fields("audio", Modality::Audio));
+    let twice = |number: i32| Arc::new(Int32Array::from(vec![number; 2])) as ArrayRef;
+    let columns: Vec<ArrayRef> = fields[1..]
+        .iter()
+        .map(|field| match field.name().as_str() {
+            "audio_encoding" => Arc::new(StringArray::from(vec!["pcm_s16le"; 2])) as ArrayRef,
+            "audio_sample_rate" => twice(8000),
+            "audio_channels" => twice(1),
+            _ => Arc::new(arrow::array::Int64Array::from(vec![4000; 2])),
+        })
+        .collect();
+    let mut all: Vec<ArrayRef> = vec![Arc::new(column)];
+    all.extend(columns);
+    let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), all).unwrap();
+    let rows =
+        evaluated(serde_json::json!({ "column": "audio", "codecs": ["wav", "opus"] }), &batch);
+    assert!(rows.column_by_name(POINTS).unwrap().is_null(1));
+    let mut summary = Summary::default();
+    summary.add(&rows).unwrap();
+    assert_eq!(summary.records(), 1);
+    let tried = |name: &str| summary.settings().iter().find(|tried| tried.name() == name).unwrap();
+    assert_eq!(tried("wav").metrics["si_sdr"].mean(), f64::INFINITY);
+    assert!(tried("opus 96").metrics["si_sdr"].mean() > tried("opus 6").metrics["si_sdr"].mean());
+    assert!(tried("opus 6").bytes.mean() * 2.0 < tried("wav").bytes.mean());
+    assert!(summary.html("A tone").contains("SI-SDR"));
+}
+
+#[test]
+fn options_that_evaluate_nothing_are_told() {
+    let told = |json: serde_json::Value| {
+        let options: EvaluateOptions = serde_json::from_value(json).unwrap();
+        options.build().err().map(|error| error.0).unwrap()
+    };
+    assert!(
+        told(serde_json::json!({ "column": "a", "metrics": ["pnsr"] }))
+            .contains("did you mean \"psnr\"?")
+    );
+    assert!(
+        told(serde_json::json!({ "column": "a", "codecs": ["mp3"] }))
+            .contains("only one that decodes")
+    );
+    let task = serde_json::json!({ "kind": "classify", "model": "/nowhere" });
+    assert!(told(serde_json::json!({ "column": "a", "task": task })).contains("/nowhere"));
+}
