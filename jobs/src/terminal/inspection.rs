@@ -118,6 +118,7 @@ mod tests {
             commits: 1,
             rows: [("table".to_owned(), 6152)].into(),
             dead_letters: 0,
+            decisions: BTreeMap::new(),
         };
         run(&mut text, &seen);
         assert!(text.contains("cannot go on") && !text.contains("again"), "{text}");

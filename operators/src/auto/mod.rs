@@ -73,14 +73,14 @@ pub struct AutoOptions {
     /// and every changed answer is a loss.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label: Option<String>,
-    /// The share of right answers that may be lost, `"1%"` unless said otherwise.
+    /// The share of right answers that may be lost. Default `"1%"`.
     #[serde(default = "max_loss")]
     pub max_loss: Share,
     /// The share that each class may lose; five times `max_loss` unless said otherwise. Classes of few records are
     /// looked at together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub class_loss: Option<Share>,
-    /// How sure that must be; 0.95 unless said otherwise.
+    /// How sure that must be. Default 0.95.
     #[serde(default = "confidence")]
     pub confidence: f64,
     /// The codecs that are tried; all that there are for what the column holds unless said otherwise.
