@@ -336,7 +336,7 @@ mod tests {
         for (more, says) in [
             (r#", "window": 8"#, "`window`"),
             (r#", "hop": 0"#, "`hop`"),
-            (r#", "window": 64"#, "`bands`"),
+            (r#", "window": 64, "hop": 32"#, "`bands`"),
         ] {
             assert!(options(more).build().err().expect("an error").0.contains(says));
         }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use anabranch_models::artifact::Artifact;
 use anabranch_models::engine::Engine;
 use anabranch_pipelines::operator::{Shard, Yield};
-use anabranch_pipelines::record::{KEY, Modality, media, with_ids};
+use anabranch_pipelines::record::{KEY, Modality, RecordId, media, with_ids};
 use arrow::array::{
     Array, ArrayRef, AsArray, Float32Builder, Int32Array, Int32Builder, Int64Array, ListBuilder,
     RecordBatch, StringArray,
@@ -13,6 +13,7 @@ use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, Schema};
 use serde_json::json;
 
+use super::holdout::Holdout;
 use super::{TrainOptions, row};
 
 fn options(more: serde_json::Value) -> TrainOptions {
@@ -309,8 +310,15 @@ fn several_modalities_may_be_missing_one_by_one() {
     fields.push(Arc::new(Field::new("tokens", tokens.data_type().clone(), true)));
     let columns = pictures.columns().iter().cloned().chain([missing]).collect();
     let both = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).unwrap();
+    // Examples of a step have the same modalities, and a rest takes none.
+    let options = TrainOptions { steps: 100, ..options };
+    let ids = (0..60).map(|row| (row % 3, RecordId::of_row(&both, row).unwrap()));
+    let (mut one, mut two) = (0, 0);
+    for (row, _) in ids.filter(|(_, id)| !Holdout::takes(*id, 0.2)) {
+        *(if row == 0 { &mut one } else { &mut two }) += 1;
+    }
     let made = train(&options, &both, 11, |shard| shard);
     assert_eq!(made.refused, [""; 0]);
-    assert_eq!(made.steps().last(), Some(&11), "9 steps with both, 2 and a rest with one");
+    assert_eq!(made.steps().last(), Some(&(one / 4 + two / 4)));
     assert_eq!(made.artifacts().len(), 1);
 }
