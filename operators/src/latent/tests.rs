@@ -146,7 +146,8 @@ fn pictures_are_learned_encoded_found_and_decoded() {
     // Fewer channels are fewer bytes to read, and less alike.
     let rough = decode(records, "image", &format!(r#"{FILES}, "channels": 3"#), &file);
     let rough = likeness(&samples(&batch, 0), &samples(&rough.records, 0));
-    assert!((10.0..35.0).contains(&rough), "{rough}");
+    let whole = likeness(&samples(&batch, 0), &samples(&back.records, 0));
+    assert!(10.0 < rough && rough + 1.0 < whole, "{rough} of {whole}");
 }
 
 #[test]
