@@ -305,7 +305,8 @@ mod tests {
             let mut columns = data.clone();
             columns32(&mut columns, 1, 1, false);
             for (found, expected) in columns.iter().zip(&expected) {
-                prop_assert!((f64::from(*found) - expected).abs() < 5.0, "{found} {expected}");
+                // Steps round down, and multiples have 16 bits.
+                prop_assert!((f64::from(*found) - expected).abs() < 12.0, "{found} {expected}");
             }
             let mut rows = phases(&data, 1);
             rows32(&mut rows, blocks, 1, false);
@@ -337,7 +338,7 @@ mod tests {
         columns32(&mut data, 1, 3, false);
         for (at, found) in data.into_iter().enumerate() {
             let expected = if at % 8 == 0 { 1000.0 * LOW.powi(3) } else { 0.0 };
-            assert!((f64::from(found) - expected).abs() < 4.0, "{at}: {found}, not {expected}");
+            assert!((f64::from(found) - expected).abs() < 12.0, "{at}: {found}, not {expected}");
         }
     }
 

@@ -146,7 +146,8 @@ fn pictures_are_learned_encoded_found_and_decoded() {
     // Fewer channels are fewer bytes to read, and less alike.
     let rough = decode(records, "image", &format!(r#"{FILES}, "channels": 3"#), &file);
     let rough = likeness(&samples(&batch, 0), &samples(&rough.records, 0));
-    assert!((10.0..35.0).contains(&rough), "{rough}");
+    let whole = likeness(&samples(&batch, 0), &samples(&back.records, 0));
+    assert!(10.0 < rough && rough + 1.0 < whole, "{rough} of {whole}");
 }
 
 #[test]
@@ -219,7 +220,8 @@ fn a_codec_that_was_learned_once_is_given_to_other_jobs() {
     let bytes = |batch: &RecordBatch| {
         media::bytes_array(media::of(batch, "image").unwrap()).unwrap().value_data().len()
     };
-    assert!(bytes(&few) * 2 < bytes(&first.records));
+    let (few, all) = (bytes(&few), bytes(&first.records));
+    assert!(few * 5 < all * 4, "{few} of {all}");
     let wrong = operator("image", &format!(r#", "artifact": "{path}", "sha256": "00""#));
     assert!(wrong.err().unwrap().0.contains(&hash(&file)));
     std::fs::write(&folder, "no codec").unwrap();

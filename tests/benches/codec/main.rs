@@ -11,10 +11,10 @@
 mod measure;
 
 use std::hint::black_box;
-use std::path::PathBuf;
 
 use anabranch_models::latent::{Codec, Fit, Media, Options, Scratch};
 use anabranch_operators::codec::{self, Facts, Limits};
+use anabranch_tests::program::data;
 use measure::{median, report, smoke};
 
 #[global_allocator]
@@ -29,9 +29,7 @@ struct Photo {
 
 impl Photo {
     fn read(number: usize) -> Self {
-        let beside = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/data"));
-        let data = std::env::var_os("ANABRANCH_DATA").map_or(beside, PathBuf::from);
-        let png = std::fs::read(data.join(format!("photos/kodim{number:02}.png"))).unwrap();
+        let png = std::fs::read(data().join(format!("photos/kodim{number:02}.png"))).unwrap();
         let mut samples = Vec::new();
         let png = codec::sniff(&png).unwrap().decode(&png, &Limits::default(), &mut samples);
         let Facts::Image { width, height, channels: 3 } = png.unwrap() else {
