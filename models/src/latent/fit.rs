@@ -222,8 +222,11 @@ fn principal(vectors: &[Vec<f64>], card: &Card) -> Result<(Matrix, Matrix), Late
     let scales = scales(card.kind, card.planes, card.levels);
     let (size, count) = (scales.len(), vectors.len().max(1) as f64);
     let mut mean = vec![0.0; size];
-    for vector in vectors {
-        mean.iter_mut().zip(vector).for_each(|(mean, x)| *mean += x / count);
+    // Silence must stay silence, so sounds swing around zero.
+    if card.kind == Kind::Picture {
+        for vector in vectors {
+            mean.iter_mut().zip(vector).for_each(|(mean, x)| *mean += x / count);
+        }
     }
     let mut covariance = vec![vec![0.0; size]; size];
     let mut centred = vec![0.0; size];
