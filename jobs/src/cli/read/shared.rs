@@ -42,12 +42,12 @@ impl Shared {
     pub(super) fn open(schema: &Schema) -> Result<Self, String> {
         let failed = |error: &dyn std::fmt::Display| format!("cannot make shared memory: {error}");
         let memory = memfd_create("anabranch-read", MemfdFlags::CLOEXEC).map_err(|e| failed(&e))?;
-        let mut memory = File::from(memory);
+        let memory = File::from(memory);
         let encoder = || StreamEncoder::try_new(schema).map_err(|e| e.to_string());
         // An empty stream is the schema and its end. It stands behind the slots.
         let alone = encoder()?.finish().map_err(|e| e.to_string())?;
         let at = SLOTS * SLOT;
-        let length = write(&mut memory, &alone, at).map_err(|e| failed(&e))? as usize;
+        let length = write(&memory, &alone, at).map_err(|e| failed(&e))? as usize;
         let name = format!("/proc/{}/fd/{}", std::process::id(), memory.as_raw_fd());
         let shared = Self {
             memory,
@@ -68,7 +68,7 @@ impl Shared {
             return Ok(false);
         }
         let start = self.given % SLOTS * SLOT;
-        let length = write(&mut self.memory, &buffers, start)
+        let length = write(&self.memory, &buffers, start)
             .map_err(|error| format!("cannot write a batch to shared memory: {error}"))?;
         if length > SLOT {
             return Err("a batch takes more than 16 GiB; read smaller ones, with `--batch`".into());
@@ -109,13 +109,13 @@ impl Shared {
 }
 
 /// Writes buffers one behind the other from this place on; how many bytes that are.
-fn write(memory: &mut File, buffers: &[Buffer], at: u64) -> io::Result<u64> {
+fn write(memory: &File, buffers: &[Buffer], at: u64) -> io::Result<u64> {
     let mut slices: Vec<IoSlice<'_>> = buffers.iter().map(|buffer| IoSlice::new(buffer)).collect();
     let mut rest = slices.as_mut_slice();
     IoSlice::advance_slices(&mut rest, 0);
     let mut written = 0;
     while !rest.is_empty() {
-        match rustix::io::pwritev(&*memory, rest, at + written) {
+        match rustix::io::pwritev(memory, rest, at + written) {
             Ok(0) => return Err(ErrorKind::WriteZero.into()),
             Ok(count) => {
                 IoSlice::advance_slices(&mut rest, count);
