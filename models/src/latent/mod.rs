@@ -7,11 +7,11 @@
 //! | [`matrix`] | the bands of a position times a matrix, in fixed point: the most energetic channels |
 //! | [`compand`] | to 8 bits |
 //! | [`entropy`] | to bytes, with distributions from the codec's file |
-//! | [`format`] | what stands before them |
+//! | [`format`](mod@format) | what stands before them |
 //!
 //! Everything from samples to bytes is integers with one stated rounding, so a record has the same bytes on every
 //! machine. The way back is a matrix and the inverse packet, integers too. Matrices and distributions are learned from
-//! the user's data ([`fit`]) and kept as an [`artifact`], one file that readers find by the hash that each
+//! the user's data ([`Fit`]) and kept as an [`artifact`], one file that readers find by the hash that each
 //! record names.
 //!
 //! ```
@@ -43,7 +43,7 @@
 //!
 //! # Decoding elsewhere
 //!
-//! Of a record, [`format`] and [`entropy`] say how to get at the latents `q[c, y, x]`. With the tensors of the
+//! Of a record, [`format`](mod@format) and [`entropy`] say how to get at the latents `q[c, y, x]`. With the tensors of the
 //! codec's [file](artifact), the coefficients of position `(y, x)` are
 //!
 //! `k[b] = clamp16((sum over c of synthesis.weight[b, c] * 16 * value(q[c, y, x]) + synthesis.bias[b] +

@@ -8,7 +8,7 @@
 //! | [`psnr`] | decibels | infinite | peak 255, over all samples of all channels |
 //! | [`ssim`] | -1 to 1 | 1 | Wang, Bovik, Sheikh, Simoncelli, IEEE TIP 13, 2004 |
 //! | [`ms_ssim`] | 0 to 1 | 1 | Wang, Simoncelli, Bovik, Asilomar 2003 |
-//! | [`ssimulacra2`] | up to 100 | 100 | Sneyers, Cloudinary, by the crate of that name |
+//! | [`ssimulacra2()`] | up to 100 | 100 | Sneyers, Cloudinary, by the crate of that name |
 //! | [`si_sdr`] | decibels | infinite | Le Roux, Wisdom, Erdogan, Hershey, ICASSP 2019 |
 //! | [`log_spectral_distance`] | decibels | 0 | Gray and Markel, IEEE TASSP 24, 1976 |
 //!
