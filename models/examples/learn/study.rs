@@ -108,7 +108,7 @@ pub(crate) fn verify(name: &str) -> Result<(), Box<dyn Error>> {
             let again = child(&first.outcome.settings)?;
             let found = merit(part, &again);
             // Other processors sum in another order, which the training carries on.
-            let allowed = 3.0 * deviation.max(if part.by_accuracy { 0.01 } else { 0.01 });
+            let allowed = 3.0 * deviation.max(0.01);
             let verdict = if (found - mean).abs() <= allowed { "within" } else { "OUTSIDE" };
             println!(
                 "{}.{short} seed {}: {found:.4}, recorded {mean:.4} +- {deviation:.4}: {verdict} {allowed:.4}",
