@@ -4,6 +4,7 @@ use std::io::Write;
 use std::path::Path;
 use std::process::Command;
 
+use anabranch_models::artifact::Artifact;
 use anabranch_models::artifact::architecture::{
     Architecture, FeedForward, Head, ImageTokens, Inputs,
 };
@@ -163,6 +164,20 @@ path = "texts-table"
 inputs = ["paragraphs"]
 "#;
 
+/// A model of the name that fragments ask.
+fn digits() -> Artifact {
+    let image = ImageTokens { height: 28, width: 28, channels: 1, patch: 7 };
+    example::random(&Architecture {
+        width: 16,
+        heads: 2,
+        layers: 1,
+        inputs: Inputs::Image(image),
+        head: Head::Classes(10),
+        feed_forward: FeedForward::None,
+    })
+    .unwrap()
+}
+
 /// TOML of the documentation of modules, with the file that it stands in.
 fn fragments(folder: &Path, found: &mut Vec<(String, String)>) {
     for path in folder.read_dir().unwrap().map(|entry| entry.unwrap().path()) {
@@ -195,6 +210,7 @@ fn reference_fragments_in_documentation_are_parts_of_jobs() {
     for (file, fragment) in found {
         let folder = folder();
         std::os::unix::fs::symlink(data().join("text"), folder.path().join("texts")).unwrap();
+        digits().save(&folder.path().join("models/digits")).unwrap();
         let fragment = fragment.replace("s3://bucket/", "bucket/");
         let mut job = format!("{BEFORE}\n{fragment}\n{BEHIND}");
         let operators = fragment.lines().filter_map(|line| line.strip_prefix("[operator."));

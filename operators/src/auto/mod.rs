@@ -1,7 +1,7 @@
 //! `codec = { auto = "classify", .. }`: the cheapest setting that costs a task less than is allowed.
 //!
 //! ```toml
-//! [operator.encode]
+//! [operator.chosen]
 //! kind = "encode"
 //! column = "image"
 //! codec = { auto = "classify", model = "models/digits", label = "label", max_loss = "1%", confidence = 0.95 }
