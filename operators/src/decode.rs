@@ -191,8 +191,10 @@ impl Operator for Decode {
         }
         let fetched = fetch(&batch, name, limits, context)?;
         let column = Column::of(&batch, name, modality);
-        let latents =
-            |row| stored(&column, &fetched, row).is_ok_and(|bytes| bytes.is_some_and(recognises));
+        let latents = |row| {
+            let bytes = stored(&column, &fetched, row);
+            bytes.is_ok_and(|bytes| bytes.is_some_and(|bytes| is_latent(&column, row, bytes)))
+        };
         let none = HashMap::new();
         let codecs = if (0..batch.num_rows()).any(latents) {
             let field = input.field_with_name(name).ok();
@@ -208,7 +210,7 @@ impl Operator for Decode {
         rewrite::column(&batch, name, modality, &schema, &self.samples, |row, samples| {
             let Some(bytes) = stored(&column, &fetched, row)? else { return Ok(None) };
             let start = samples.len();
-            if recognises(bytes) {
+            if is_latent(&column, row, bytes) {
                 let codec = latent::artifacts::of(bytes, codecs)?;
                 let facts = codec.decode_part(bytes, channels, limits, samples);
                 let facts = facts.map_err(|e| e.to_string())?;
@@ -220,6 +222,16 @@ impl Operator for Decode {
             Ok(Some(Rewritten { encoding: facts.encoding(), facts: Some(facts) }))
         })
     }
+}
+
+/// Whether a record is one of latents. Plain samples may begin like one.
+fn is_latent(column: &Column<'_>, row: usize, bytes: &[u8]) -> bool {
+    recognises(bytes) && !is_plain(column, row)
+}
+
+/// Whether a record is stored as its samples.
+fn is_plain(column: &Column<'_>, row: usize) -> bool {
+    column.encoding(row).is_some_and(|e| e == RAW || Pcm::named(e).is_some())
 }
 
 /// Bytes of records that were references, or why there are none; `None` for those that were none.
@@ -248,7 +260,7 @@ pub(crate) fn one(
     (modality, limits): (Modality, &Limits),
     samples: &mut Vec<u8>,
 ) -> Result<(Facts, Option<&'static dyn Codec>), String> {
-    let plain = column.encoding(row).is_some_and(|e| e == RAW || Pcm::named(e).is_some());
+    let plain = is_plain(column, row);
     if plain && let Some(stored) = column.samples(row)? {
         samples.extend_from_slice(stored.samples);
         return Ok((stored.facts, None));

@@ -230,7 +230,7 @@ mod tests {
     #[test]
     fn decisions_are_told() {
         let mut decided = sample::complete();
-        let told = "webp, quality 60: it loses 0.2% of classify right answers (Q_infer)";
+        let told = "webp, quality 60: it loses 0.2% of classify accuracy (Q_infer)";
         decided.decisions.insert("shrink".into(), told.into());
         assert!(report(&decided).contains(&format!("    shrink: {told}\n")));
         assert!(!report(&sample::complete()).contains("decided"));

@@ -1,4 +1,4 @@
-//! Runs a plan, two trainings at a time, and writes its page; or one seed of it again.
+//! Runs a plan, as many trainings at a time as there are processors, and writes its page; or one seed of it again.
 //!
 //! A finished run is kept in `$ANABRANCH_RESULTS` (`target/results`) and not repeated, so that a study can be
 //! stopped and gone on with. The page says with which commit each run was made.
@@ -101,8 +101,11 @@ pub(crate) fn verify(name: &str) -> Result<(), Box<dyn Error>> {
                 rates.entry(kept.outcome.settings.rate.to_string()).or_default().push(kept);
             }
             // The best rate is the one with all seeds.
-            let Some(runs) = rates.into_values().max_by_key(Vec::len) else { continue };
-            let Some(first) = runs.first() else { continue };
+            let runs = rates.into_values().max_by_key(Vec::len).unwrap_or_default();
+            let Some(first) = runs.first() else {
+                let missing = part.run(contender, 0.0, part.steps, 1).name();
+                return Err(format!("{}: no run like {missing} is recorded", file.display()).into());
+            };
             let merits: Vec<f64> = runs.iter().map(|kept| merit(part, &kept.outcome)).collect();
             let (mean, deviation) = page::mean_and_deviation(&merits);
             let again = child(&first.outcome.settings)?;

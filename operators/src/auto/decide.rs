@@ -82,11 +82,11 @@ impl Auto {
         let accepted = accepted.map(|(measured, step)| {
             let sizes = Sizes::of(order, measured.setting, pilot.len());
             let why = format!(
-                "it loses {} of {} right answers (Q_infer), at most {} with confidence {}, by {} records; {:.1} \
-                 times smaller than {safe}",
+                "it loses {} of {} accuracy (Q_infer), less than {} with confidence {} among records like the {} that were \
+                 looked at; {:.1} times smaller than {safe}",
                 percent(step.interval.mean),
                 self.task.name(),
-                percent(step.interval.high),
+                percent(self.rule.max_loss),
                 percent(self.rule.confidence),
                 step.records,
                 sizes.lossless / sizes.chosen.max(f64::MIN_POSITIVE),

@@ -11,7 +11,7 @@
 //! It is a decision of the run, taken once, before data moves, from records of the first part (`job.part` makes it
 //! larger), in an order that their ids give. A fifth of them, the *pilot*, puts the settings of all codecs in order:
 //! what is both larger and farther off than another is left out. The others decide, and the pilot has no say any
-//! more: from the best setting to the cheapest, each is shown to lose less than `max_loss` of the task's right answers
+//! more: from the best setting to the cheapest, each is shown to lose less than `max_loss` of accuracy (a share of all records)
 //! with the stated confidence, and no class more than `class_loss`, until one is not ([`walk`](crate::choose::walk())).
 //! The last before that one is taken. What cannot be told keeps the safer setting: with fewer records than a decision
 //! needs, or a model that answers the same class to everything, nothing is lost at all.
@@ -73,7 +73,8 @@ pub struct AutoOptions {
     /// and every changed answer is a loss.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label: Option<String>,
-    /// The share of right answers that may be lost. Default `"1%"`.
+    /// How much accuracy may be lost, as a share of all records: from 90% right to 89% is `"1%"`, the default. It is
+    /// shown of records like those of the first part (`job.part`).
     #[serde(default = "max_loss")]
     pub max_loss: Share,
     /// The share that each class may lose; five times `max_loss` unless said otherwise. Classes of few records are

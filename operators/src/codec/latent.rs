@@ -71,6 +71,7 @@ impl Latent {
         limits: &Limits,
     ) -> Result<(Facts, Latents), CodecError> {
         let facts = facts(bytes, limits)?;
+        Header::verify(bytes).map_err(|e| CodecError(e.to_string()))?;
         let (_, latents) = self
             .with_room(|room| self.codec.latents(bytes, channels, room))
             .map_err(|e| CodecError(e.to_string()))?;
@@ -89,6 +90,8 @@ impl Latent {
         samples: &mut Vec<u8>,
     ) -> Result<Facts, CodecError> {
         let facts = facts(bytes, limits)?;
+        // Fewer channels are wanted, but all of the record is here.
+        Header::verify(bytes).map_err(|e| CodecError(e.to_string()))?;
         let decoded = self.with_room(|room| self.codec.decode_part(bytes, channels, room, samples));
         decoded.map(|_| facts).map_err(|e| CodecError(e.to_string()))
     }

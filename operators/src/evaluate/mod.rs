@@ -228,7 +228,7 @@ impl Evaluate {
         &self,
         plan: &Plan,
         media: &Media<'_>,
-        right: Option<u32>,
+        task: Option<(&Arc<dyn Task>, Option<u32>)>,
         room: &mut RoundTrip,
     ) -> Vec<Point> {
         let point = |setting: &Setting| {
@@ -242,8 +242,7 @@ impl Evaluate {
             let back = room.media(facts);
             let compare = |(_, compare): &(&str, Compare)| compare(media, &back).ok();
             point.metrics = plan.metrics.iter().map(compare).collect();
-            let outcome =
-                self.task.as_ref().and_then(|task| task.outcomes(&[back], &[right]).pop());
+            let outcome = task.and_then(|(task, right)| task.outcomes(&[back], &[right]).pop());
             // What the model cannot take any more it gets wrong.
             point.score = outcome.map(|outcome| outcome.map_or(0.0, |outcome| outcome.score));
             point
@@ -301,12 +300,14 @@ impl Operator for Evaluate {
                 return Ok(());
             };
             let mut right = labels.as_ref().and_then(|labels| auto::number(labels, row));
-            let original = self.task.as_ref().and_then(|t| t.outcomes(&[media], &[right]).pop());
+            // A record without a label says nothing of the task.
+            let task = self.task.as_ref().filter(|_| labels.is_none() || right.is_some());
+            let original = task.and_then(|task| task.outcomes(&[media], &[right]).pop());
             let original = original.transpose()?;
             right = right.or(original.and_then(|outcome| outcome.answer));
             raw.append_option(i64::try_from(media.samples.len()).ok());
             scores.append_option(original.map(|outcome| outcome.score));
-            points.add(Some(self.points(&plan, &media, right, &mut room)));
+            points.add(Some(self.points(&plan, &media, task.map(|task| (task, right)), &mut room)));
             Ok(())
         })?;
         cancelled?;

@@ -99,7 +99,9 @@ impl Held {
     ) -> Result<Arc<Model>, OperatorError> {
         // Whoever needs it meanwhile waits, rather than read it too.
         let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(at) = held.iter().position(|model| model.sha256 == choice.sha256) {
+        if let Some(at) =
+            held.iter().position(|model| model.sha256.eq_ignore_ascii_case(&choice.sha256))
+        {
             let model = held.remove(at);
             held.insert(0, Arc::clone(&model));
             return Ok(model);

@@ -260,3 +260,25 @@ fn nothing_to_learn_from_refuses_what_comes_later() {
     let four = pictures().slice(7, 1);
     assert!(learn.journaled().unwrap().decide(&[four]).is_err());
 }
+
+#[test]
+fn plain_samples_that_begin_like_latents_are_plain_samples() {
+    let pixel = [0xab, 0x4c, 0x21];
+    assert!(anabranch_models::latent::recognises(&[&pixel[..], &[0; 40]].concat()));
+    let samples = [&pixel[..], &[7; 42]].concat();
+    let mut fields = vec![media::field("image", Modality::Image, media::State::Encoded)];
+    fields.extend(media::fact_fields("image", Modality::Image));
+    let number = |number| Arc::new(Int32Array::from(vec![number])) as ArrayRef;
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(media::column(vec![Some(&samples)], vec![None])),
+        Arc::new(StringArray::from(vec!["raw"])),
+        number(15),
+        number(1),
+        number(3),
+    ];
+    let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).unwrap();
+    let outcome = decode(batch, "image", "", &[]);
+    assert_eq!(outcome.refused, []);
+    let found = media::bytes(media::of(&outcome.records, "image").unwrap(), 0).unwrap();
+    assert_eq!(found, samples);
+}

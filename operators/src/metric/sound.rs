@@ -42,6 +42,9 @@ pub fn si_sdr(original: &Media<'_>, decoded: &Media<'_>) -> Result<f64, MetricEr
     if channels == 0 { Err(MetricError::Silent) } else { Ok(sum / f64::from(channels)) }
 }
 
+/// Samples of a frame at most: a header may claim any rate.
+const LONGEST: f64 = 8192.0;
+
 /// Log-spectral distance in decibels: the root mean square, over frequencies, of how far log power spectra are
 /// apart, and of that the mean over frames and channels.
 ///
@@ -55,7 +58,7 @@ pub fn log_spectral_distance(
     decoded: &Media<'_>,
 ) -> Result<f64, MetricError> {
     let pair = Pair::of("log-spectral distance", original, decoded)?;
-    let size = (0.032 * f64::from(pair.rate)).max(16.0).log2().round().exp2() as usize;
+    let size = (0.032 * f64::from(pair.rate)).clamp(16.0, LONGEST).log2().round().exp2() as usize;
     let turn = std::f64::consts::TAU / size as f64;
     let window: Vec<f64> = (0..size).map(|at| 0.5 - 0.5 * (turn * at as f64).cos()).collect();
     let scale = dot(&window, &window);

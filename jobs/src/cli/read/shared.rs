@@ -67,12 +67,12 @@ impl Shared {
         if self.given >= SLOTS && !self.answered(self.given - SLOTS + 2)? {
             return Ok(false);
         }
+        if buffers.iter().map(|buffer| buffer.len() as u64).sum::<u64>() > SLOT {
+            return Err("a batch takes more than 16 GiB; read smaller ones, with `--batch`".into());
+        }
         let start = self.given % SLOTS * SLOT;
         let length = write(&self.memory, &buffers, start)
             .map_err(|error| format!("cannot write a batch to shared memory: {error}"))?;
-        if length > SLOT {
-            return Err("a batch takes more than 16 GiB; read smaller ones, with `--batch`".into());
-        }
         let before = if self.given == 0 { self.schema as u64 } else { 0 };
         self.given += 1;
         self.tell(&json!({ "batch": [start + before, length - before] }))
