@@ -201,6 +201,15 @@ pub trait Sink: Send + Sync + 'static {
         compute: &Compute,
     ) -> Result<Box<dyn PartWriter>, SinkError>;
 
+    /// Whether readers can be shown these shards beside what they see. It is asked before the run log names them:
+    /// what was named is shown sooner or later, so this is where a run can still end without a trace.
+    ///
+    /// # Errors
+    /// When they cannot, now or later.
+    async fn admit(&self, _run: &RunStart, _commit: &Commit) -> Result<(), SinkError> {
+        Ok(())
+    }
+
     /// Makes a commit's shards visible. Repeating it changes nothing.
     async fn commit(&self, run: &RunStart, commit: &Commit) -> Result<(), SinkError>;
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use anabranch_tests::program::{Ended, Job};
 use anabranch_tests::table::Table;
 
-use crate::{example, folder, table};
+use crate::{PROGRAM, example, folder, table};
 
 /// The photos example in commits of four photos each.
 fn photos(folder: &Path) -> Job {
@@ -187,4 +187,23 @@ fn kill_after_commits(job: &Job, table: &Table, commits: usize) {
     running.kill();
     let last = table.runs().pop().unwrap().commits.pop().unwrap();
     assert!(!last.last, "the job was killed too late");
+}
+
+#[test]
+fn rerun_over_names_of_files_that_collided_is_not_stuck() {
+    let folder = folder();
+    std::fs::write(folder.path().join("lines.txt"), "one\ntwo\nthree\n").unwrap();
+    let text = "[job]\nname = 'lines'\npart = { records = 3 }\ncommit = { parts = 1 }\n[vars]\nout = 'out'\npasses = 2\n\
+                [source.lines]\nkind = 'text'\npath = 'lines.txt'\norder = { passes = '${passes}' }\n\
+                [sink.files]\nkind = 'files'\npath = '${out}'\ninputs = ['lines']\n";
+    let job = Job::text(PROGRAM, folder.path(), text).out("files");
+    // The second pass has the keys of the first. It is refused before the run log names it, again and again.
+    for _ in 0..2 {
+        let ended = job.clone().run();
+        assert_eq!(ended.code, Some(1), "{}", ended.err);
+        assert!(ended.err.contains("would be written by two records"), "{}", ended.err);
+    }
+    job.set("passes", 1).arg("--if-exists").arg("overwrite").succeed();
+    let files = folder.path().join("files/data").read_dir().unwrap().count();
+    assert_eq!(files, 3);
 }

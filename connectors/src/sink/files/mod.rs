@@ -133,13 +133,7 @@ impl Files {
         Ok(())
     }
 
-    async fn list(
-        &self,
-        shards: &[Shard],
-        run: &RunStart,
-        commit: &Commit,
-    ) -> Result<(), SinkError> {
-        self.check_names(shards, run.overwrite && commit.number == 0).await?;
+    async fn list(&self, run: &RunStart, commit: &Commit) -> Result<(), SinkError> {
         self.index.commit(run, commit, |shard| Listed::from(shard)).await
     }
 }
@@ -199,10 +193,14 @@ impl Sink for Files {
         Ok(Box::new(ShardWriter::new(&self.location, path, part, compute, encoder)))
     }
 
+    /// Names that collide are found before the run log names their shards: after that no start would get past them.
+    async fn admit(&self, run: &RunStart, commit: &Commit) -> Result<(), SinkError> {
+        self.check_names(of_sink(run, commit), run.overwrite && commit.number == 0).await
+    }
+
     async fn commit(&self, run: &RunStart, commit: &Commit) -> Result<(), SinkError> {
-        let shards = of_sink(run, commit);
-        self.list(shards, run, commit).await?;
-        for shard in shards {
+        self.list(run, commit).await?;
+        for shard in of_sink(run, commit) {
             self.unpack(shard).await?;
         }
         if run.overwrite && commit.number == 0 { self.withdraw().await } else { Ok(()) }
@@ -210,7 +208,7 @@ impl Sink for Files {
 
     async fn recover(&self, run: &RunStart, committed: &[Commit]) -> Result<(), SinkError> {
         for commit in committed {
-            self.list(of_sink(run, commit), run, commit).await?;
+            self.list(run, commit).await?;
         }
         let staged = self.staged().await?;
         for shard in committed.iter().flat_map(|commit| of_sink(run, commit)) {

@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 /// Bytes that the names of a part take, mostly.
 pub(super) const BYTES: usize = 4 << 20;
 
+/// Bytes of the name of a file or folder, at most, where a disk is to hold them: it is `NAME#1` until it is whole.
+const LONGEST: usize = 250;
+
 /// A file of a shard; files follow one another in it without anything between.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct File {
@@ -35,6 +38,12 @@ pub(super) fn check(path: &str) -> Result<(), String> {
             !end.is_empty() && end.bytes().all(|byte| byte.is_ascii_digit())
         });
         match part {
+            _ if part.len() > LONGEST => {
+                return Err(format!(
+                    "a part of it has {} bytes, and {LONGEST} is the most",
+                    part.len()
+                ));
+            }
             "" if path.starts_with('/') => return Err("it begins with `/`".to_owned()),
             "" => return Err("a part of it is empty".to_owned()),
             "." | ".." => return Err(format!("it leads elsewhere by `{part}`")),

@@ -137,21 +137,23 @@ async fn a_name_that_leads_elsewhere_or_is_there_already_names_its_record() {
     let sink = open(&location.url, json!({}));
     let run = start(false);
     sink.start(&run, &rows(&[], &[]).schema()).await.unwrap();
+    let long = "x".repeat(251);
     for (keys, says) in [
         (["fine", "../secret"], "`..`"),
         (["fine", "/etc/passwd"], "begins with `/`"),
+        (["fine", long.as_str()], "251 bytes"),
         (["fine", "fine"], "a file of this name already"),
     ] {
         let error = prepare(&sink, &run, 0, rows(&keys, &[Some("x"); 2])).await.unwrap_err();
         assert!(error.contains(says) && error.contains(&format!("{:?}", keys[1])), "{error}");
     }
-    // Of another part of the run: known when both are committed.
+    // Of another part of the run: known when both are to be committed.
     let first = prepare(&sink, &run, 0, rows(&["one", "two"], &[Some("x"); 2])).await.unwrap();
     sink.commit(&run, &commit(&run, 0, first)).await.unwrap();
     let second = prepare(&sink, &run, 1, rows(&["two"], &[Some("y")])).await.unwrap();
     let second = commit(&run, 1, second);
     for _ in 0..2 {
-        let error = sink.commit(&run, &second).await.unwrap_err().to_string();
+        let error = sink.admit(&run, &second).await.unwrap_err().to_string();
         assert!(error.contains("`two/card.json` would be written by two records"), "{error}");
     }
     assert_eq!(seen(&location).await.iter().filter(|(_, body)| body == "x").count(), 4);

@@ -210,6 +210,10 @@ impl CommitTask {
             let number = commit.number;
             return Err(crate::log::LogError::Fenced { number, generation: newest }.into());
         }
+        for (start, sink) in &self.sinks {
+            let admitted = sink.admit(start, &commit).await;
+            admitted.map_err(|error| RunError::Sink { node: start.sink.clone(), error })?;
+        }
         self.log.append(&commit).await?;
         if !commit.snapshots.is_empty() {
             self.snapshots.push(commit.number);
