@@ -1,7 +1,8 @@
 //! The newest artifact that passes, from one epoch on.
 //!
 //! Newest is what was trained for the most steps; of equal ones, what was written last. A follower looks when an
-//! epoch begins, so nothing of that epoch was answered yet, and it never goes back to an older artifact.
+//! epoch begins, so nothing of that epoch was answered yet, and a process never goes back to an older artifact.
+//! (Each process looks for itself, so a newer one may answer an earlier epoch than another process's.)
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
