@@ -37,13 +37,18 @@ pub struct PartName {
     pub epoch: u64,
     /// The part's lane.
     pub lane: u32,
+    /// The start of the run that writes it, where what is written depends on more than records and decisions (class
+    /// `live`): a start that is yet to notice that a newer one took over must not write over that one's shards.
+    pub generation: Option<u64>,
 }
 
 impl PartName {
-    /// A file name without extension, e.g. `r1-5f0c9a12-photos-c000003-p00000017-0`.
+    /// A file name without extension, e.g. `r1-5f0c9a12-photos-c000003-p00000017-0`, with `-g000002` behind it when it
+    /// belongs to a start.
     pub fn stem(&self) -> String {
-        let Self { run, sink, commit, epoch, lane } = self;
-        format!("{run}-{sink}-c{commit:06}-p{epoch:08}-{lane}")
+        let Self { run, sink, commit, epoch, lane, generation } = self;
+        let start = generation.map(|generation| format!("-g{generation:06}")).unwrap_or_default();
+        format!("{run}-{sink}-c{commit:06}-p{epoch:08}-{lane}{start}")
     }
 }
 
@@ -242,9 +247,42 @@ pub fn is_rubbish(file: &str, run: &RunStart, committed: &[Commit]) -> bool {
 /// Whether this is how a [part's name](PartName::stem) goes on behind its sink: `000003-p00000017-0.parquet`.
 fn is_part(end: &str) -> bool {
     let number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    let mut parts = end.split_once('.').map_or(end, |(stem, _)| stem).splitn(3, '-');
-    let (commit, epoch, lane) = (parts.next(), parts.next(), parts.next());
-    commit.is_some_and(number)
-        && epoch.and_then(|epoch| epoch.strip_prefix('p')).is_some_and(number)
-        && lane.is_some_and(number)
+    let after = |letter| move |text: &str| text.strip_prefix(letter).is_some_and(number);
+    let stem = end.split_once('.').map_or(end, |(stem, _)| stem);
+    let parts: Vec<&str> = stem.splitn(4, '-').collect();
+    match parts.as_slice() {
+        [commit, epoch, lane] => number(commit) && after('p')(epoch) && number(lane),
+        [commit, epoch, lane, start] => {
+            number(commit) && after('p')(epoch) && number(lane) && after('g')(start)
+        }
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_parts_are_known_again() {
+        let part = |generation| PartName {
+            run: "r1".into(),
+            sink: "out".into(),
+            commit: 3,
+            epoch: 17,
+            lane: 0,
+            generation,
+        };
+        assert_eq!(part(None).stem(), "r1-out-c000003-p00000017-0");
+        assert_eq!(part(Some(2)).stem(), "r1-out-c000003-p00000017-0-g000002");
+        for part in [part(None), part(Some(2))] {
+            let stem = part.stem();
+            let end = stem.strip_prefix("r1-out-c").unwrap();
+            assert!(is_part(end) && is_part(&format!("{end}.tar.gz")), "{stem}");
+        }
+        for other in ["copy-c000003-p00000017-0", "000003-p00000017-0-2", "000003-17-0", "3-p1-0-g"]
+        {
+            assert!(!is_part(other), "{other}");
+        }
+    }
 }

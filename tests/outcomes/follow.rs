@@ -185,4 +185,17 @@ fn follow_swaps_models_between_epochs_and_loses_no_record() {
         assert!((0..10).all(there), "file {file} has gaps");
     }
     assert!(whole > 5);
+
+    // An old start that lives on cannot write over shards of a newer one.
+    let runs = table.runs();
+    let commits = runs.iter().flat_map(|run| &run.commits);
+    let starts: BTreeSet<u64> = commits
+        .flat_map(|commit| commit.shards.values().flatten().map(move |shard| (commit, shard)))
+        .map(|(commit, shard)| {
+            let start = format!("-g{:06}", commit.generation);
+            assert!(shard.path.contains(&start), "{} of start {start}", shard.path);
+            commit.generation
+        })
+        .collect();
+    assert!(starts.len() > 1, "{starts:?}");
 }

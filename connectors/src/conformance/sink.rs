@@ -212,7 +212,14 @@ fn start(run: &str, overwrite: bool) -> RunStart {
 }
 
 fn part(run: &str, commit: u64, epoch: u64) -> PartName {
-    PartName { run: run.to_owned(), sink: "out".to_owned(), commit, epoch, lane: 0 }
+    PartName {
+        run: run.to_owned(),
+        sink: "out".to_owned(),
+        commit,
+        epoch,
+        lane: 0,
+        generation: None,
+    }
 }
 
 fn commit(run: &str, number: u64, shard: Option<Shard>, last: bool) -> Commit {

@@ -23,8 +23,14 @@ fn start(run: &str, overwrite: bool) -> RunStart {
 }
 
 async fn write(sink: &dyn Sink, run: &RunStart, commit: u64) -> Shard {
-    let part =
-        PartName { run: run.run.clone(), sink: run.sink.clone(), commit, epoch: commit, lane: 0 };
+    let part = PartName {
+        run: run.run.clone(),
+        sink: run.sink.clone(),
+        commit,
+        epoch: commit,
+        lane: 0,
+        generation: None,
+    };
     let batch = rows(3);
     let mut writer = sink.writer(&part, &batch.schema(), &Compute::inline()).unwrap();
     writer.write(batch).await.unwrap();

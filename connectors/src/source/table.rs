@@ -310,6 +310,7 @@ mod tests {
                 commit: number,
                 epoch: number,
                 lane: 0,
+                generation: None,
             };
             let mut writer = table.writer(&part, &rows.schema(), &Compute::inline()).unwrap();
             writer.write(rows.slice(number as usize * 15, 15)).await.unwrap();

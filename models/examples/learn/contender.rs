@@ -4,6 +4,7 @@ use std::error::Error;
 use std::str::FromStr;
 
 use anabranch_models::artifact::architecture::{Bits, FeedForward, Rows, Wires};
+use anabranch_models::train::export::Precision;
 use anabranch_models::transformer::Start;
 
 /// A feed-forward and how it is trained, for models of any width.
@@ -17,6 +18,8 @@ pub(crate) struct Contender {
     pub(crate) teacher: u64,
     /// Steps of the fit.
     pub(crate) fit: u64,
+    /// Bits of the exported tables' values: what is judged.
+    pub(crate) precision: Precision,
 }
 
 #[derive(Debug, Clone)]
@@ -38,10 +41,6 @@ impl Contender {
                 FeedForward::Bits(Bits { levels: 8, nodes: vec![multiple * width], inputs: 6 })
             }
         }
-    }
-
-    pub(crate) fn is_mlp(&self) -> bool {
-        matches!(self.kind, Kind::Mlp)
     }
 }
 
@@ -67,7 +66,8 @@ impl FromStr for Contender {
             other => return Err(format!("{other} is no feed-forward").into()),
         };
         let start = Start { damping: None, choices: 1 };
-        let mut contender = Self { kind, start, table_rate: 2.0, teacher: 0, fit: 0 };
+        let mut contender =
+            Self { kind, start, table_rate: 2.0, teacher: 0, fit: 0, precision: Precision::Int8 };
         for part in parts {
             let (name, value) =
                 part.split_once('=').ok_or_else(|| format!("{part}: NAME=VALUE"))?;
@@ -77,6 +77,13 @@ impl FromStr for Contender {
                 "table-rate" => contender.table_rate = value.parse()?,
                 "teacher" => contender.teacher = value.parse()?,
                 "fit" => contender.fit = value.parse()?,
+                "table-bits" => {
+                    contender.precision = match value {
+                        "4" => Precision::Int4,
+                        "8" => Precision::Int8,
+                        _ => return Err("table-bits are 4 or 8".into()),
+                    };
+                }
                 _ => return Err(format!("{name} is nothing that a contender has").into()),
             }
         }

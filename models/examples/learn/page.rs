@@ -42,8 +42,9 @@ pub(crate) fn write(name: &str, all: &[Runs<'_>]) -> Result<(), Box<dyn Error>> 
     let mut figures: BTreeMap<String, Value> = BTreeMap::new();
     let mut text = format!(
         "# Results: {name}\n\nWritten by `ci/results {name}`, checked by `ci/verify {name}`. Machine: {}. Losses are \
-         of what the engine runs, in nats per prediction: tables in int8, MLPs in f32. Every contender was trained \
-         with the same rates, batches and number of steps, and its best rate is compared.\n",
+         of what the engine runs, in nats per prediction: tables in 8 bits, in 4 where a contender ends in \
+         `table-bits=4`, and MLPs in f32. Every contender was trained with the same rates, batches and number of \
+         steps (those of a teacher and of a fit among them), and its best rate is compared.\n",
         machine()
     );
     for runs in all {
@@ -88,6 +89,7 @@ fn part(
             .collect();
         writeln!(text, "| {short} (`{word}`) | {} |", cells.join(" | "))?;
     }
+    tried(runs, text)?;
     for steps in std::iter::once(part.steps).chain(part.longer.iter().copied()) {
         let prefix = if steps == part.steps {
             part.figures.to_owned()
@@ -97,7 +99,7 @@ fn part(
         writeln!(
             text,
             "\n{steps} steps, each at its best rate, mean and deviation over seeds {:?}:\n\n\
-             | | rate | held-out loss | accuracy | trained in f32 | int8 MLP, int4 tables | seconds of training |\n\
+             | | rate | held-out loss | accuracy | trained in f32 | in int8 | seconds of training |\n\
              |---|---|---|---|---|---|---|",
             part.seeds
         )?;
@@ -114,14 +116,13 @@ fn part(
             let (loss, loss_spread) = column(&|o| o.scores.engine.loss);
             let (right, right_spread) = column(&|o| 100.0 * o.scores.engine.accuracy);
             let (trained, _) = column(&|o| o.scores.trained.loss);
-            let small = of.iter().all(|o| o.scores.engine_small.is_some());
-            let (small_loss, _) =
-                column(&|o| o.scores.engine_small.map_or(f64::NAN, |score| score.loss));
+            let has = of.iter().all(|o| o.scores.engine_int8.is_some());
+            let (int8, _) = column(&|o| o.scores.engine_int8.map_or(f64::NAN, |score| score.loss));
             let (seconds, _) = column(&|o| o.seconds);
-            let small = if small { format!("{small_loss:.4}") } else { String::new() };
+            let int8 = if has { format!("{int8:.4}") } else { String::new() };
             writeln!(
                 text,
-                "| {short} | {:e} | {loss:.4} +- {loss_spread:.4} | {right:.2} +- {right_spread:.2} % | {trained:.4} | {small} | {seconds:.0} |",
+                "| {short} | {:e} | {loss:.4} +- {loss_spread:.4} | {right:.2} +- {right_spread:.2} % | {trained:.4} | {int8} | {seconds:.0} |",
                 runs.best.get(short).copied().unwrap_or_default()
             )?;
             figures.insert(format!("{prefix}.{short}.val_loss"), loss.into());
@@ -131,6 +132,28 @@ fn part(
         gap(runs, steps, &prefix, figures, text)?;
     }
     costs(runs, &base, figures, text)
+}
+
+/// What was tried beside the contenders.
+fn tried(runs: &Runs<'_>, text: &mut String) -> Result<(), Box<dyn Error>> {
+    let part = runs.part;
+    if part.tried.is_empty() {
+        return Ok(());
+    }
+    writeln!(
+        text,
+        "\nTried beside them, seed 1, {} steps:\n\n| | rate | |\n|---|---|---|",
+        part.steps
+    )?;
+    for (word, rates) in part.tried {
+        for rate in *rates {
+            let settings = part.run(word, *rate, part.steps, 1);
+            let found = runs.kept.iter().find(|kept| kept.outcome.settings == settings);
+            let cell = found.map_or_else(String::new, |kept| shown(runs, &kept.outcome));
+            writeln!(text, "| `{word}` | {rate:e} | {cell} |")?;
+        }
+    }
+    Ok(())
 }
 
 fn shown(runs: &Runs<'_>, outcome: &Outcome) -> String {

@@ -21,6 +21,8 @@ pub(crate) struct Part {
     pub(crate) seeds: &'static [u64],
     /// Name in figures, and what it is.
     pub(crate) contenders: &'static [(&'static str, &'static str)],
+    /// What else was tried, at these rates alone.
+    pub(crate) tried: &'static [(&'static str, &'static [f32])],
     /// Whether accuracy is what counts, or loss.
     pub(crate) by_accuracy: bool,
 }
@@ -33,18 +35,21 @@ const GPT: Part = Part {
     steps: 2_000,
     longer: &[5_000],
     seeds: &[1, 2, 3],
-    contenders: &[
-        ("none", "none"),
-        ("mlp", "mlp"),
-        ("lut", LUT),
-        ("lut_projected", "rows:64x6:projected:damping=0.5"),
-        ("lut_of_bits", "bits:4"),
+    contenders: &[("none", "none"), ("mlp", "mlp"), ("lut", LUT)],
+    tried: &[
+        ("rows:64x6:axis:choices=4:table-bits=4", &[4e-3]),
+        ("rows:144x6:axis:table-bits=4", &[4e-3]),
+        ("rows:144x6:axis:choices=32:table-bits=4", &[4e-3]),
+        ("rows:144x6:axis:choices=4:table-bits=4:teacher=700:fit=300", &[4e-3]),
+        ("rows:64x6:projected:damping=0.5", &[2e-3, 4e-3]),
+        ("rows:64x6:projected:damping=0.5:teacher=700:fit=300", &[2e-3]),
+        ("bits:4", &[2e-3, 4e-3]),
     ],
     by_accuracy: false,
 };
 
 /// The tables that are judged: fast enough with values of 4 bits. Those on projections learn better and are slower.
-const LUT: &str = "rows:128x6:axis:choices=4";
+const LUT: &str = "rows:144x6:axis:choices=4:table-bits=4";
 
 impl Plan {
     pub(crate) fn of(name: &str) -> Option<Self> {
@@ -55,6 +60,7 @@ impl Plan {
             rates: &[5e-4, 1e-3, 2e-3, 4e-3],
             steps,
             longer: &[],
+            tried: &[],
             by_accuracy: true,
             ..GPT
         };
@@ -71,6 +77,23 @@ impl Plan {
 }
 
 impl Part {
+    /// Every contender at every rate, one seed each.
+    pub(crate) fn sweep(&self) -> Vec<Settings> {
+        self.at(self.contenders.iter().map(|(_, word)| (*word, self.rates)))
+    }
+
+    /// What else was tried.
+    pub(crate) fn beside(&self) -> Vec<Settings> {
+        self.at(self.tried.iter().copied())
+    }
+
+    fn at(&self, words: impl Iterator<Item = (&'static str, &'static [f32])>) -> Vec<Settings> {
+        words
+            .flat_map(|(word, rates)| rates.iter().map(move |rate| (word, *rate)))
+            .map(|(word, rate)| self.run(word, rate, self.steps, 1))
+            .collect()
+    }
+
     /// A run of it.
     pub(crate) fn run(&self, contender: &str, rate: f32, steps: u64, seed: u64) -> Settings {
         let (task, contender) = (self.task.to_owned(), contender.to_owned());

@@ -102,8 +102,8 @@ pub(crate) fn run(
         }
     }
     let model = trainer.trained();
-    let artifact = score::artifact(&model, settings)?;
-    let scores = score::score(&model, &artifact, &task.held_out, contender.is_mlp())?;
+    let artifact = score::artifact(&model, settings, contender.precision)?;
+    let scores = score::score(&model, &artifact, &task.held_out)?;
     if let Some(folder) = save {
         score::with_card(artifact, &scores, settings)?.save(folder)?;
     }

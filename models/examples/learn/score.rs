@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-use anabranch_models::artifact::architecture::Inputs;
+use anabranch_models::artifact::architecture::{FeedForward, Inputs};
 use anabranch_models::artifact::{Accuracy, Artifact, Card, Tensor, Training};
 use anabranch_models::engine::{self, Engine};
 use anabranch_models::train::export::{Precision, export};
@@ -27,29 +27,30 @@ pub(crate) struct Score {
 pub(crate) struct Scores {
     /// As it was trained.
     pub(crate) trained: Score,
-    /// What the engine answers: tables in int8, an MLP in f32.
+    /// What the engine answers: tables in the bits of their contender, an MLP in f32.
     pub(crate) engine: Score,
-    /// An MLP in int8, or tables in int4.
-    pub(crate) engine_small: Option<Score>,
+    /// The same with tables or an MLP in int8.
+    pub(crate) engine_int8: Option<Score>,
 }
 
+/// Scores a model and the artifact that `exported` made of it.
 pub(crate) fn score(
     model: &Transformer,
     artifact: &Artifact,
     held_out: &[Batch],
-    mlp: bool,
 ) -> Result<Scores, Box<dyn Error>> {
     let trained = evaluate(model, held_out)?;
     let engine = answers(&Engine::load(artifact)?, held_out)?;
-    let engine_small = if mlp {
-        let options = engine::Options { int8: true, ..engine::Options::default() };
-        Some(answers(&Engine::load_with(artifact, options)?, held_out)?)
-    } else if artifact.tensors().keys().any(|name| name.contains(".rows.table")) {
-        let card = Card { table_bits: 4, ..artifact.card().clone() };
-        let small = exported(model, card, Precision::Int4)?;
-        Some(answers(&Engine::load(&small)?, held_out)?)
-    } else {
-        None
+    let engine_int8 = match model.architecture().feed_forward {
+        FeedForward::None => None,
+        FeedForward::Mlp { .. } => {
+            let options = engine::Options { int8: true, ..engine::Options::default() };
+            Some(answers(&Engine::load_with(artifact, options)?, held_out)?)
+        }
+        FeedForward::Bits(_) | FeedForward::Rows(_) => {
+            let artifact = exported(model, artifact.card().clone(), Precision::Int8)?;
+            Some(answers(&Engine::load(&artifact)?, held_out)?)
+        }
     };
     let trained = Score {
         loss: trained.loss,
@@ -57,7 +58,7 @@ pub(crate) fn score(
         deviation: engine.deviation,
         examples: engine.examples,
     };
-    Ok(Scores { trained, engine, engine_small })
+    Ok(Scores { trained, engine, engine_int8 })
 }
 
 /// The engine's answers to all examples.
@@ -113,6 +114,7 @@ fn logits(engine: &Engine, batch: &Batch) -> Result<(Vec<f32>, usize), Box<dyn E
 pub(crate) fn artifact(
     model: &Transformer,
     settings: &Settings,
+    precision: Precision,
 ) -> Result<Artifact, Box<dyn Error>> {
     let mut card = Card::new(settings.name(), model.architecture().clone());
     card.training = Training {
@@ -121,14 +123,18 @@ pub(crate) fn artifact(
         steps: settings.steps,
         tasks: vec![settings.task.clone()],
     };
-    exported(model, card, Precision::Int8)
+    exported(model, card, precision)
 }
 
 fn exported(
     model: &Transformer,
-    card: Card,
+    mut card: Card,
     precision: Precision,
 ) -> Result<Artifact, Box<dyn Error>> {
+    card.table_bits = match precision {
+        Precision::Int8 => 8,
+        Precision::Int4 => 4,
+    };
     let tensors = export(model, precision).into_iter();
     let tensors = tensors.map(|t| (t.shape.name.clone(), Tensor::from_bytes(&t.shape, &t.bytes)));
     Ok(Artifact::new(card, tensors.collect())?)

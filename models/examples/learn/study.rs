@@ -52,10 +52,7 @@ pub(crate) fn results(name: &str) -> Result<(), Box<dyn Error>> {
     let plan = Plan::of(name).ok_or_else(|| format!("{name}: no such study"))?;
     let mut all = Vec::new();
     for part in &plan.parts {
-        let sweep = part.contenders.iter().flat_map(|(_, contender)| {
-            part.rates.iter().map(|rate| part.run(contender, *rate, part.steps, 1))
-        });
-        let mut kept = train(name, &sweep.collect::<Vec<_>>())?;
+        let mut kept = train(name, &part.sweep())?;
         let mut best = BTreeMap::new();
         for (short, contender) in part.contenders {
             let of = kept.iter().filter(|kept| kept.outcome.settings.contender == *contender);
@@ -75,6 +72,7 @@ pub(crate) fn results(name: &str) -> Result<(), Box<dyn Error>> {
             .filter(|settings| kept.iter().all(|kept| kept.outcome.settings != *settings))
             .collect();
         kept.extend(train(name, &further)?);
+        kept.extend(train(name, &part.beside())?);
         all.push(Runs { part, best, kept });
     }
     page::write(name, &all)

@@ -83,7 +83,7 @@ async fn prepare(
     rows: RecordBatch,
 ) -> Result<Shard, String> {
     let (run, sink_name) = (run.run.clone(), run.sink.clone());
-    let part = PartName { run, sink: sink_name, commit: epoch, epoch, lane: 0 };
+    let part = PartName { run, sink: sink_name, commit: epoch, epoch, lane: 0, generation: None };
     let mut writer = sink.writer(&part, &rows.schema(), &Compute::inline()).unwrap();
     writer.write(rows).await.map_err(|e| e.to_string())?;
     Ok(writer.finish().await.unwrap().unwrap())

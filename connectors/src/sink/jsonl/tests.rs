@@ -80,7 +80,14 @@ async fn every_column_stands_in_every_line() {
     let location = Location::parse(&path).unwrap();
     let sink = JsonlOptions { path, compression: JsonlCompression::None }.build().unwrap();
     sink.check(&rows.schema()).unwrap();
-    let part = PartName { run: "r".into(), sink: "s".into(), commit: 0, epoch: 0, lane: 0 };
+    let part = PartName {
+        run: "r".into(),
+        sink: "s".into(),
+        commit: 0,
+        epoch: 0,
+        lane: 0,
+        generation: None,
+    };
     let mut writer = sink.writer(&part, &rows.schema(), &Compute::inline()).unwrap();
     writer.write(rows).await.unwrap();
     let shard = writer.finish().await.unwrap().unwrap();

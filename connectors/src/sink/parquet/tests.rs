@@ -65,7 +65,14 @@ async fn the_footer_names_features_of_all_columns_whatever_their_names() {
     let location = Location::parse("memory://parquet-features/rows").unwrap();
     let sink = ParquetOptions::at("memory://parquet-features/rows").build().unwrap();
     sink.check(&schema).unwrap();
-    let part = PartName { run: "r".into(), sink: "s".into(), commit: 0, epoch: 0, lane: 0 };
+    let part = PartName {
+        run: "r".into(),
+        sink: "s".into(),
+        commit: 0,
+        epoch: 0,
+        lane: 0,
+        generation: None,
+    };
     let mut writer = sink.writer(&part, &schema, &Compute::inline()).unwrap();
     writer.write(batch).await.unwrap();
     let shard = writer.finish().await.unwrap().unwrap();

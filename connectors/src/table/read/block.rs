@@ -12,6 +12,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema};
 use bytes::Bytes;
 use futures::stream::{self, StreamExt, TryStreamExt};
+use memmap2::MmapOptions;
 use object_store::ObjectStoreExt;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
@@ -22,13 +23,15 @@ use parquet::file::metadata::ParquetMetaData;
 use parquet::file::reader::{ChunkReader, Length};
 
 use super::READS;
-use super::buffers::Buffers;
 use crate::source::object::Failure;
 use crate::source::parquet::rows::{failure, implausible, reader};
 use crate::table::checksums::Checksums;
 
 /// Rows of one array at most: offsets of nested lists stay small.
 const ROWS: usize = 8192;
+
+/// Bytes of a range of a local file from which on it is mapped. A process may have some ten thousand mappings.
+const MAPPED: usize = 64 << 10;
 
 /// A shard in its store.
 #[derive(Debug, Clone)]
@@ -71,7 +74,6 @@ impl Shard {
         &self,
         columns: &Arc<[String]>,
         ranges: &[Range<u64>],
-        buffers: &Arc<Buffers>,
     ) -> Result<Vec<Result<Vec<RecordBatch>, String>>, SourceError> {
         let footer = match self.footer().await {
             Ok(footer) => footer,
@@ -94,7 +96,7 @@ impl Shard {
                 return Ok(ranges.iter().map(|_| Err(error.clone())).collect());
             }
         };
-        let read = self.read(pieces(chosen.iter().flatten()), buffers).await?;
+        let read = self.read(pieces(chosen.iter().flatten())).await?;
         let blocks = ranges.iter().cloned().zip(chosen).map(|(rows, chosen)| {
             let (footer, read, columns) = (footer.clone(), read.clone(), Arc::clone(columns));
             async move {
@@ -109,13 +111,9 @@ impl Shard {
 
     /// Reads these ranges of bytes. What the shard is too short for, or is damaged otherwise, is not among them, and
     /// why that is.
-    async fn read(
-        &self,
-        ranges: Vec<Range<u64>>,
-        buffers: &Arc<Buffers>,
-    ) -> Result<Read, SourceError> {
+    async fn read(&self, ranges: Vec<Range<u64>>) -> Result<Read, SourceError> {
         let got = ranges.into_iter().map(|range| async move {
-            match self.bytes(range.clone(), Arc::clone(buffers)).await {
+            match self.bytes(range.clone()).await {
                 Ok(got) => Ok((range.start, Ok(got))),
                 Err(error) => match self.fault(ParquetError::External(Box::new(error))).await {
                     Failure::Store(error) => Err(error),
@@ -139,22 +137,12 @@ impl Shard {
 
 impl Shard {
     /// The bytes of a range; fewer, if a local file ends before.
-    async fn bytes(&self, range: Range<u64>, buffers: Arc<Buffers>) -> object_store::Result<Bytes> {
+    async fn bytes(&self, range: Range<u64>) -> object_store::Result<Bytes> {
         let Location { store, path, .. } = &self.location;
         let Some(file) = self.location.local_path() else {
             return store.get_range(path, range).await;
         };
-        // The store would clear its memory first, which costs as much as reading from the page cache.
-        let read = move || {
-            let mut file = File::open(file)?;
-            let length = range.end - range.start;
-            let there = file.metadata()?.len().saturating_sub(range.start).min(length);
-            // One more than there is, where the end of the file is noticed.
-            let mut buffer = buffers.take(usize::try_from(there + 1).unwrap_or_default());
-            file.seek(SeekFrom::Start(range.start))?;
-            file.take(length).read_to_end(&mut buffer.bytes)?;
-            Ok::<_, io::Error>(Bytes::from_owner(buffer))
-        };
+        let read = move || mapped(&File::open(file)?, &range);
         let read = tokio::task::spawn_blocking(read).await.map_err(io::Error::other).flatten();
         read.map_err(|source| match source.kind() {
             io::ErrorKind::NotFound => {
@@ -177,6 +165,26 @@ impl Shard {
             _ => failure,
         }
     }
+}
+
+/// What there is of a range of a local file.
+///
+/// It is mapped: the store would copy it into memory of its own, and to have a window of fresh pages costs as much as
+/// everything else that is done with it. Shards are never written again, so what was checked stays as it was; a disk
+/// that fails, or somebody who cuts a shard while it is read, ends the process, as with everything that maps files.
+fn mapped(file: &File, range: &Range<u64>) -> io::Result<Bytes> {
+    let there = file.metadata()?.len().saturating_sub(range.start);
+    let length = usize::try_from(there.min(range.end - range.start)).map_err(io::Error::other)?;
+    if length < MAPPED {
+        let mut bytes = Vec::with_capacity(length + 1);
+        let mut file = file;
+        file.seek(SeekFrom::Start(range.start))?;
+        file.take(length as u64).read_to_end(&mut bytes)?;
+        return Ok(bytes.into());
+    }
+    // SAFETY: nobody who follows the table's rules writes to a shard that the log names.
+    let map = unsafe { MmapOptions::new().offset(range.start).len(length).populate().map(file)? };
+    Ok(Bytes::from_owner(map))
 }
 
 /// The type in which a column is read.

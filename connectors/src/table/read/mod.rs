@@ -32,7 +32,6 @@ use serde_json::Value;
 use thiserror::Error;
 
 use self::block::{Shard, count};
-use self::buffers::Buffers;
 use self::order::{Order, Pass, ShardSize, WindowPlan};
 use self::window::{BlockRows, Columns, Healthy};
 use crate::source::object::Failure;
@@ -40,7 +39,6 @@ use crate::source::table::{plain, restored};
 use crate::table::{DeltaLog, Visible, dictionaries};
 
 mod block;
-mod buffers;
 mod gather;
 mod order;
 mod permutation;
@@ -122,7 +120,6 @@ pub struct TableReader {
     /// Stored columns that are read.
     stored: Arc<[String]>,
     columns: Arc<Columns>,
-    buffers: Arc<Buffers>,
     constants: HashMap<String, i64>,
 }
 
@@ -175,7 +172,6 @@ impl TableReader {
             pass: Mutex::default(),
             stored,
             columns,
-            buffers: Arc::default(),
             constants,
         })
     }
@@ -268,7 +264,7 @@ impl TableReader {
             let rows = numbers.iter().filter_map(|at| blocks.get(*at));
             let rows: Vec<Range<u64>> = rows.map(|block| block.rows.clone()).collect();
             let read = match self.shards.get(shard) {
-                Some(shard) => shard.load(&self.stored, &rows, &self.buffers).await?,
+                Some(shard) => shard.load(&self.stored, &rows).await?,
                 None => rows.iter().map(|_| Err("it is not among the shards".to_owned())).collect(),
             };
             let name: Arc<str> =

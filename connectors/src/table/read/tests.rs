@@ -56,6 +56,7 @@ async fn write(path: &str) {
             commit: number,
             epoch: number,
             lane: 0,
+            generation: None,
         };
         let mut writer = table.writer(&part, &rows(0).schema(), &Compute::inline()).unwrap();
         writer.write(rows(number * ROWS)).await.unwrap();

@@ -103,6 +103,7 @@ pub(crate) fn build(
                     sink: Arc::clone(target),
                     schema: Arc::clone(&node.schema),
                     meter: shared.meter(at),
+                    class: node.class,
                 };
                 prepared.push(sink(scope.concatenate(inputs()), writing, shared));
             }
@@ -123,6 +124,7 @@ pub(crate) fn build(
             sink: Arc::clone(target),
             schema: dead_letter::schema(),
             meter: Arc::default(),
+            class: plan.class(),
         };
         prepared.push(sink(scope.concatenate(shifted), writing, shared));
     }

@@ -14,6 +14,7 @@ use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use tokio::sync::mpsc;
 
 use super::{Batches, Output, Shared, Waker};
+use crate::operator::Class;
 use crate::record::{Batch, bytes_of};
 use crate::run::{Meter, RunError};
 use crate::sink::{Compute, PartName, PartWriter, Shard, Sink, SinkError};
@@ -34,6 +35,8 @@ pub(super) struct Writing {
     pub(super) sink: Arc<dyn Sink>,
     pub(super) schema: arrow::datatypes::SchemaRef,
     pub(super) meter: Arc<Meter>,
+    /// Whether what it writes differs from start to start.
+    pub(super) class: Class,
 }
 
 type Finished = (u32, u64, Option<Shard>);
@@ -143,7 +146,7 @@ impl Lane {
         compute: &Compute,
     ) -> Result<(), SinkError> {
         let Batch { records, position, charge } = batch;
-        let Writing { name, sink, schema, meter } = &self.writing;
+        let Writing { name, sink, schema, meter, class } = &self.writing;
         if records.num_rows() > 0 {
             meter.read(records.num_rows(), bytes_of(&records));
             let open = match writer {
@@ -155,6 +158,7 @@ impl Lane {
                         commit: position.commit,
                         epoch: position.epoch,
                         lane: position.lane,
+                        generation: (*class == Class::Live).then_some(self.shared.generation),
                     };
                     writer.insert(sink.writer(&part, schema, compute)?)
                 }
