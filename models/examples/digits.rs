@@ -5,8 +5,8 @@
 //! ```
 //!
 //! 50,000 images train, the other 10,000 of the training file are held out. Further: `--levels 3`,
-//! `--batch 100`, `--rate 1e-2`, `--temperature 3.3`, `--seed 1`, `--save FOLDER` (thresholds, wires and
-//! tables as `network.safetensors`). The data stand in `$ANABRANCH_DATA` or in `../shared/data` beside
+//! `--batch 100`, `--rate 1e-2`, `--temperature 3.3`, `--shift 1` (training images are moved by up to so many pixels),
+//! `--seed 1`, `--save FOLDER` (thresholds, wires and tables as `network.safetensors`). The data stand in `$ANABRANCH_DATA` or in `../shared/data` beside
 //! the workspace. The last line is JSON.
 
 #![allow(clippy::print_stdout, reason = "a program that reports to a person")]
@@ -35,7 +35,8 @@ fn keep_what_is_freed() {
     unsafe { libmimalloc_sys::mi_option_set(15, 10_000) };
 }
 
-const PIXELS: usize = 784;
+const SIDE: usize = 28;
+const PIXELS: usize = SIDE * SIDE;
 
 fn main() -> Result<(), Box<dyn Error>> {
     keep_what_is_freed();
@@ -76,7 +77,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     for epoch in 0..settings.epochs {
         trainer.random().shuffle(&mut order);
         for batch in order.chunks_exact(settings.batch) {
-            let (x, targets) = gather(&images, &labels, batch, &device);
+            let shift = settings.shift;
+            let (x, targets) = gather(&images, &labels, batch, &device, |image, pixels| {
+                let random = trainer.random();
+                let mut by = || random.below(2 * shift + 1) as isize - shift as isize;
+                move_by(image, by(), by(), pixels);
+            });
             trainer.step_with(|model, _| Ok(cross_entropy(model.forward(x), &targets)))?;
         }
         accuracy = score(trainer.model(), &images, &labels, training..held_out)?;
@@ -103,15 +109,29 @@ fn gather(
     labels: &[u8],
     places: &[usize],
     device: &Device,
+    mut put: impl FnMut(&[u8], &mut Vec<f32>),
 ) -> (Tensor<2>, Vec<u32>) {
     let mut pixels = Vec::with_capacity(places.len() * PIXELS);
     for place in places {
         let image = images.get(place * PIXELS..(place + 1) * PIXELS).unwrap_or_default();
-        pixels.extend(image.iter().map(|byte| f32::from(*byte)));
+        put(image, &mut pixels);
     }
     let targets = places.iter().filter_map(|place| labels.get(*place)).map(|l| u32::from(*l));
     let x = Tensor::from_data(TensorData::new(pixels, [places.len(), PIXELS]), device);
     (x, targets.collect())
+}
+
+/// Adds an image whose pixels are moved down and across; what comes in from outside is black.
+fn move_by(image: &[u8], down: isize, across: isize, pixels: &mut Vec<f32>) {
+    for row in 0..SIDE {
+        for column in 0..SIDE {
+            let from = (row.checked_add_signed(-down), column.checked_add_signed(-across));
+            let (y, x) = (from.0.unwrap_or(SIDE), from.1.unwrap_or(SIDE));
+            let inside = y < SIDE && x < SIDE;
+            let pixel = image.get(y * SIDE + x).filter(|_| inside).copied().unwrap_or(0);
+            pixels.push(f32::from(pixel));
+        }
+    }
 }
 
 fn score(
@@ -124,7 +144,9 @@ fn score(
     let places: Vec<usize> = places.collect();
     let mut right = 0;
     for places in places.chunks(500) {
-        let (x, targets) = gather(images, labels, places, &Device::flex());
+        let (x, targets) = gather(images, labels, places, &Device::flex(), |image, pixels| {
+            pixels.extend(image.iter().map(|byte| f32::from(*byte)));
+        });
         let best = model.forward(x).argmax(1).into_data().convert::<i64>();
         let best = best.try_into_vec::<i64>().map_err(|error| format!("{error:?}"))?;
         right += best.iter().zip(&targets).filter(|(a, b)| **a == i64::from(**b)).count();
@@ -174,6 +196,7 @@ struct Settings {
     batch: usize,
     rate: f32,
     temperature: f32,
+    shift: usize,
     seed: u64,
     save: Option<PathBuf>,
 }
@@ -188,6 +211,7 @@ impl Settings {
             batch: 100,
             rate: 1e-2,
             temperature: 3.3,
+            shift: 0,
             seed: 1,
             save: None,
         };
@@ -204,6 +228,7 @@ impl Settings {
                 "--batch" => settings.batch = value.parse::<usize>()?.max(1),
                 "--rate" => settings.rate = value.parse()?,
                 "--temperature" => settings.temperature = value.parse()?,
+                "--shift" => settings.shift = value.parse()?,
                 "--seed" => settings.seed = value.parse()?,
                 "--save" => settings.save = Some(value.into()),
                 _ => return Err(format!("{name} is no option of this program").into()),

@@ -29,7 +29,7 @@ fn trained(feed_forward: FeedForward, choices: usize) -> (Transformer, Artifact,
         feed_forward,
     };
     let text: Vec<u32> = (0..4_000_u32).map(|i| (i * i / 7 + i / 3) % 11).collect();
-    let start = Start { damping: Some(0.5), choices };
+    let start = Start { damping: Some(0.5), choices, ..Start::default() };
     let device = Device::flex().autodiff();
     let model = Transformer::new(&architecture, &start, 3, &device).unwrap();
     let options = Options { rate: 5e-3, steps: 40, warm_up: 5, ..Options::default() };

@@ -65,7 +65,7 @@ impl FromStr for Contender {
             "bits" => Kind::Bits(parts.next().ok_or("bits:MULTIPLE")?.parse()?),
             other => return Err(format!("{other} is no feed-forward").into()),
         };
-        let start = Start { damping: None, choices: 1 };
+        let start = Start { choices: 1, ..Start::default() };
         let mut contender =
             Self { kind, start, table_rate: 2.0, teacher: 0, fit: 0, precision: Precision::Int8 };
         for part in parts {
@@ -73,6 +73,7 @@ impl FromStr for Contender {
                 part.split_once('=').ok_or_else(|| format!("{part}: NAME=VALUE"))?;
             match name {
                 "damping" => contender.start.damping = Some(value.parse()?),
+                "deviation" => contender.start.deviation = Some(value.parse()?),
                 "choices" => contender.start.choices = value.parse()?,
                 "table-rate" => contender.table_rate = value.parse()?,
                 "teacher" => contender.teacher = value.parse()?,

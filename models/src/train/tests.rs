@@ -32,7 +32,7 @@ fn bits() -> FeedForward {
 
 fn trainer(feed_forward: FeedForward, steps: u64) -> Trainer<Transformer> {
     let device = Device::flex().autodiff();
-    let start = Start { damping: None, choices: 1 };
+    let start = Start { choices: 1, ..Start::default() };
     let model = Transformer::new(&architecture(feed_forward), &start, 5, &device).unwrap();
     Trainer::new(model, Options { rate: 5e-3, steps, warm_up: 5, ..Options::default() })
 }

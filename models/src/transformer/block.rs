@@ -85,7 +85,7 @@ impl Block {
                     inputs: rows.inputs,
                     projected: rows.wires == Wires::Projected,
                     damping: start.damping,
-                    ..RowsOptions::default()
+                    deviation: start.deviation.unwrap_or(RowsOptions::default().deviation),
                 };
                 let wires = rows.nodes * rows.inputs;
                 let wiring = match start.choices {

@@ -18,6 +18,8 @@ pub struct Start {
     pub damping: Option<f32>,
     /// Candidates per wire; 0 and 1 fix the wiring.
     pub choices: usize,
+    /// The deviation of the rows of tables; `None` is [`RowsOptions::default`](crate::lut::RowsOptions)'s.
+    pub deviation: Option<f32>,
 }
 
 /// A transformer of any architecture: embedding, blocks, norm, head.

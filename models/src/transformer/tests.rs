@@ -134,7 +134,7 @@ fn feed_forwards() -> Vec<FeedForward> {
 fn a_token_does_not_see_what_follows_whatever_the_feed_forward() {
     for feed_forward in feed_forwards() {
         for choices in [1, 4] {
-            let start = Start { damping: Some(0.5), choices };
+            let start = Start { damping: Some(0.5), choices, ..Start::default() };
             let model =
                 Transformer::new(&gpt(feed_forward.clone()), &start, 3, &Device::flex()).unwrap();
             let logits = |last| {
@@ -152,7 +152,7 @@ fn a_token_does_not_see_what_follows_whatever_the_feed_forward() {
 fn every_parameter_of_every_feed_forward_gets_a_gradient() {
     for feed_forward in feed_forwards() {
         for choices in [1, 4] {
-            let start = Start { damping: Some(0.5), choices };
+            let start = Start { damping: Some(0.5), choices, ..Start::default() };
             let device = Device::flex().autodiff();
             let model = Transformer::new(&gpt(feed_forward.clone()), &start, 3, &device).unwrap();
             let input = Input::Tokens { ids: vec![1, 2, 3, 4, 5, 6], length: 6 };

@@ -316,7 +316,7 @@ impl TrainOptions {
 
     /// How tables begin.
     pub(super) fn start(&self) -> Start {
-        Start { damping: self.damping, choices: self.choices }
+        Start { damping: self.damping, choices: self.choices, ..Start::default() }
     }
 
     /// What it is trained for.

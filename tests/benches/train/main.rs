@@ -98,7 +98,7 @@ impl Contender {
             head: Head::NextToken,
             feed_forward,
         };
-        let start = Start { damping, choices: 1 };
+        let start = Start { damping, choices: 1, ..Start::default() };
         let device = Device::flex().autodiff();
         let model = Transformer::new(&architecture, &start, 1, &device).unwrap();
         let mut random = Random::new(1);

@@ -46,6 +46,7 @@ mod permutation;
 mod tests;
 mod window;
 
+pub use gather::Left;
 pub use window::{Pick, RowAt, Window};
 
 /// Blocks, or footers, that are read at the same time.

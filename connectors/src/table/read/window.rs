@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, StringArray};
+use arrow::buffer::Buffer;
 use arrow::compute::cast;
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 
-use super::gather::gather;
+use super::gather::{Left, Values, gather, plain};
 use super::order::WindowPlan;
 
 /// Rows in memory that can be picked by position.
@@ -144,6 +145,33 @@ impl Window {
     /// # Errors
     /// When Arrow cannot gather or convert one of the column types.
     pub fn gather(&self, picks: &[Pick]) -> Result<RecordBatch, ArrowError> {
+        self.gather_as(picks, &mut Values::Copied)
+    }
+
+    /// These records, in this order, and what was left where it was read: large values of binary columns, for which
+    /// parts of `places` stand in the records. Nothing may look at those; it is for whoever writes the records as a
+    /// whole.
+    ///
+    /// # Errors
+    /// As [`Window::gather`].
+    pub fn gather_in_place(
+        &self,
+        picks: &[Pick],
+        places: &Buffer,
+    ) -> Result<(RecordBatch, Vec<Left>), ArrowError> {
+        let mut values = Values::Left { places, left: Vec::new() };
+        let records = self.gather_as(picks, &mut values)?;
+        match values {
+            Values::Left { left, .. } => Ok((records, left)),
+            Values::Copied => Ok((records, Vec::new())),
+        }
+    }
+
+    fn gather_as(
+        &self,
+        picks: &[Pick],
+        values: &mut Values<'_>,
+    ) -> Result<RecordBatch, ArrowError> {
         // The arrays that the picks lie in, each once.
         let mut arrays: Vec<&RecordBatch> = Vec::new();
         let mut known: Vec<(Place, usize)> = Vec::new();
@@ -185,11 +213,13 @@ impl Window {
                 return Ok(Arc::new(StringArray::from_iter(keys)));
             };
             let columns = arrays.iter().filter_map(|batch| batch.columns().get(*stored));
-            let column = gather(&columns.map(AsRef::as_ref).collect::<Vec<&dyn Array>>(), &rows)?;
-            match column.data_type() == field.data_type() {
-                true => Ok(column),
-                false => cast(&column, field.data_type()),
+            let columns = columns.map(AsRef::as_ref).collect::<Vec<&dyn Array>>();
+            let given = columns.first().map(|column| plain(column.data_type()));
+            if given.as_ref().is_none_or(|given| given == field.data_type()) {
+                return gather(&columns, &rows, values);
             }
+            // To convert a column is to look at its values.
+            cast(&gather(&columns, &rows, &mut Values::Copied)?, field.data_type())
         });
         let columns = columns.collect::<Result<Vec<_>, _>>()?;
         let options = RecordBatchOptions::new().with_row_count(Some(picks.len()));

@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 
-use anabranch_connectors::table::read::{Damage, Pick, RowAt, Window};
+use anabranch_connectors::table::read::{Damage, Left, Pick, RowAt, Window};
 use anabranch_operators::Arrays;
 use anabranch_pipelines::operator::{Context, Outcome, Refused};
 use anabranch_pipelines::panics;
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, RecordBatchOptions};
+use arrow::buffer::Buffer;
 use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 
@@ -28,6 +29,8 @@ const DONE: usize = 1;
 /// A batch, and what there is to report of it.
 pub(super) struct Made {
     pub(super) batch: RecordBatch,
+    /// Values that stand elsewhere than in the batch.
+    pub(super) left: Vec<Left>,
     pub(super) resume: u64,
     pub(super) damage: Vec<Damage>,
     pub(super) replaced: Vec<Replaced>,
@@ -73,6 +76,8 @@ pub(super) struct Maker {
     arrays: Option<Arrays>,
     context: Context,
     schema: SchemaRef,
+    /// Memory of no content for large values, which then stay where they were read.
+    places: Option<Buffer>,
 }
 
 impl Maker {
@@ -93,7 +98,13 @@ impl Maker {
         let mut fields: Vec<FieldRef> = given.fields().iter().map(Arc::clone).collect();
         let number = |name: &str| Arc::new(Field::new(name, DataType::Int64, false));
         fields.extend([number(POSITION), number(RESUME)]);
-        Ok(Self { arrays, context, schema: Arc::new(Schema::new(fields)) })
+        Ok(Self { arrays, context, schema: Arc::new(Schema::new(fields)), places: None })
+    }
+
+    /// Has large values stay where they were read, and parts of `places` stand for them in batches.
+    pub(super) fn leaving_values(mut self, places: Option<Buffer>) -> Self {
+        self.places = places;
+        self
     }
 
     /// The schema of batches.
@@ -103,9 +114,21 @@ impl Maker {
 
     fn make(&self, task: Task) -> Result<Made, String> {
         let (mut parts, mut replaced, mut positions) = (Vec::new(), Vec::new(), Vec::new());
+        // What decodes looks at values, and so does what puts parts of several windows together.
+        let places = self.places.as_ref();
+        let places = places.filter(|_| self.arrays.is_none() && task.rows.len() == 1);
+        let mut left = Vec::new();
         for (window, range) in &task.rows {
             let mut picks: Vec<Pick> = range.clone().map(|at| window.pick(at)).collect();
-            let (records, wrong) = self.records(window, &mut picks)?;
+            let (records, wrong) = match places {
+                Some(places) => {
+                    let gathered = window.gather_in_place(&picks, places);
+                    let (records, values) = gathered.map_err(|e| e.to_string())?;
+                    left = values;
+                    (records, vec![Wrong::default(); picks.len()])
+                }
+                None => self.records(window, &mut picks)?,
+            };
             parts.push(records);
             for (pick, Wrong { error, rejected }) in picks.into_iter().zip(wrong) {
                 let by = window.row_of(&pick);
@@ -133,7 +156,7 @@ impl Maker {
         let options = RecordBatchOptions::new().with_row_count(Some(count));
         let batch = RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options);
         let batch = batch.map_err(|e| e.to_string())?;
-        Ok(Made { batch, resume: task.resume, damage: task.damage, replaced })
+        Ok(Made { batch, left, resume: task.resume, damage: task.damage, replaced })
     }
 
     /// The records, and what was wrong with each that was replaced, or was to stand in.

@@ -5,12 +5,13 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use anabranch_connectors::table::read::{ReadError, ReadOptions, TableReader};
+use anabranch_connectors::table::read::{Left, ReadError, ReadOptions, TableReader};
 use anabranch_operators::Arrays;
 use anabranch_pipelines::operator::Context;
 use anabranch_pipelines::quantity::ByteSize;
 use anabranch_pipelines::store::StoreFetcher;
 use arrow::array::RecordBatch;
+use arrow::buffer::Buffer;
 use clap::{Args, ValueEnum};
 
 use self::batches::{Batches, Positions};
@@ -145,19 +146,20 @@ pub(super) fn read(args: &ReadArgs, quiet: bool) -> Result<Exit, Failure> {
     let context =
         Context::new(Arc::new(StoreFetcher::new(runtime.handle().clone())), Arc::default());
     let maker = Maker::new(table.schema(), arrays, context);
-    let maker = Arc::new(maker.map_err(|e| failed(Exit::Usage, e))?);
+    let maker = maker.map_err(|e| failed(Exit::Usage, e))?;
     let mut report = Report::create(args, &table).map_err(|e| failed(Exit::Failed, e))?;
     if !quiet {
         tell(&opened(args, &table, positions.end));
     }
-    let mut done = || -> Result<(), String> {
+    let done = || -> Result<(), String> {
         let batches =
             Batches::new(Arc::clone(&table), runtime.handle().clone(), positions, args.window);
         let mut stream = if args.shared { Out::shared(&maker)? } else { Out::pipe(&maker)? };
+        let maker = Arc::new(maker.leaving_values(stream.places()));
         for made in make::all(&maker, batches) {
             let made = made?;
             report.add(&made.damage, &made.replaced)?;
-            if !stream.write(&made.batch)? {
+            if !stream.write(&made.batch, &made.left)? {
                 return Ok(());
             }
             report.reached(made.resume);
@@ -196,12 +198,21 @@ impl Out {
         Err("`--shared` is for Linux; leave it out, and read the stream on stdout".to_owned())
     }
 
-    /// Writes a batch; whether anybody still reads.
-    fn write(&mut self, batch: &RecordBatch) -> Result<bool, String> {
+    /// What is to stand in batches for large values, if they are written from where they were read.
+    fn places(&self) -> Option<Buffer> {
+        match self {
+            Self::Pipe(_) => None,
+            #[cfg(target_os = "linux")]
+            Self::Shared(shared) => Some(shared.places()),
+        }
+    }
+
+    /// Writes a batch, of which these values stand elsewhere; whether anybody still reads.
+    fn write(&mut self, batch: &RecordBatch, left: &[Left]) -> Result<bool, String> {
         match self {
             Self::Pipe(stream) => stream.write(batch),
             #[cfg(target_os = "linux")]
-            Self::Shared(shared) => shared.write(batch),
+            Self::Shared(shared) => shared.write(batch, left),
         }
     }
 

@@ -9,10 +9,13 @@ use std::fs::File;
 use std::io::{self, ErrorKind, IoSlice, Read, Stdin, Write};
 use std::os::fd::AsRawFd;
 
+use anabranch_connectors::table::read::Left;
 use arrow::array::RecordBatch;
 use arrow::buffer::Buffer;
 use arrow::datatypes::Schema;
 use arrow::ipc::writer::StreamEncoder;
+use bytes::Bytes;
+use memmap2::MmapOptions;
 use rustix::fs::{MemfdFlags, memfd_create};
 use serde_json::json;
 
@@ -28,6 +31,8 @@ const END: usize = 8;
 /// Batches in shared memory.
 pub(super) struct Shared {
     memory: File,
+    /// As much of it as a slot, mapped here; its content is what a reader has, and of no use.
+    places: Buffer,
     encoder: StreamEncoder,
     /// Bytes of the schema, which the encoder puts before the first batch.
     schema: usize,
@@ -48,9 +53,13 @@ impl Shared {
         let alone = encoder()?.finish().map_err(|e| e.to_string())?;
         let at = SLOTS * SLOT;
         let length = write(&memory, &alone, at).map_err(|e| failed(&e))? as usize;
+        // SAFETY: nobody cuts the memory while it has no name that others know.
+        let mapped = unsafe { MmapOptions::new().len(SLOT as usize).map(&memory) };
+        let places = Buffer::from(Bytes::from_owner(mapped.map_err(|e| failed(&e))?));
         let name = format!("/proc/{}/fd/{}", std::process::id(), memory.as_raw_fd());
         let shared = Self {
             memory,
+            places,
             encoder: encoder()?,
             schema: length.saturating_sub(END),
             given: 0,
@@ -61,8 +70,13 @@ impl Shared {
         Ok(shared)
     }
 
-    /// Gives a batch, once there is a slot for it; whether anybody still reads.
-    pub(super) fn write(&mut self, batch: &RecordBatch) -> Result<bool, String> {
+    /// What may stand in batches for values that are given apart.
+    pub(super) fn places(&self) -> Buffer {
+        self.places.clone()
+    }
+
+    /// Gives a batch with these values in their places, once there is a slot for it; whether anybody still reads.
+    pub(super) fn write(&mut self, batch: &RecordBatch, left: &[Left]) -> Result<bool, String> {
         let buffers = self.encoder.encode(batch).map_err(|e| e.to_string())?;
         if self.given >= SLOTS && !self.answered(self.given - SLOTS + 2)? {
             return Ok(false);
@@ -71,7 +85,7 @@ impl Shared {
             return Err("a batch takes more than 16 GiB; read smaller ones, with `--batch`".into());
         }
         let start = self.given % SLOTS * SLOT;
-        let length = write(&self.memory, &buffers, start)
+        let length = write(&self.memory, &filled(&buffers, left), start)
             .map_err(|error| format!("cannot write a batch to shared memory: {error}"))?;
         let before = if self.given == 0 { self.schema as u64 } else { 0 };
         self.given += 1;
@@ -106,6 +120,19 @@ impl Shared {
             Err(error) => Err(unwritten(&error)),
         }
     }
+}
+
+/// The buffers of a message, with values where their places are.
+fn filled(buffers: &[Buffer], left: &[Left]) -> Vec<Buffer> {
+    let mut all = Vec::with_capacity(buffers.len());
+    for buffer in buffers {
+        let of = |left: &&Left| !buffer.is_empty() && left.place.as_ptr() == buffer.as_ptr();
+        match left.iter().find(of) {
+            Some(left) => all.extend_from_slice(&left.values),
+            None => all.push(buffer.clone()),
+        }
+    }
+    all
 }
 
 /// Writes buffers one behind the other from this place on; how many bytes that are.
