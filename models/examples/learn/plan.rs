@@ -37,12 +37,13 @@ const GPT: Part = Part {
     seeds: &[1, 2, 3],
     contenders: &[("none", "none"), ("mlp", "mlp"), ("lut", LUT)],
     tried: &[
-        ("rows:64x6:axis:choices=2:table-bits=4", &[4e-3]),
-        ("rows:128x4:axis:choices=2:table-bits=4", &[4e-3]),
+        ("rows:64x6:axis:choices=4:table-bits=4", &[4e-3]),
+        ("rows:128x4:axis:choices=4:table-bits=4", &[4e-3]),
         ("rows:128x6:axis:table-bits=4", &[4e-3]),
-        ("rows:128x6:axis:choices=4:table-bits=4", &[4e-3]),
+        ("rows:128x6:axis:choices=2:table-bits=4", &[4e-3]),
         ("rows:128x6:axis:choices=32:table-bits=4", &[4e-3]),
-        ("rows:128x6:axis:choices=2:table-bits=4:teacher=700:fit=300", &[4e-3]),
+        ("rows:128x6:axis:choices=4:deviation=0.02:table-bits=4", &[4e-3]),
+        ("rows:128x6:axis:choices=4:table-bits=4:teacher=700:fit=300", &[4e-3]),
         ("rows:64x6:projected:damping=0.5", &[2e-3, 4e-3]),
         ("rows:64x6:projected:damping=0.5:teacher=700:fit=300", &[2e-3]),
         ("bits:4", &[2e-3, 4e-3]),
@@ -51,7 +52,7 @@ const GPT: Part = Part {
 };
 
 /// The tables that are judged: fast enough with values of 4 bits. Those on projections learn better and are slower.
-const LUT: &str = "rows:128x6:axis:choices=2:table-bits=4";
+const LUT: &str = "rows:128x6:axis:choices=4:table-bits=4";
 
 impl Plan {
     pub(crate) fn of(name: &str) -> Option<Self> {

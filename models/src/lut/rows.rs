@@ -27,13 +27,14 @@ pub struct RowsOptions {
     /// Whether tables are learned in the Walsh-Hadamard basis, with this damping per order: 1/2
     /// helped projected wires in short runs.
     pub damping: Option<f32>,
-    /// The deviation of the rows at the start.
+    /// The deviation of the rows at the start. All nodes' rows are added, so it is to be small beside what the block
+    /// reads: 0.02 learned worse by 0.01 nats in a small GPT.
     pub deviation: f32,
 }
 
 impl Default for RowsOptions {
     fn default() -> Self {
-        Self { width: 128, nodes: 64, inputs: 6, projected: false, damping: None, deviation: 0.02 }
+        Self { width: 128, nodes: 64, inputs: 6, projected: false, damping: None, deviation: 0.002 }
     }
 }
 
