@@ -10,13 +10,17 @@ use std::time::{Duration, Instant};
 
 use anabranch_models::artifact::architecture::{Architecture, Head, Inputs};
 use anabranch_pipelines::operator::{Context, OperatorError};
+use arrow::datatypes::Schema;
 
 use super::InferOptions;
 use super::model::{Choice, Held, Model};
 use super::shelf::{Entry, Shelf, ShelfError};
+use super::wiring::Wiring;
 
 /// Changes that are remembered. An epoch that is further back than so many was durable long ago.
 const REMEMBERED: usize = 1024;
+/// Artifacts of which an error says why they cannot answer.
+const TOLD: usize = 3;
 /// How often a follower that waits for its first artifact looks.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -47,14 +51,14 @@ struct State {
 
 #[derive(Debug, Clone)]
 enum Found {
-    /// It is not looked at again until it changes.
-    PassedOver,
+    /// It is not looked at again until it changes; why.
+    PassedOver(String),
     /// It may be opened.
     Whole(Rank),
 }
 
 impl Follower {
-    /// Which artifact answers the context's epoch.
+    /// Which artifact answers the context's epoch, of records with these columns, if they are known.
     ///
     /// # Errors
     /// When there is none yet and the options do not say to wait, or the epoch is too far back.
@@ -62,6 +66,7 @@ impl Follower {
         &self,
         shelf: &Shelf,
         options: &InferOptions,
+        input: Option<&Schema>,
         held: &Held,
         context: &Context,
     ) -> Result<Arc<Choice>, OperatorError> {
@@ -72,7 +77,7 @@ impl Follower {
         if begins {
             let due = state.looked.is_none_or(|looked| looked.elapsed() >= options.every());
             if due || state.chosen.is_empty() {
-                state.look(shelf, options, held, context)?;
+                state.look(shelf, options, input, held, context)?;
             }
             state.latest = Some(epoch);
         }
@@ -91,12 +96,13 @@ impl State {
         &mut self,
         shelf: &Shelf,
         options: &InferOptions,
+        input: Option<&Schema>,
         held: &Held,
         context: &Context,
     ) -> Result<(), OperatorError> {
         let begun = Instant::now();
         loop {
-            let looked = self.look_once(shelf, options, held, context);
+            let looked = self.look_once(shelf, options, input, held, context);
             self.looked = Some(Instant::now());
             if !self.chosen.is_empty() {
                 // What answers so far goes on when a store does not tell what is new.
@@ -123,10 +129,25 @@ impl State {
             let what = "train one first, or let the operator wait for it with `wait = \"10m\"`";
             return failed(&format!("{}; {what}", ShelfError::Empty { at }));
         }
-        let found = self.found.len();
+        let reasons = self.found.iter().filter_map(|(name, (_, found))| match found {
+            Found::PassedOver(reason) => Some((name, reason)),
+            Found::Whole(_) => None,
+        });
+        let mut reasons: Vec<(&String, &String)> = reasons.collect();
+        // Names that trainings give end with the step, so these are the newest.
+        reasons.sort_unstable_by(|a, b| b.cmp(a));
+        let told: Vec<&str> =
+            reasons.iter().take(TOLD).map(|(_, reason)| reason.as_str()).collect();
+        let more = reasons.len().saturating_sub(TOLD);
+        let more = if more > 0 { format!("; and {more} more") } else { String::new() };
         failed(&format!(
-            "of {found} artifacts at {at} none can answer; the log says why, and `anabranch models list {at}` \
-             shows them"
+            "of {} at {at} none can answer: {}{more}",
+            if self.found.len() == 1 {
+                "1 artifact".into()
+            } else {
+                format!("{} artifacts", self.found.len())
+            },
+            told.join("; ")
         ))
     }
 
@@ -134,6 +155,7 @@ impl State {
         &mut self,
         shelf: &Shelf,
         options: &InferOptions,
+        input: Option<&Schema>,
         held: &Held,
         context: &Context,
     ) -> Result<(), ShelfError> {
@@ -151,7 +173,7 @@ impl State {
                     Some(reason) => {
                         let at = shelf.place(&entry.name);
                         tracing::info!("infer: {at} does not pass the gate: {reason}");
-                        Found::PassedOver
+                        Found::PassedOver(format!("{}: {reason}", entry.name))
                     }
                     None => {
                         let rank = (card.training.steps, entry.modified, entry.name.clone());
@@ -163,7 +185,7 @@ impl State {
             };
             self.found.insert(entry.name.clone(), (entry, found));
         }
-        self.swap(shelf, options, held, context)
+        self.swap(shelf, options, input, held, context)
     }
 
     /// Takes the newest artifact that opens and fits, if it is newer than the one that answers.
@@ -171,11 +193,12 @@ impl State {
         &mut self,
         shelf: &Shelf,
         options: &InferOptions,
+        input: Option<&Schema>,
         held: &Held,
         context: &Context,
     ) -> Result<(), ShelfError> {
         while let Some(rank) = self.newest() {
-            match self.open(shelf, &rank.2, options, context)? {
+            match self.open(shelf, &rank.2, options, input, context)? {
                 Ok((choice, model)) => {
                     let (epoch, name) = (context.epoch(), &model.name);
                     tracing::info!("infer: from epoch {epoch} on {name} answers");
@@ -206,7 +229,7 @@ impl State {
         let newer = |rank: &&Rank| self.current.as_ref().is_none_or(|now| *rank > now);
         let whole = self.found.values().filter_map(|(_, found)| match found {
             Found::Whole(rank) => Some(rank),
-            Found::PassedOver => None,
+            Found::PassedOver(_) => None,
         });
         whole.filter(newer).max().cloned()
     }
@@ -217,6 +240,7 @@ impl State {
         shelf: &Shelf,
         entry: &str,
         options: &InferOptions,
+        input: Option<&Schema>,
         context: &Context,
     ) -> Result<Result<(Choice, Model), String>, ShelfError> {
         let at = shelf.place(entry);
@@ -230,6 +254,12 @@ impl State {
             let reason = "it takes or tells something else than the model that answers";
             return Ok(Err(format!("artifact {at}: {reason}")));
         }
+        // What runs on needs a model that answers these records, whatever else lies in the folder.
+        if let Some(input) = input
+            && let Err(error) = Wiring::of(opened.artifact.architecture(), options, input)
+        {
+            return Ok(Err(format!("artifact {at}: {error}")));
+        }
         let choice = Choice { entry: entry.to_owned(), sha256: opened.sha256.clone() };
         let model = Model::of(&opened, options).map_err(|e| format!("artifact {at}: {e}"));
         Ok(model.map(|model| (choice, model)))
@@ -241,7 +271,7 @@ impl State {
         let (skipped, goes_on) = (self.skipped, self.current.is_some());
         let goes_on = if goes_on { "; the model before it goes on" } else { "" };
         tracing::warn!("infer: passed over ({skipped} so far): {reason}{goes_on}");
-        Found::PassedOver
+        Found::PassedOver(reason.to_string())
     }
 }
 

@@ -42,7 +42,7 @@
 //! use anabranch_pipelines::operator::{Allocation, Context};
 //! use arrow::array::{ArrayRef, AsArray, ListArray, RecordBatch};
 //! use arrow::datatypes::Int32Type;
-//! use std::sync::Arc;
+//! use std::sync::{Arc, OnceLock};
 //!
 //! let folder = std::env::temp_dir().join(format!("anabranch-infer-{}", std::process::id()));
 //! example::random(&Architecture {
@@ -66,7 +66,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anabranch_pipelines::graph::SchemaError;
@@ -203,8 +203,8 @@ impl InferOptions {
             true => (self, Work::Follow(Box::default())),
             false => pinned::choose(self, &shelf, &held).map_err(OptionsError)?,
         };
-        let schema = Derived::default();
-        Ok(Arc::new(Infer { options, shelf, held, work, schema }))
+        let (schema, input) = (Derived::default(), OnceLock::new());
+        Ok(Arc::new(Infer { options, shelf, held, work, schema, input }))
     }
 
     fn check(&self) -> Result<(), String> {
@@ -264,9 +264,15 @@ struct Infer {
     held: Held,
     work: Work,
     schema: Derived<SchemaRef>,
+    /// The columns of the plan that it stands in.
+    input: OnceLock<SchemaRef>,
 }
 
 impl Infer {
+    fn input(&self) -> Option<&Schema> {
+        self.input.get().map(AsRef::as_ref)
+    }
+
     fn model(&self, context: &Context) -> Result<Arc<Model>, OperatorError> {
         let get = |choice: &Choice| self.held.get(choice, &self.shelf, &self.options, context);
         match (&self.work, context.choice()) {
@@ -277,9 +283,13 @@ impl Infer {
                 let foreign = |e| OperatorError::Failed(format!("the choice of a model: {e}"));
                 get(&serde_json::from_slice(choice).map_err(foreign)?)
             }
-            (Work::Follow(follower), None) => {
-                get(&*follower.choose(&self.shelf, &self.options, &self.held, context)?)
-            }
+            (Work::Follow(follower), None) => get(&*follower.choose(
+                &self.shelf,
+                &self.options,
+                self.input(),
+                &self.held,
+                context,
+            )?),
         }
     }
 }
@@ -298,7 +308,17 @@ impl Operator for Infer {
             return Err(SchemaError::Mismatch("infer reads one input".into()));
         };
         if let Work::Read(model) = &self.work {
-            Wiring::of(model.engine.architecture(), &self.options, input)?;
+            let wiring = Wiring::of(model.engine.architecture(), &self.options, input)?;
+            let missing = wiring.missing(model.engine.architecture());
+            // Once, however often the plan is made.
+            if self.input.get().is_none()
+                && let Some(missing) = missing
+            {
+                tracing::warn!(
+                    "infer: {} takes {missing} too, and no column is named for it",
+                    model.name
+                );
+            }
         }
         let mut fields: Vec<Arc<Field>> = input.fields().iter().cloned().collect();
         for field in self.options.fields() {
@@ -309,6 +329,7 @@ impl Operator for Infer {
             }
             fields.push(Arc::new(field));
         }
+        let _ = self.input.set(Arc::clone(input));
         Ok(Arc::new(Schema::new(fields)))
     }
 
@@ -384,7 +405,8 @@ impl Choosing for Infer {
         let Work::Follow(follower) = &self.work else {
             return Err(OperatorError::Failed("it has one model and chooses none".to_owned()));
         };
-        let choice = follower.choose(&self.shelf, &self.options, &self.held, context)?;
+        let choice =
+            follower.choose(&self.shelf, &self.options, self.input(), &self.held, context)?;
         let told = serde_json::to_vec(&*choice);
         Ok(told.map_err(|e| OperatorError::Failed(e.to_string()))?.into())
     }

@@ -85,6 +85,17 @@ impl Wiring {
         Ok(wiring)
     }
 
+    /// What the model takes of which there is no column.
+    pub(super) fn missing(&self, architecture: &Architecture) -> Option<&'static str> {
+        let Inputs::Modalities { image, audio, text } = &architecture.inputs else { return None };
+        let missing = [
+            (image.is_some() && self.image.is_none(), IMAGE),
+            (audio.is_some() && self.audio.is_none(), AUDIO),
+            (text.is_some() && self.tokens.is_none(), TOKENS),
+        ];
+        missing.into_iter().find_map(|(missing, modality)| missing.then_some(modality))
+    }
+
     fn check(&self, schema: &Schema) -> Result<(), SchemaError> {
         if let Some((column, _)) = &self.image {
             let field = SchemaError::require(schema, column)?;

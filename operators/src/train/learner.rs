@@ -35,6 +35,8 @@ pub(super) struct Learner {
     live: Live,
     /// Rows that were not given yet.
     rows: Vec<Row>,
+    /// Records that this start refused, and why the first was.
+    refused: (u64, Option<String>),
 }
 
 /// All of the state but the trainer's.
@@ -78,6 +80,7 @@ impl Learner {
             options: Arc::clone(options),
             live: Live::default(),
             rows: Vec::new(),
+            refused: (0, None),
         })
     }
 
@@ -293,12 +296,15 @@ impl Shard for Learner {
         let columns = Columns::of(&options, batch)?;
         let mut refused = Vec::new();
         for at in 0..batch.num_rows() {
+            // What comes behind the last step is not looked at.
             if self.is_done() {
                 break;
             }
             let id = RecordId::of_row(batch, at);
             let id = id.ok_or_else(|| failed("a record without an id reached the training"))?;
             if let Err(error) = self.record(&columns, at, id)? {
+                self.refused.0 += 1;
+                self.refused.1.get_or_insert_with(|| error.clone());
                 refused.push((compact(&batch.slice(at, 1))?, error));
             }
         }
@@ -308,13 +314,25 @@ impl Shard for Learner {
     fn finish(&mut self) -> Result<Yield, OperatorError> {
         let steps = self.trainer.steps();
         if steps == 0 {
+            let refused = match &self.refused {
+                (0, _) | (_, None) => String::new(),
+                (1, Some(why)) => format!(", and 1 was refused: {why}"),
+                (count, Some(why)) => format!(", and {count} were refused, the first: {why}"),
+            };
             return Err(failed(format!(
-                "the inputs ended before the first step: {} records gave {} examples, and a step takes {}; make \
-                 `batch` smaller or give more records",
+                "the inputs ended before the first step: {} records gave {} examples, and a step takes {}{refused}; \
+                 make `batch` smaller or give more records",
                 self.progress.records,
                 self.progress.pool.len(),
                 self.options.batch
             )));
+        }
+        if !self.is_done() {
+            tracing::warn!(
+                "train: the records ended at step {steps} of {}, before the rate had fallen; let the source give them \
+                 in more passes, or name {steps} as `steps`",
+                self.options.steps
+            );
         }
         match self.progress.pending.take() {
             Some(mut row) => {
@@ -333,6 +351,7 @@ impl Shard for Learner {
             None => {}
         }
         self.progress.pool.clear();
+        self.show();
         Ok(Yield { records: self.take_rows()?, refused: Vec::new() })
     }
 

@@ -79,7 +79,8 @@ pub(crate) fn accuracy(network: &Network) -> f64 {
 }
 
 fn unpack(name: &str, header: usize) -> Vec<u8> {
-    let file = std::fs::File::open(anabranch_tests::program::data().join("mnist").join(name)).unwrap();
+    let file =
+        std::fs::File::open(anabranch_tests::program::data().join("mnist").join(name)).unwrap();
     let mut bytes = Vec::new();
     flate2::read::GzDecoder::new(file).read_to_end(&mut bytes).unwrap();
     bytes.split_off(header)

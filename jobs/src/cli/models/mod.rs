@@ -7,7 +7,7 @@ use anabranch_models::artifact::Card;
 use anabranch_operators::infer::shelf::{Entry, Opened, Shelf, ShelfError};
 use anabranch_pipelines::operator::Context;
 use anabranch_pipelines::store::StoreFetcher;
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 use serde::Serialize;
 
 use super::{Exit, Failure, print};
@@ -54,6 +54,7 @@ pub(super) enum ModelsCommand {
 
 /// Which model goes on with what, and how.
 #[derive(Debug, Args)]
+#[command(group(ArgGroup::new("made by").required(true).args(["bytes", "tokenizer"])))]
 pub(super) struct SampleArgs {
     /// The artifact, as a path or URL.
     #[arg(value_name = "ARTIFACT")]
@@ -62,7 +63,7 @@ pub(super) struct SampleArgs {
     #[arg(long, value_name = "TEXT")]
     prompt: String,
     /// The `tokenizer.json` that made the tokens that it was trained on.
-    #[arg(long, value_name = "FILE", required_unless_present = "bytes", conflicts_with = "bytes")]
+    #[arg(long, value_name = "FILE")]
     tokenizer: Option<PathBuf>,
     /// Its tokens are bytes, as of `tokenise` with `model = "byte"`.
     #[arg(long)]
