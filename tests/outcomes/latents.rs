@@ -95,7 +95,7 @@ fn client_numpy_decodes_photos_and_sounds_to_the_same_samples() {
     ];
     for (learn, media, facts, channels) in cases {
         let levels = if matches!(learn, Media::Sound { .. }) { 5 } else { 3 };
-        let mut fit = Fit::new(Options { channels, step: Some(12.0), levels: Some(levels) });
+        let mut fit = Fit::new(Options { channels, step: Some(12.0), levels: Some(levels), ..Options::default() });
         fit.add(&learn).unwrap();
         let file = fit.finish().unwrap().to_bytes().unwrap();
         let (codec, mut scratch) = (Codec::from_bytes(&file).unwrap(), Scratch::default());

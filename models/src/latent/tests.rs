@@ -56,11 +56,11 @@ fn pictures(options: Options) -> Vec<u8> {
 }
 
 fn small() -> Options {
-    Options { channels: 24, step: Some(8.0), levels: Some(2) }
+    Options { channels: 24, step: Some(8.0), levels: Some(2), ..Options::default() }
 }
 
 fn sounds() -> Vec<u8> {
-    let mut fit = Fit::new(Options { channels: 40, step: Some(40.0), levels: Some(6) });
+    let mut fit = Fit::new(Options { channels: 40, step: Some(40.0), levels: Some(6), ..Options::default() });
     for seed in 0..6 {
         fit.add(&of_sound(&sound(3000, 1, seed), 1)).unwrap();
     }
@@ -111,7 +111,7 @@ fn unseen_pictures_come_back_close_and_fewer_channels_are_fewer_bytes() {
 
 #[test]
 fn every_channel_at_a_small_step_is_nearly_lossless() {
-    let options = Options { channels: 48, step: Some(1.0), levels: Some(2) };
+    let options = Options { channels: 48, step: Some(1.0), levels: Some(2), ..Options::default() };
     let codec = Codec::from_bytes(&pictures(options)).unwrap();
     let original = picture(64, 40, 3, 5);
     let record = encoded(&codec, &of_picture(&original, 64, 3), None);

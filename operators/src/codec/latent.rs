@@ -216,7 +216,7 @@ mod tests {
     #[test]
     fn pictures_keep_to_what_every_codec_must() {
         let examples = [(64, 48), (80, 80), (33, 70)].map(|(w, h)| Example::picture(w, h, 3));
-        let options = Options { channels: 40, step: Some(6.0), levels: Some(2) };
+        let options = Options { channels: 40, step: Some(6.0), levels: Some(2), ..Options::default() };
         let latent = learned(&examples, options);
         let mut examples = codec::examples(&latent);
         examples.push(Example::picture(40, 30, 1));
@@ -226,7 +226,7 @@ mod tests {
     #[test]
     fn sounds_keep_to_what_every_codec_must() {
         let examples = [1, 2].map(|channels| Example::sound(Pcm::S16, channels, 4000));
-        let options = Options { channels: 60, step: Some(300.0), levels: Some(5) };
+        let options = Options { channels: 60, step: Some(300.0), levels: Some(5), ..Options::default() };
         let latent = learned(&examples, options);
         codec::check(&latent, &codec::examples(&latent)).unwrap();
     }
@@ -234,7 +234,7 @@ mod tests {
     #[test]
     fn floats_that_are_no_numbers_are_silence_and_loud_ones_are_clipped() {
         let examples = [Example::sound(Pcm::S16, 1, 4000)];
-        let options = Options { channels: 32, step: Some(100.0), levels: Some(5) };
+        let options = Options { channels: 32, step: Some(100.0), levels: Some(5), ..Options::default() };
         let latent = learned(&examples, options);
         let floats = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 0.5, -7.0].repeat(50);
         let samples: Vec<u8> = floats.iter().flat_map(|float| float.to_le_bytes()).collect();
