@@ -2,6 +2,8 @@
 
 use std::process::Command;
 
+use anabranch_models::artifact::Artifact;
+use anabranch_models::artifact::architecture::Inputs;
 use anabranch_models::latent::{Codec, Fit, Media, Options, Scratch};
 use anabranch_operators::codec::{Facts, Limits, sniff};
 use anabranch_pipelines::record::media;
@@ -95,7 +97,12 @@ fn client_numpy_decodes_photos_and_sounds_to_the_same_samples() {
     ];
     for (learn, media, facts, channels) in cases {
         let levels = if matches!(learn, Media::Sound { .. }) { 5 } else { 3 };
-        let mut fit = Fit::new(Options { channels, step: Some(12.0), levels: Some(levels), ..Options::default() });
+        let mut fit = Fit::new(Options {
+            channels,
+            step: Some(12.0),
+            levels: Some(levels),
+            ..Options::default()
+        });
         fit.add(&learn).unwrap();
         let file = fit.finish().unwrap().to_bytes().unwrap();
         let (codec, mut scratch) = (Codec::from_bytes(&file).unwrap(), Scratch::default());
@@ -106,4 +113,26 @@ fn client_numpy_decodes_photos_and_sounds_to_the_same_samples() {
         assert_eq!(told, facts);
         assert!(ours == theirs, "{facts}: other samples");
     }
+}
+
+#[test]
+fn example_a_model_learns_from_a_table_of_latents_without_decoding() {
+    let folder = folder();
+    let job = example(folder.path(), "latents-cifar10").set("files", "exact*.bin");
+    job.set("gradient_steps", 2).succeed();
+    let latents = table(folder.path());
+    assert_eq!((latents.rows("table").num_rows(), latents.dead_letters()), (4000, Vec::new()));
+    let out = folder.path().join("learned");
+    let job = example(folder.path(), "train-latents").out("learned");
+    let job = job.set("table", latents.path.display()).set("steps", 12).set("passes", 1);
+    let small = [("width", "16"), ("heads", "2"), ("layers", "1"), ("holdout_examples", "64")];
+    let job = small
+        .into_iter()
+        .fold(job, |job, (key, value)| job.set(&format!("operator.learn.{key}"), value));
+    job.set("operator.learn.feed_forward", "mlp").succeed();
+    let models = out.join("models/data");
+    let artifact = Artifact::open(&models.join("latents-step-00000012")).unwrap();
+    let Inputs::Image(inputs) = artifact.card().architecture.inputs else { panic!("pictures") };
+    assert_eq!((inputs.height, inputs.width, inputs.channels, inputs.patch), (8, 8, 24, 1));
+    assert_eq!(Table::at(out.join("measures")).dead_letters(), []);
 }

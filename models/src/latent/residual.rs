@@ -271,7 +271,8 @@ pub(super) mod tests {
                 let (y, x) = (y + down, x + right);
                 if (0..rows).contains(&y) && (0..across).contains(&x) {
                     for (i, plane) in from.iter().enumerate() {
-                        sum += layer.weight[(t * outputs + o) * inputs + i] * plane[y as usize][x as usize];
+                        sum += layer.weight[(t * outputs + o) * inputs + i]
+                            * plane[y as usize][x as usize];
                     }
                 }
             }

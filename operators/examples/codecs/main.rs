@@ -15,8 +15,12 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program that reports to a person")]
 
+mod cifar;
+mod latents;
 mod page;
 mod part;
+mod photos;
+mod pictures;
 mod program;
 mod study;
 mod text;
@@ -27,7 +31,7 @@ use std::path::{Path, PathBuf};
 use part::Part;
 
 /// All parts, in the order of the page.
-const PARTS: &[&dyn Part] = &[&text::Text];
+const PARTS: &[&dyn Part] = &[&text::Text, &photos::Photos, &pictures::Pictures, &latents::Latents];
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

@@ -199,7 +199,7 @@ impl Codec for Latent {
 
 #[cfg(test)]
 mod tests {
-    use anabranch_models::latent::{Fit, Options};
+    use anabranch_models::latent::{Decoder, Fit, Options, Training};
 
     use super::*;
     use crate::conformance::codec::{self, Example};
@@ -216,7 +216,8 @@ mod tests {
     #[test]
     fn pictures_keep_to_what_every_codec_must() {
         let examples = [(64, 48), (80, 80), (33, 70)].map(|(w, h)| Example::picture(w, h, 3));
-        let options = Options { channels: 40, step: Some(6.0), levels: Some(2), ..Options::default() };
+        let options =
+            Options { channels: 40, step: Some(6.0), levels: Some(2), ..Options::default() };
         let latent = learned(&examples, options);
         let mut examples = codec::examples(&latent);
         examples.push(Example::picture(40, 30, 1));
@@ -226,7 +227,8 @@ mod tests {
     #[test]
     fn sounds_keep_to_what_every_codec_must() {
         let examples = [1, 2].map(|channels| Example::sound(Pcm::S16, channels, 4000));
-        let options = Options { channels: 60, step: Some(300.0), levels: Some(5), ..Options::default() };
+        let options =
+            Options { channels: 60, step: Some(300.0), levels: Some(5), ..Options::default() };
         let latent = learned(&examples, options);
         codec::check(&latent, &codec::examples(&latent)).unwrap();
     }
@@ -234,7 +236,8 @@ mod tests {
     #[test]
     fn floats_that_are_no_numbers_are_silence_and_loud_ones_are_clipped() {
         let examples = [Example::sound(Pcm::S16, 1, 4000)];
-        let options = Options { channels: 32, step: Some(100.0), levels: Some(5), ..Options::default() };
+        let options =
+            Options { channels: 32, step: Some(100.0), levels: Some(5), ..Options::default() };
         let latent = learned(&examples, options);
         let floats = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 0.5, -7.0].repeat(50);
         let samples: Vec<u8> = floats.iter().flat_map(|float| float.to_le_bytes()).collect();
@@ -244,5 +247,67 @@ mod tests {
         let facts = latent.decode(&bytes, &Limits::default(), &mut back).unwrap();
         assert_eq!(facts, Facts::Audio { format: Pcm::S16, rate: 8000, channels: 1, frames: 250 });
         assert_eq!(back.len(), 500);
+    }
+
+    /// One piece of each of twelve photos, where the data are: they are no part of this repository.
+    fn photos(side: u32) -> Option<Vec<Example>> {
+        let data = std::env::var_os("ANABRANCH_DATA").map_or_else(
+            || std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data"),
+            std::path::PathBuf::from,
+        );
+        let piece = |at: usize| {
+            let file = std::fs::read(data.join(format!("photos/kodim{at:02}.png"))).ok()?;
+            let (mut all, mut samples) = (Vec::new(), Vec::new());
+            let png = super::super::named("png").unwrap();
+            let facts = png.decode(&file, &Limits::default(), &mut all).unwrap();
+            let Facts::Image { width, .. } = facts else { panic!("it is a picture") };
+            for line in all.chunks(3 * width as usize).skip(200).take(side as usize) {
+                samples.extend_from_slice(&line[3 * 200..3 * (200 + side as usize)]);
+            }
+            Some(Example {
+                samples,
+                facts: Facts::Image { width: side, height: side, channels: 3 },
+            })
+        };
+        (1..=12).map(piece).collect()
+    }
+
+    /// Bytes of records, and the mean squared error of what comes back.
+    fn rate_and_error(codec: &Latent, examples: &[Example]) -> (f64, f64) {
+        let (mut rate, mut error, mut count) = (0.0, 0.0, 0.0);
+        for Example { samples, facts } in examples {
+            let (mut bytes, mut back) = (Vec::new(), Vec::new());
+            codec.encode(&Media { samples, facts: *facts }, None, &mut bytes).unwrap();
+            codec.decode(&bytes, &Limits::default(), &mut back).unwrap();
+            rate += bytes.len() as f64;
+            count += back.len() as f64;
+            let square = |(a, b): (&u8, &u8)| (f64::from(*a) - f64::from(*b)).powi(2);
+            error += samples.iter().zip(&back).map(square).sum::<f64>();
+        }
+        (rate, error / count)
+    }
+
+    #[test]
+    fn gradient_steps_improve_what_bytes_buy_on_photos_that_were_not_seen() {
+        let Some(photos) = photos(96) else { return };
+        let (seen, unseen) = photos.split_at(photos.len() / 2);
+        let measured = |step: f64, training: Training| {
+            let options = Options { channels: 24, step: Some(step), levels: Some(2), training };
+            rate_and_error(&learned(seen, options), unseen)
+        };
+        let (fine, coarse) =
+            (measured(14.0, Training::default()), measured(22.0, Training::default()));
+        // The bytes that principal components need for the error of another codec.
+        let at = |error: f64| {
+            let share = (error / fine.1).ln() / (coarse.1 / fine.1).ln();
+            assert!((-0.3..1.3).contains(&share), "{share}");
+            ((1.0 - share) * fine.0.ln() + share * coarse.0.ln()).exp()
+        };
+        let trained = |decoder| measured(18.0, Training { steps: 40, decoder, seed: 1 });
+        let (linear, residual) = (trained(Decoder::Linear), trained(Decoder::Residual));
+        let [gained, more] = [linear, residual].map(|(bytes, error)| bytes / at(error));
+        println!("bytes against principal components: {gained:.4} linear, {more:.4} residual");
+        assert!(gained < 0.99, "{gained}");
+        assert!(residual.0 == linear.0 && more < gained, "{more} of {gained}");
     }
 }

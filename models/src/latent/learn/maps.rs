@@ -118,9 +118,15 @@ fn by_energy(linear: &mut Linear, examples: &[Example], scales: &[f64]) {
     }
     let synthesis = linear.synthesis.iter().map(|row| dot(row, row));
     let analysis = std::mem::take(&mut linear.analysis);
-    let mut sorted: Vec<_> =
-        energies.into_iter().zip(synthesis).map(|(e, s)| e * s).zip(analysis).collect::<Vec<_>>()
-            .into_iter().zip(std::mem::take(&mut linear.synthesis)).collect();
+    let mut sorted: Vec<_> = energies
+        .into_iter()
+        .zip(synthesis)
+        .map(|(e, s)| e * s)
+        .zip(analysis)
+        .collect::<Vec<_>>()
+        .into_iter()
+        .zip(std::mem::take(&mut linear.synthesis))
+        .collect();
     sorted.sort_by(|((one, _), _), ((other, _), _)| other.total_cmp(one));
     for ((_, analysis), synthesis) in sorted {
         linear.analysis.push(analysis);

@@ -38,10 +38,7 @@ impl Prediction {
         let over = moved(&latents, 1, true);
         let left = moved(&latents, 2, true);
         let diagonal = moved(&over, 2, true);
-        latents
-            - left * before.clone()
-            - over * above.clone()
-            - diagonal * corner.clone()
+        latents - left * before.clone() - over * above.clone() - diagonal * corner.clone()
     }
 }
 
@@ -57,12 +54,10 @@ pub(super) fn bits(latents: Tensor<4>, widths: Tensor<2>, prediction: &Predictio
     let far = prediction.differences(latents).abs();
     let near = far.clone().detach().clamp_max(BUSIEST);
     let above = moved(&near, 1, true);
-    let busy = moved(&above, 2, true)
-        + moved(&above, 2, false)
-        + (above + moved(&near, 3, true)) * 2.0;
-    let width = |at: usize| {
-        (widths.clone().narrow(0, at, 1) * FASTER).exp().reshape([1, 1, 1, channels])
-    };
+    let busy =
+        moved(&above, 2, true) + moved(&above, 2, false) + (above + moved(&near, 3, true)) * 2.0;
+    let width =
+        |at: usize| (widths.clone().narrow(0, at, 1) * FASTER).exp().reshape([1, 1, 1, channels]);
     let width = (width(0) + busy * width(1)).clamp_min(NARROWEST);
     // The probability of a whole number d is sinh(h) / (cosh(d / s) + cosh(h)) with h = 1 / 2s, here in logarithms.
     let half = width.clone().recip() * 0.5;
@@ -111,7 +106,9 @@ mod tests {
         assert!(cost(plane.clone(), Predictor::Plane) * 3.0 < cost(plane, Predictor::Nothing));
         // The same numbers, spread or in one corner.
         let busy: Vec<f32> = (0..256)
-            .map(|at| if at / 16 < 6 && at % 16 < 6 { (random.normal() * 6.0).round() } else { 0.0 })
+            .map(
+                |at| if at / 16 < 6 && at % 16 < 6 { (random.normal() * 6.0).round() } else { 0.0 },
+            )
             .collect();
         let mut spread = busy.clone();
         random.shuffle(&mut spread);
