@@ -4,7 +4,7 @@ use std::process::Command;
 
 use anabranch_models::artifact::Artifact;
 use anabranch_models::artifact::architecture::Inputs;
-use anabranch_models::latent::{Codec, Fit, Media, Options, Scratch};
+use anabranch_models::latent::{Codec, Decoder, Fit, Media, Options, Scratch, Training};
 use anabranch_operators::codec::{Facts, Limits, sniff};
 use anabranch_pipelines::record::media;
 use anabranch_tests::program::{Job, data, python, root};
@@ -113,6 +113,28 @@ fn client_numpy_decodes_photos_and_sounds_to_the_same_samples() {
         assert_eq!(told, facts);
         assert!(ours == theirs, "{facts}: other samples");
     }
+}
+
+#[test]
+fn client_numpy_corrects_what_it_decodes_as_a_trained_decoder_does() {
+    let (width, samples) = photo("kodim01.png", 96);
+    let height = 96;
+    let media = Media::Picture { width, height, channels: 3, samples: &samples };
+    let training = Training { steps: 3, decoder: Decoder::Residual, seed: 1 };
+    let options = Options { channels: 20, step: Some(12.0), levels: Some(3), training };
+    let mut fit = Fit::new(options);
+    fit.add(&media).unwrap();
+    let file = fit.finish().unwrap().to_bytes().unwrap();
+    let (codec, mut scratch) = (Codec::from_bytes(&file).unwrap(), Scratch::default());
+    let (mut record, mut ours) = (Vec::new(), Vec::new());
+    codec.encode(&media, None, &mut scratch, &mut record).unwrap();
+    codec.decode(&record, &mut scratch, &mut ours).unwrap();
+    let (_, theirs) = numpy(&file, &record);
+    assert_eq!(ours.len(), theirs.len());
+    // Sums of floats depend on their order.
+    assert!(ours.iter().zip(&theirs).all(|(a, b)| a.abs_diff(*b) <= 1));
+    let same = ours.iter().zip(&theirs).filter(|(a, b)| a == b).count();
+    assert!(same * 1000 > ours.len() * 999, "{same} of {}", ours.len());
 }
 
 #[test]

@@ -14,7 +14,7 @@ use super::super::linear::{Linear, dot};
 use super::super::{LatentError, Training};
 use super::crops::{Crops, Example};
 use super::rate::{self, Prediction};
-use super::{noise, options, tensor};
+use super::{noise, options};
 use crate::train::{Trainer, parameters};
 
 /// The loss that one bit is worth.
@@ -48,14 +48,13 @@ pub(crate) fn maps(
     let (bands, channels) = (linear.mean.len(), linear.analysis.len());
     let steps = |numbers: &[f64]| numbers.iter().map(|x| (x / step) as f32).collect::<Vec<_>>();
     let (offsets, factors) = (steps(&linear.mean), steps(scales));
-    let flat = |rows: &[Vec<f64>], by: f64| -> Vec<f32> {
-        rows.iter().flatten().map(|x| (x * by) as f32).collect()
-    };
-    let param = |values, shape| Param::from_data(TensorData::new(values, shape), &device);
-    let analysis = tensor::<2>(flat(&linear.analysis, step), [channels, bands], &device);
+    let turned = |band: usize| linear.analysis.iter().filter_map(move |row| row.get(band));
+    let analysis = (0..bands).flat_map(turned).map(|x| (x * step) as f32).collect();
+    let synthesis = linear.synthesis.iter().flat_map(|row| steps(row)).collect();
+    let param = |values: Vec<f32>, shape| Param::from_data(TensorData::new(values, shape), &device);
     let start = Maps {
-        analysis: Param::from_data(analysis.transpose().into_data(), &device),
-        synthesis: param(flat(&linear.synthesis, 1.0 / step), [channels, bands]),
+        analysis: param(analysis, [bands, channels]),
+        synthesis: param(synthesis, [channels, bands]),
         widths: param(rate::widths(channels), [2, channels]),
     };
     let prediction = Prediction::new(predictors, &device);
@@ -116,19 +115,17 @@ fn by_energy(linear: &mut Linear, examples: &[Example], scales: &[f64]) {
             *energy += dot(row, &centred).powi(2);
         }
     }
-    let synthesis = linear.synthesis.iter().map(|row| dot(row, row));
     let analysis = std::mem::take(&mut linear.analysis);
-    let mut sorted: Vec<_> = energies
+    let synthesis = std::mem::take(&mut linear.synthesis);
+    let mut channels: Vec<_> = energies
         .into_iter()
-        .zip(synthesis)
-        .map(|(e, s)| e * s)
-        .zip(analysis)
-        .collect::<Vec<_>>()
-        .into_iter()
-        .zip(std::mem::take(&mut linear.synthesis))
+        .zip(analysis.into_iter().zip(synthesis))
+        .map(|(energy, (analysis, synthesis))| {
+            (energy * dot(&synthesis, &synthesis), analysis, synthesis)
+        })
         .collect();
-    sorted.sort_by(|((one, _), _), ((other, _), _)| other.total_cmp(one));
-    for ((_, analysis), synthesis) in sorted {
+    channels.sort_by(|(one, ..), (other, ..)| other.total_cmp(one));
+    for (_, analysis, synthesis) in channels {
         linear.analysis.push(analysis);
         linear.synthesis.push(synthesis);
     }

@@ -50,10 +50,9 @@ fn tensor<const D: usize>(values: Vec<f32>, shape: [usize; D], device: &Device) 
 /// `x` moved by one along a dimension, towards its end or its start; what comes in is zero.
 fn moved(x: &Tensor<4>, dimension: usize, forwards: bool) -> Tensor<4> {
     let mut shape = x.dims();
-    let [first, second, third, fourth] = shape;
-    let length = [first, second, third, fourth].into_iter().nth(dimension).unwrap_or(1);
+    let mut length = 0;
     if let Some(size) = shape.get_mut(dimension) {
-        *size = 1;
+        length = std::mem::replace(size, 1);
     }
     let zeros = Tensor::zeros(shape, &x.device());
     if length < 2 {
