@@ -1,9 +1,9 @@
 //! Training by gradient: a codec that starts at the principal components, and decoders that know more than it says.
 //!
-//! First the linear maps are trained [together](maps), against the bytes that latents take and the error of what comes
+//! First the linear maps are trained [together](mod@maps), against the bytes that latents take and the error of what comes
 //! back, after which they are put on the integer grid as those of a fit are: records have the same bytes everywhere.
 //! Then the synthesis is solved for exactly, from latents as they are stored ([`squares`]). With the analysis frozen, a
-//! [decoder](decoder) may learn what a linear one leaves out; data that were written stay valid when it improves.
+//! [decoder](mod@decoder) may learn what a linear one leaves out; data that were written stay valid when it improves.
 //!
 //! The recipes are those of WaLLoC (arXiv 2412.09405) and LiVeAction (arXiv 2605.06628), with another measure of rate,
 //! since ours are coded with contexts and theirs are not.
