@@ -35,7 +35,7 @@ fn seconds() -> f64 {
 enum Store {
     Pixels,
     Jpeg(&'static dyn Codec),
-    Latents(Latent),
+    Latents(Box<Latent>),
 }
 
 impl Store {
@@ -43,10 +43,7 @@ impl Store {
         Ok(match way {
             "pixels" => Self::Pixels,
             "jpeg" => Self::Jpeg(codec::named("jpeg").ok_or("no jpeg")?),
-            // A codec is learned from a part, as in a run.
-            _ => {
-                Self::Latents(cifar::latent(train.get(..3000).unwrap_or(train), CODEC.0, CODEC.1)?)
-            }
+            _ => Self::Latents(Box::new(cifar::latent(train, CODEC.0, CODEC.1)?)),
         })
     }
 

@@ -41,7 +41,7 @@ fn settings() -> Vec<String> {
 
 /// A codec at one setting.
 enum Setting {
-    Latent(codec::Latent),
+    Latent(Box<codec::Latent>),
     Named(&'static dyn Codec, u16),
 }
 
@@ -49,7 +49,8 @@ impl Setting {
     fn of(name: &str, train: &[Labelled]) -> Result<Self, Box<dyn Error>> {
         let (codec, rest) = name.split_once('-').ok_or("CODEC-SETTING")?;
         if let Some((channels, step)) = rest.split_once('-') {
-            return Ok(Self::Latent(cifar::latent(train, channels.parse()?, step.parse()?)?));
+            let latent = cifar::latent(train, channels.parse()?, step.parse()?)?;
+            return Ok(Self::Latent(Box::new(latent)));
         }
         let codec = codec::named(codec).ok_or_else(|| format!("{codec}: no such codec"))?;
         Ok(Self::Named(codec, rest.parse()?))
@@ -59,7 +60,7 @@ impl Setting {
     fn through(&self, record: &Labelled) -> Result<(Labelled, usize, usize), Box<dyn Error>> {
         let (mut bytes, mut samples) = (Vec::new(), Vec::new());
         let (codec, step): (&dyn Codec, _) = match self {
-            Self::Latent(codec) => (codec, None),
+            Self::Latent(codec) => (codec.as_ref(), None),
             Self::Named(codec, step) => (*codec, Some(*step)),
         };
         codec.encode(&cifar::media(record), step, &mut bytes)?;
@@ -166,14 +167,17 @@ impl Part for Pictures {
 
     fn found(&self, runs: &Runs) -> Result<Found, Box<dyn Error>> {
         let bytes = |setting: &str, which: &str| {
-            runs.get("sweep").and_then(|run| run[setting][which].as_f64()).unwrap_or(f64::NAN)
+            let found = runs.get("sweep").and_then(|run| run.get(setting)?.get(which)?.as_f64());
+            found.unwrap_or(f64::NAN)
         };
         let floats = |all: Option<&Value>| -> Vec<f64> {
             let all = all.and_then(Value::as_array).into_iter().flatten();
             all.filter_map(Value::as_f64).collect()
         };
         let seeds = |run: &str| floats(runs.get(run).map(|run| &run["seeds"]));
-        let right = |setting: &str| floats(runs.get("sweep").map(|run| &run[setting]["right"]));
+        let right = |setting: &str| {
+            floats(runs.get("sweep").and_then(|run| run.get(setting)?.get("right")))
+        };
         let loss = |originals: &[f64], others: Vec<f64>| {
             SeedLoss::of(originals.iter().zip(others).map(|(a, b)| [*a, b]).collect()).ok()
         };
