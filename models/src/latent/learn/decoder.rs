@@ -18,7 +18,7 @@ use super::{options, tensor};
 use crate::random::Random;
 use crate::train::{Trainer, parameters};
 
-const RATE: f32 = 2e-3;
+const RATE: f32 = 1e-3;
 /// What being told from media costs a decoder, in shares of what the linear one leaves out.
 const CONVINCING: f32 = 0.3;
 
@@ -145,12 +145,13 @@ impl Sizes {
             }
             next -= plane;
         }
-        // What hardly varies is not made large.
-        let [latents, rest, all] = sums.map(|sums| {
+        // What hardly varies is not made large: a latent of a channel that is nearly always 0 would be an outlier.
+        let [mut latents, rest, all] = sums.map(|sums: Vec<f64>| {
             let sizes: Vec<f32> = sums.iter().map(|s| (s / count.max(1.0)).sqrt() as f32).collect();
             let least = sizes.iter().fold(0.0_f32, |most, size| most.max(*size)) * 1e-3;
-            sizes.into_iter().map(|size| size.max(least).max(1e-6)).collect()
+            sizes.into_iter().map(|size| size.max(least).max(1e-6)).collect::<Vec<f32>>()
         });
+        latents.iter_mut().for_each(|size| *size = size.max(1.0));
         Self { latents, rest, all }
     }
 }

@@ -12,8 +12,8 @@ use crate::random::Random;
 use crate::train::Parameter;
 
 /// Numbers of a position inside of a decoder, and its blocks.
-pub(super) const WIDTH: usize = 48;
-const BLOCKS: usize = 3;
+pub(super) const WIDTH: usize = 32;
+const BLOCKS: usize = 2;
 
 /// A layer around every position, or at it.
 #[derive(Module, Debug)]
