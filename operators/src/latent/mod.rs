@@ -47,8 +47,9 @@ pub struct LatentLearning {
     /// a second of one processor.
     pub gradient_steps: u32,
     /// How records are decoded. `"linear"`: by a matrix. `"residual"`: with a small convolutional network that takes
-    /// `gradient_steps` more and learns to be close to the original. `"adversarial"`: with one that learns to look like
-    /// an original, and is further from it. What is stored is the same with all three.
+    /// `gradient_steps` more and learns to be close to the original; it wants hundreds of thousands of positions to learn
+    /// from, and with fewer does worse than a matrix on what it has not seen. `"adversarial"`: with one that learns to look
+    /// like an original, and is further from it. What is stored is the same with all three.
     pub decoder: Decoder,
     /// What random numbers of the training start from; 1 unless said otherwise.
     pub seed: Option<u64>,
