@@ -10,7 +10,7 @@ import zlib
 
 import numpy as np
 
-DTYPES = {"I16": "<i2", "I32": "<i4", "U16": "<u2", "U8": "u1"}
+DTYPES = {"F32": "<f4", "I16": "<i2", "I32": "<i4", "U16": "<u2", "U8": "u1"}
 # What a lifting step adds of its neighbours' sum: a whole multiple, and one of 2^-16, rounded down.
 STEPS = [(-2, 27123), (0, -3472), (1, -7674), (0, 29066)]
 
@@ -119,6 +119,28 @@ def inverse_packet(x, levels, clip):
     return x
 
 
+def correction(tensors, latents, picture):
+    """What a decoder that is not linear adds to coefficients, [bands, rows, across]."""
+    beside = (-1, 0, 1) if picture else (0,)
+    around = [(down, right) for down in (-1, 0, 1) for right in beside]
+
+    def layer(name, x, taps=((0, 0),)):
+        weight, bias = tensors[f"decoder.{name}.weight"], tensors[f"decoder.{name}.bias"]
+        rows, across = x.shape[1:]
+        padded = np.pad(x, ((0, 0), (1, 1), (1, 1)))
+        at = lambda down, right: padded[:, 1 + down : 1 + down + rows, 1 + right : 1 + right + across]
+        return bias[:, None, None] + sum(
+            np.einsum("oi,iyx->oyx", weight[tap], at(*place)) for tap, place in enumerate(taps)
+        )
+
+    relu = lambda x: np.maximum(x, 0)
+    hidden, block = layer("enter", latents.astype(np.float32), around), 0
+    while f"decoder.{block}.mix.weight" in tensors:
+        inner = relu(layer(f"{block}.spatial", hidden, around))
+        hidden, block = hidden + layer(f"{block}.mix", inner), block + 1
+    return layer("leave", relu(hidden))
+
+
 def decode(card, tensors, record):
     kind, first, second, media, stored, stream = read_header(record)
     levels, planes = card["levels"], card["planes"]
@@ -128,13 +150,17 @@ def decode(card, tensors, record):
     latents = decode_symbols(stream, tensors["frequencies"], stored, rows, across)
     latents = undo_predictors(latents, tensors["predictors"]).astype(np.int64)
     beyond = np.maximum(np.abs(latents) - 96, 0)
-    values = 16 * (latents + np.sign(latents) * beyond**2)
+    steps = latents + np.sign(latents) * beyond**2
+    values = 16 * steps
     clip16 = lambda x: np.clip(x, -32768, 32767)
     weight, bias, shift = (
         tensors["synthesis." + name].astype(np.int64) for name in ("weight", "bias", "shift")
     )
     sums = weight[:, :stored] @ values.reshape(stored, -1) + (bias + (1 << shift - 1))[:, None]
     vectors = clip16(sums >> shift[:, None])
+    if card.get("decoder", "linear") != "linear" and stored == card["channels"]:
+        added = correction(tensors, steps, kind == 1).reshape(vectors.shape)
+        vectors = clip16(vectors + np.rint(added).astype(np.int64))
     if kind == 1:
         # [y, plane, x, row, column] to [row, y, column, x, plane]
         grid = vectors.reshape(side, planes, side, rows, across).transpose(3, 0, 4, 2, 1)

@@ -2,7 +2,9 @@
 
 use std::process::Command;
 
-use anabranch_models::latent::{Codec, Fit, Media, Options, Scratch};
+use anabranch_models::artifact::Artifact;
+use anabranch_models::artifact::architecture::Inputs;
+use anabranch_models::latent::{Codec, Decoder, Fit, Media, Options, Scratch, Training};
 use anabranch_operators::codec::{Facts, Limits, sniff};
 use anabranch_pipelines::record::media;
 use anabranch_tests::program::{Job, data, python, root};
@@ -95,7 +97,12 @@ fn client_numpy_decodes_photos_and_sounds_to_the_same_samples() {
     ];
     for (learn, media, facts, channels) in cases {
         let levels = if matches!(learn, Media::Sound { .. }) { 5 } else { 3 };
-        let mut fit = Fit::new(Options { channels, step: Some(12.0), levels: Some(levels) });
+        let mut fit = Fit::new(Options {
+            channels,
+            step: Some(12.0),
+            levels: Some(levels),
+            ..Options::default()
+        });
         fit.add(&learn).unwrap();
         let file = fit.finish().unwrap().to_bytes().unwrap();
         let (codec, mut scratch) = (Codec::from_bytes(&file).unwrap(), Scratch::default());
@@ -106,4 +113,48 @@ fn client_numpy_decodes_photos_and_sounds_to_the_same_samples() {
         assert_eq!(told, facts);
         assert!(ours == theirs, "{facts}: other samples");
     }
+}
+
+#[test]
+fn client_numpy_corrects_what_it_decodes_as_a_trained_decoder_does() {
+    let (width, samples) = photo("kodim01.png", 96);
+    let height = 96;
+    let media = Media::Picture { width, height, channels: 3, samples: &samples };
+    let training = Training { steps: 3, decoder: Decoder::Residual, seed: 1 };
+    let options = Options { channels: 20, step: Some(12.0), levels: Some(3), training };
+    let mut fit = Fit::new(options);
+    fit.add(&media).unwrap();
+    let file = fit.finish().unwrap().to_bytes().unwrap();
+    let (codec, mut scratch) = (Codec::from_bytes(&file).unwrap(), Scratch::default());
+    let (mut record, mut ours) = (Vec::new(), Vec::new());
+    codec.encode(&media, None, &mut scratch, &mut record).unwrap();
+    codec.decode(&record, &mut scratch, &mut ours).unwrap();
+    let (_, theirs) = numpy(&file, &record);
+    assert_eq!(ours.len(), theirs.len());
+    // Sums of floats depend on their order.
+    assert!(ours.iter().zip(&theirs).all(|(a, b)| a.abs_diff(*b) <= 1));
+    let same = ours.iter().zip(&theirs).filter(|(a, b)| a == b).count();
+    assert!(same * 1000 > ours.len() * 999, "{same} of {}", ours.len());
+}
+
+#[test]
+fn example_a_model_learns_from_a_table_of_latents_without_decoding() {
+    let folder = folder();
+    let job = example(folder.path(), "latents-cifar10").set("files", "exact*.bin");
+    job.set("gradient_steps", 2).succeed();
+    let latents = table(folder.path());
+    assert_eq!((latents.rows("table").num_rows(), latents.dead_letters()), (4000, Vec::new()));
+    let out = folder.path().join("learned");
+    let job = example(folder.path(), "train-latents").out("learned");
+    let job = job.set("table", latents.path.display()).set("steps", 12).set("passes", 1);
+    let small = [("width", "16"), ("heads", "2"), ("layers", "1"), ("holdout_examples", "64")];
+    let job = small
+        .into_iter()
+        .fold(job, |job, (key, value)| job.set(&format!("operator.learn.{key}"), value));
+    job.set("operator.learn.feed_forward", "mlp").succeed();
+    let models = out.join("models/data");
+    let artifact = Artifact::open(&models.join("latents-step-00000012")).unwrap();
+    let Inputs::Image(inputs) = artifact.card().architecture.inputs else { panic!("pictures") };
+    assert_eq!((inputs.height, inputs.width, inputs.channels, inputs.patch), (8, 8, 24, 1));
+    assert_eq!(Table::at(out.join("measures")).dead_letters(), []);
 }

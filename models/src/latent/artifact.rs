@@ -10,6 +10,10 @@
 //! | `synthesis.bias`, `.shift` | i32, u8 `[bands]` | |
 //! | `predictors` | u8 `[channels]` | 0 nothing, 1 before, 2 above, 3 plane |
 //! | `frequencies` | u16 `[channels, 6, 256]` | of [differences](super::entropy), by context |
+//! | `decoder.enter.weight`, `.bias` | f32 `[taps, width, channels]`, `[width]` | of a [decoder](super::residual) that is not linear, as are the following |
+//! | `decoder.N.spatial.weight`, `.bias` | f32 `[taps, width, width]`, `[width]` | block `N` |
+//! | `decoder.N.mix.weight`, `.bias` | f32 `[1, width, width]`, `[width]` | |
+//! | `decoder.leave.weight`, `.bias` | f32 `[1, bands, width]`, `[bands]` | |
 //!
 //! Under the key `card` of the metadata stands a [`Card`] as JSON.
 
@@ -23,6 +27,7 @@ use sha2::{Digest, Sha256};
 
 use super::entropy::{CONTEXTS, Distributions, Predictor, SYMBOLS};
 use super::format::Name;
+use super::residual::{Block, Layer, Residual};
 use super::{Kind, LatentError, Matrix};
 
 /// The version of the file that is written and read.
@@ -51,6 +56,30 @@ pub struct Card {
     pub records: u64,
     /// Steps by which it was trained after it was fitted.
     pub trained: u64,
+    /// How records are decoded.
+    #[serde(default, skip_serializing_if = "Decoder::is_linear")]
+    pub decoder: Decoder,
+}
+
+/// How records are decoded. What is stored does not depend on it.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Decoder {
+    /// By one matrix, in integers.
+    #[default]
+    Linear,
+    /// With the correction of a small convolutional network that learned to be close to the original.
+    Residual,
+    /// With one that learned to be taken for an original: sharper, and further from it.
+    Adversarial,
+}
+
+impl Decoder {
+    fn is_linear(&self) -> bool {
+        *self == Self::Linear
+    }
 }
 
 /// A codec as it is kept. All of it is checked.
@@ -60,6 +89,7 @@ pub struct Artifact {
     analysis: Matrix,
     synthesis: Matrix,
     distributions: Distributions,
+    residual: Option<Residual>,
 }
 
 impl Artifact {
@@ -72,6 +102,7 @@ impl Artifact {
         analysis: Matrix,
         synthesis: Matrix,
         distributions: Distributions,
+        residual: Option<Residual>,
     ) -> Result<Self, LatentError> {
         let wrong = |what: String| Err(LatentError::Artifact { what });
         if card.format != FORMAT {
@@ -98,7 +129,12 @@ impl Artifact {
         if !card.step.is_finite() || card.step <= 0.0 {
             return wrong(format!("a step of {}", card.step));
         }
-        Ok(Self { card, analysis, synthesis, distributions })
+        match &residual {
+            Some(residual) => residual.check(card.kind, channels, bands)?,
+            None if card.decoder.is_linear() => {}
+            None => return wrong(format!("its decoder is {:?}, and not in it", card.decoder)),
+        }
+        Ok(Self { card, analysis, synthesis, distributions, residual })
     }
 
     /// Reads a file.
@@ -136,7 +172,11 @@ impl Artifact {
         let frequencies = data(&tensors, "frequencies", Dtype::U16)?;
         let distributions =
             Distributions::new(predictors, numbers(frequencies, u16::from_le_bytes))?;
-        Self::new(card, matrix("analysis")?, matrix("synthesis")?, distributions)
+        let residual = match card.decoder {
+            Decoder::Linear => None,
+            _ => Some(residual(&tensors)?),
+        };
+        Self::new(card, matrix("analysis")?, matrix("synthesis")?, distributions, residual)
     }
 
     /// The file. Equal codecs give equal bytes.
@@ -168,6 +208,16 @@ impl Artifact {
         let frequencies = bytes(self.distributions.frequencies(), u16::to_le_bytes);
         let shape = vec![channels, CONTEXTS, SYMBOLS];
         tensors.push(Plain::new("frequencies".to_owned(), Dtype::U16, shape, frequencies));
+        let taps = super::residual::taps(self.card.kind).len();
+        for (name, layer) in self.residual.iter().flat_map(layers) {
+            let outputs = layer.bias.len();
+            let taps = if name.ends_with("enter") || name.ends_with("spatial") { taps } else { 1 };
+            let weight = bytes(&layer.weight, f32::to_le_bytes);
+            let shape = vec![taps, outputs, layer.weight.len() / (taps * outputs).max(1)];
+            tensors.push(Plain::new(format!("{name}.weight"), Dtype::F32, shape, weight));
+            let bias = bytes(&layer.bias, f32::to_le_bytes);
+            tensors.push(Plain::new(format!("{name}.bias"), Dtype::F32, vec![outputs], bias));
+        }
         // One key, since more would stand in any order.
         let card = serde_json::to_string(&self.card).map_err(|e| told(&e))?;
         let metadata = HashMap::from([(CARD.to_owned(), card)]);
@@ -190,6 +240,11 @@ impl Artifact {
         &self.synthesis
     }
 
+    /// What is decoded beyond the synthesis.
+    pub fn residual(&self) -> Option<&Residual> {
+        self.residual.as_ref()
+    }
+
     /// How often each difference occurs.
     pub fn distributions(&self) -> &Distributions {
         &self.distributions
@@ -210,6 +265,34 @@ impl Card {
             Kind::Sound => matches!(self.planes, 1 | 2),
         }
     }
+}
+
+/// The layers of a decoder, by name.
+fn layers(residual: &Residual) -> impl Iterator<Item = (String, &Layer)> {
+    let blocks = residual.blocks.iter().enumerate().flat_map(|(at, block)| {
+        [
+            (format!("decoder.{at}.spatial"), &block.spatial),
+            (format!("decoder.{at}.mix"), &block.mix),
+        ]
+    });
+    let enter = std::iter::once(("decoder.enter".to_owned(), &residual.enter));
+    enter.chain(blocks).chain(std::iter::once(("decoder.leave".to_owned(), &residual.leave)))
+}
+
+/// The decoder of a file. Its sizes are checked by whoever takes it.
+fn residual(tensors: &SafeTensors<'_>) -> Result<Residual, LatentError> {
+    let layer = |name: &str| {
+        let part = |part: &str| data(tensors, &format!("decoder.{name}.{part}"), Dtype::F32);
+        let floats = |bytes| numbers(bytes, f32::from_le_bytes);
+        Ok::<_, LatentError>(Layer { weight: floats(part("weight")?), bias: floats(part("bias")?) })
+    };
+    let count = (0..).take_while(|at| tensors.tensor(&format!("decoder.{at}.mix.bias")).is_ok());
+    let blocks = count.map(|at| {
+        let (spatial, mix) = (layer(&format!("{at}.spatial"))?, layer(&format!("{at}.mix"))?);
+        Ok::<_, LatentError>(Block { spatial, mix })
+    });
+    let blocks = blocks.collect::<Result<_, _>>()?;
+    Ok(Residual { enter: layer("enter")?, blocks, leave: layer("leave")? })
 }
 
 /// The SHA-256 of a codec's file, in hexadecimal digits.

@@ -2,6 +2,8 @@
 
 use thiserror::Error;
 
+use crate::train::TrainError;
+
 /// Why a codec or one of its records cannot be used.
 #[derive(Debug, Error)]
 #[non_exhaustive]
@@ -50,6 +52,9 @@ pub enum LatentError {
         /// What is missing.
         what: String,
     },
+    /// A training whose loss is no number any more.
+    #[error("the latent codec cannot be trained: {0}")]
+    Training(#[from] TrainError),
     /// A linear map that is none, or could overflow.
     #[error("a linear map of the latent codec has {what}")]
     Matrix {

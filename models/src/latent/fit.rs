@@ -1,15 +1,17 @@
-//! A codec from examples, in seconds: the principal components of their wavelet packets (Karhunen and Loève).
+//! A codec from examples, in seconds: the principal components of their wavelet packets (Karhunen and Loève); in
+//! minutes, [trained](super::learn) from there on.
 //!
 //! Of all maps to so many channels, this one loses the least energy, and its channels are uncorrelated, so an entropy
 //! coder may take each alone. What one step stands for is the same in all of them, which is where the most energy is
 //! kept for the fewest bits (reverse water-filling); only a channel whose values would leave the even part of the
 //! [compander](super::compand) gets larger ones.
 
-use super::artifact::{Artifact, Card, FORMAT};
-use super::compand::{COARSE, FINE};
-use super::entropy::{Counts, Distributions};
-use super::grid::{Grid, unit};
-use super::{Extent, Front, Kind, LatentError, Matrix, Media, Scratch, eigen, lifting};
+use super::artifact::{Artifact, Card, Decoder, FORMAT};
+use super::entropy::{Counts, Distributions, Shape};
+use super::grid::Grid;
+use super::learn::{self, Example};
+use super::linear::{Linear, scales};
+use super::{Extent, Front, Kind, LatentError, Matrix, Media, Scratch};
 
 /// What a codec is to be like.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -22,6 +24,25 @@ pub struct Options {
     /// A block has `2^levels` samples of a sound, or as many rows and columns of a picture. 3 for pictures, 2 for those
     /// of fewer than 64 pixels a side; 7 for sounds.
     pub levels: Option<usize>,
+    /// What is learned by gradient beyond principal components.
+    pub training: Training,
+}
+
+/// How a codec is trained after it was fitted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Training {
+    /// Steps of the linear maps, and as many again of a decoder that is not linear; 0 keeps principal components.
+    pub steps: u64,
+    /// How records are decoded.
+    pub decoder: Decoder,
+    /// What random numbers start from.
+    pub seed: u64,
+}
+
+impl Default for Training {
+    fn default() -> Self {
+        Self { steps: 0, decoder: Decoder::Linear, seed: 1 }
+    }
 }
 
 /// Records that a codec is fitted to.
@@ -52,8 +73,6 @@ impl Owned {
 
 /// Multiplications that summing up covariances may take.
 const EFFORT: usize = 1 << 30;
-/// Up to here the values of a channel should be, of those that the compander spaces evenly.
-const RANGE: f64 = 96.0;
 
 impl Fit {
     /// No records yet.
@@ -110,7 +129,8 @@ impl Fit {
             channels: 0,
             step: 1.0,
             records: self.records.len() as u64,
-            trained: 0,
+            trained: self.options.training.steps,
+            decoder: self.options.training.decoder,
         };
         let bands = card.bands().filter(|bands| *bands <= super::artifact::MOST_BANDS);
         let bands = bands.ok_or_else(|| LatentError::Sample {
@@ -131,9 +151,71 @@ impl Fit {
             let what = format!("a step of {}: it is above 0", card.step);
             return Err(LatentError::Sample { what });
         }
-        let (analysis, synthesis) = principal(&vectors, &card)?;
-        let distributions = self.count(&card, &analysis)?;
-        Artifact::new(card, analysis, synthesis, distributions)
+        let scales = scales(kind, planes, levels);
+        let mut linear = Linear::principal(&vectors, &card);
+        if self.options.training.steps == 0 {
+            if card.decoder != Decoder::Linear {
+                let what = format!(
+                    "a decoder that is {:?} learns by gradient steps, and there are none",
+                    card.decoder
+                );
+                return Err(LatentError::Sample { what });
+            }
+            let analysis = linear.fixed_analysis(&scales)?;
+            let distributions = self.count(&card, &analysis)?;
+            let synthesis = linear.fixed_synthesis(&scales)?;
+            return Artifact::new(card, analysis, synthesis, distributions, None);
+        }
+        self.learn(card, &mut linear, &vectors, &scales)
+    }
+
+    /// The codec, trained from principal components on.
+    fn learn(
+        &self,
+        card: Card,
+        linear: &mut Linear,
+        vectors: &[Vec<f64>],
+        scales: &[f64],
+    ) -> Result<Artifact, LatentError> {
+        let training = &self.options.training;
+        let mut examples = self.examples(&card)?;
+        let predictors = self.count(&card, &linear.fixed_analysis(scales)?)?;
+        learn::maps(linear, &examples, (&card, scales, predictors.predictors()), training)?;
+        linear.keep_in_range(vectors);
+        let analysis = linear.fixed_analysis(scales)?;
+        let front = Front::new(card.clone(), &analysis);
+        let (mut scratch, mut counts) = (Scratch::default(), Counts::new(card.channels));
+        for (record, example) in self.records.iter().zip(&mut examples) {
+            let shape = front.quantise(&record.media(), None, &mut scratch)?;
+            example.latents.clone_from(&scratch.latents);
+            counts.add(scratch.latents.clone(), shape);
+        }
+        learn::refit(linear, &examples, scales, card.kind == Kind::Picture)?;
+        let synthesis = linear.fixed_synthesis(scales)?;
+        let residual = match card.decoder {
+            Decoder::Linear => None,
+            _ => Some(learn::decoder(linear, &examples, (&card, scales), training)?),
+        };
+        Artifact::new(card, analysis, synthesis, counts.finish()?, residual)
+    }
+
+    /// The records' coefficients, as training reads them.
+    fn examples(&self, card: &Card) -> Result<Vec<Example>, LatentError> {
+        let Card { kind, planes, levels, channels, .. } = *card;
+        let (mut grid, mut vector) = (Grid::default(), Vec::new());
+        let mut examples = Vec::new();
+        for record in &self.records {
+            let media = record.media();
+            media.analyse((kind, planes, levels), &mut grid)?;
+            let Shape { rows, across, .. } = Shape::of(media.extent(), levels, channels);
+            let mut vectors = Vec::new();
+            for position in 0..grid.len() {
+                grid.vector(position, &mut vector);
+                vectors.extend_from_slice(&vector);
+            }
+            examples.push(Example { rows, across, vectors, latents: Vec::new() });
+        }
+        Ok(examples)
     }
 
     /// Levels for media of this size: what is small needs small blocks.
@@ -205,71 +287,4 @@ impl Fit {
         }
         counts.finish()
     }
-}
-
-/// What makes coefficients those of a nearly orthonormal packet of samples.
-pub(crate) fn scales(kind: Kind, planes: usize, levels: usize) -> Vec<f64> {
-    let side = 1 << levels;
-    let tall = if kind == Kind::Picture { side } else { 1 };
-    let scale = |phase: usize| lifting::scale(phase, levels);
-    let down = |y: usize| if kind == Kind::Picture { scale(y) } else { 1.0 };
-    let across = move |y: usize| (0..side).map(move |x| down(y) * scale(x) / unit(kind));
-    (0..tall).flat_map(|y| (0..planes).flat_map(move |_| across(y))).collect()
-}
-
-/// The maps to and from the principal components of scaled vectors.
-fn principal(vectors: &[Vec<f64>], card: &Card) -> Result<(Matrix, Matrix), LatentError> {
-    let scales = scales(card.kind, card.planes, card.levels);
-    let (size, count) = (scales.len(), vectors.len().max(1) as f64);
-    let mut mean = vec![0.0; size];
-    // Silence must stay silence, so sounds swing around zero.
-    if card.kind == Kind::Picture {
-        for vector in vectors {
-            mean.iter_mut().zip(vector).for_each(|(mean, x)| *mean += x / count);
-        }
-    }
-    let mut covariance = vec![vec![0.0; size]; size];
-    let mut centred = vec![0.0; size];
-    for vector in vectors {
-        for ((centred, x), mean) in centred.iter_mut().zip(vector).zip(&mean) {
-            *centred = x - mean;
-        }
-        for (row, x) in covariance.iter_mut().zip(&centred) {
-            row.iter_mut().zip(&centred).for_each(|(sum, y)| *sum += x * y);
-        }
-    }
-    covariance.iter_mut().flatten().for_each(|sum| *sum /= count);
-    let mut components = eigen::symmetric(covariance);
-    components.truncate(card.channels);
-    let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
-    let steps = components.iter().map(|(_, component)| {
-        let centre = dot(component, &mean);
-        let far = vectors.iter().map(|vector| (dot(component, vector) - centre).abs());
-        card.step.max(far.fold(0.0, f64::max) / RANGE)
-    });
-    let steps: Vec<f64> = steps.collect();
-    maps(&components.into_iter().map(|(_, v)| v).collect::<Vec<_>>(), &mean, &steps, &scales)
-}
-
-/// The analysis that projects scaled vectors on `components` in steps, and the synthesis that adds them up.
-fn maps(
-    components: &[Vec<f64>],
-    mean: &[f64],
-    steps: &[f64],
-    scales: &[f64],
-) -> Result<(Matrix, Matrix), LatentError> {
-    let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
-    let (mut weights, mut bias) = (Vec::new(), Vec::new());
-    for (component, step) in components.iter().zip(steps) {
-        weights.extend(component.iter().zip(scales).map(|(v, scale)| v * scale / step * FINE));
-        bias.push(-dot(component, mean) / step * FINE);
-    }
-    let analysis = Matrix::nearest(&weights, &bias)?;
-    let (mut weights, mut bias) = (Vec::new(), Vec::new());
-    for (band, (mean, scale)) in mean.iter().zip(scales).enumerate() {
-        let elements = components.iter().map(|v| v.get(band).copied().unwrap_or_default());
-        weights.extend(elements.zip(steps).map(|(v, step)| v * step / f64::from(COARSE) / scale));
-        bias.push(mean / scale);
-    }
-    Ok((analysis, Matrix::nearest(&weights, &bias)?))
 }

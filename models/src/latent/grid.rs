@@ -271,6 +271,29 @@ impl Grid {
         }
     }
 
+    /// Adds to every coefficient, rounded: for each, as a vector has them, its lines of positions.
+    pub(crate) fn correct<'a, L>(&mut self, corrections: impl Iterator<Item = L>)
+    where
+        L: Iterator<Item = &'a [f32]>,
+    {
+        let (bands, across, stride) = (self.planes << self.levels, self.across, self.stride());
+        let single = self.tall == 1;
+        for (element, lines) in corrections.enumerate() {
+            let (y, band) = (element / bands, element % bands);
+            let mut values = self.values.iter_mut().skip(y * stride + band * across);
+            // Positions of a sound are lines of one.
+            let gap = if single { 0 } else { self.tall * stride - across };
+            for (at, line) in lines.enumerate() {
+                if at > 0 && gap > 0 {
+                    values.nth(gap - 1);
+                }
+                for (value, correction) in values.by_ref().zip(line) {
+                    *value = value.saturating_add(correction.round() as i16);
+                }
+            }
+        }
+    }
+
     /// The coefficients of a band in a row of samples, at the columns of a tile.
     fn part(&self, line: usize, band: usize, tile: &Tile) -> &[i16] {
         let start = line * self.stride() + band * self.across + tile.column;

@@ -10,7 +10,8 @@
 //! | [`format`](mod@format) | what stands before them |
 //!
 //! Everything from samples to bytes is integers with one stated rounding, so a record has the same bytes on every
-//! machine. The way back is a matrix and the inverse packet, integers too. Matrices and distributions are learned from
+//! machine. The way back is a matrix and the inverse packet, integers too; a learned [decoder](residual) may add to it
+//! in floats. Matrices and distributions are learned from
 //! the user's data ([`Fit`]) and kept as an [`artifact`], one file that readers find by the hash that each
 //! record names.
 //!
@@ -52,10 +53,15 @@
 //! with [`compand::value`]. [`grid`] says where each stands in the packet, which [`lifting`] undoes; a sample of a
 //! picture is `clamp((s + 4) >> 3 + 128, 0, 255)`, one of a sound is made from coefficients times 8. A test in Python
 //! does all this with numpy alone.
+//!
+//! Where the file has tensors `decoder.*`, [`residual`] says what is added to the coefficients before the packet is
+//! undone. Whoever leaves that out gets what the linear decoder gives.
 
 mod eigen;
 mod error;
 mod fit;
+mod learn;
+mod linear;
 
 pub mod artifact;
 pub mod compand;
@@ -64,20 +70,22 @@ pub mod format;
 pub mod grid;
 pub mod lifting;
 pub mod matrix;
+pub mod residual;
 #[cfg(test)]
 mod tests;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::artifact::{Artifact, Card};
+pub use self::artifact::{Artifact, Card, Decoder};
 use self::compand::Compander;
 use self::entropy::Shape;
 pub use self::error::LatentError;
-pub use self::fit::{Fit, Options};
+pub use self::fit::{Fit, Options, Training};
 pub use self::format::{Header, Name, recognises};
 use self::grid::Grid;
 pub use self::matrix::Matrix;
 use self::matrix::Packed;
+pub use self::residual::Residual;
 use crate::engine::Level;
 
 /// What a codec codes.
@@ -223,6 +231,7 @@ pub struct Scratch {
     products: grid::Scratch,
     entropy: entropy::Scratch,
     latents: Vec<i8>,
+    residual: residual::Scratch,
 }
 
 /// A codec that runs. Many threads may use one, each with a [`Scratch`] of its own.
@@ -233,6 +242,7 @@ pub struct Codec {
     synthesis: Packed,
     /// For records of fewer channels.
     weights: Matrix,
+    residual: Option<Residual>,
     coder: entropy::Coder,
     expanded: [i16; 256],
 }
@@ -258,6 +268,7 @@ impl Codec {
             front: Front::new(artifact.card().clone(), artifact.analysis()),
             synthesis: artifact.synthesis().pack(usize::MAX, usize::MAX),
             weights: artifact.synthesis().clone(),
+            residual: artifact.residual().cloned(),
             coder: entropy::Coder::new(artifact.distributions()),
             expanded: compand::expanded(),
         })
@@ -363,7 +374,7 @@ impl Codec {
         if channels == stored {
             (_, stream) = Header::verify(record)?;
         }
-        let shape = self.front.shape(header.extent, channels);
+        let shape = Shape::of(header.extent, self.front.card.levels, channels);
         self.coder.decode(stream, shape, stored, scratch, latents)?;
         Ok((header, shape))
     }
@@ -381,7 +392,8 @@ impl Codec {
         self.decode_part(record, None, scratch, to)
     }
 
-    /// As [`Codec::decode`], from the first channels of the latents alone.
+    /// As [`Codec::decode`], from the first channels of the latents alone. Fewer than all are decoded linearly,
+    /// whatever decoder was learned: it was learned for all of them.
     ///
     /// # Errors
     /// As [`Codec::latents`].
@@ -392,16 +404,17 @@ impl Codec {
         scratch: &mut Scratch,
         to: &mut Vec<u8>,
     ) -> Result<Header, LatentError> {
-        let Scratch { grid, products, entropy, latents } = scratch;
+        let Scratch { grid, products, entropy, latents, residual } = scratch;
         let (header, shape) = self.read(record, channels, entropy, latents)?;
         let fewer;
-        let map = if shape.channels == self.front.card.channels {
+        let whole = shape.channels == self.front.card.channels;
+        let map = if whole {
             &self.synthesis
         } else {
             fewer = self.weights.pack(usize::MAX, shape.channels);
             &fewer
         };
-        let Card { planes, levels, .. } = self.front.card;
+        let Card { kind, planes, levels, .. } = self.front.card;
         let positions = shape.len() / shape.channels.max(1);
         let expand = |latent: &i8| {
             let expanded = self.expanded.get(usize::from(latent.cast_unsigned()));
@@ -425,6 +438,11 @@ impl Codec {
             }
         };
         grid.fill((header.extent, planes, levels), map, self.front.level, products, fill);
+        if let Some(decoder) = self.residual.as_ref().filter(|_| whole) {
+            let sizes = (shape.rows, shape.across);
+            decoder.correct(kind, latents, sizes, residual);
+            grid.correct(Residual::lines(kind, sizes, residual));
+        }
         grid.synthesise(header.extent, usize::from(header.channels), to);
         Ok(header)
     }
@@ -446,7 +464,7 @@ impl Front {
         let Card { kind, planes, levels, channels: all, .. } = self.card;
         let Scratch { grid, products, latents, .. } = scratch;
         media.analyse((kind, planes, levels), grid)?;
-        let shape = self.shape(media.extent(), channels.unwrap_or(all).clamp(1, all));
+        let shape = Shape::of(media.extent(), levels, channels.unwrap_or(all).clamp(1, all));
         let positions = grid.len();
         latents.resize(shape.len(), 0);
         let map = (&self.analysis, shape.channels);
@@ -461,13 +479,15 @@ impl Front {
         });
         Ok(shape)
     }
+}
 
+impl Shape {
     /// Latents of media of this extent. Those of a sound stand in one column, since rows look at what is above.
-    fn shape(&self, extent: Extent, channels: usize) -> Shape {
-        let (rows, across) = grid::positions(extent, self.card.levels);
+    fn of(extent: Extent, levels: usize, channels: usize) -> Self {
+        let (rows, across) = grid::positions(extent, levels);
         match extent.kind() {
-            Kind::Picture => Shape { channels, rows, across },
-            Kind::Sound => Shape { channels, rows: across, across: rows },
+            Kind::Picture => Self { channels, rows, across },
+            Kind::Sound => Self { channels, rows: across, across: rows },
         }
     }
 }

@@ -56,11 +56,12 @@ fn pictures(options: Options) -> Vec<u8> {
 }
 
 fn small() -> Options {
-    Options { channels: 24, step: Some(8.0), levels: Some(2) }
+    Options { channels: 24, step: Some(8.0), levels: Some(2), ..Options::default() }
 }
 
 fn sounds() -> Vec<u8> {
-    let mut fit = Fit::new(Options { channels: 40, step: Some(40.0), levels: Some(6) });
+    let mut fit =
+        Fit::new(Options { channels: 40, step: Some(40.0), levels: Some(6), ..Options::default() });
     for seed in 0..6 {
         fit.add(&of_sound(&sound(3000, 1, seed), 1)).unwrap();
     }
@@ -111,7 +112,7 @@ fn unseen_pictures_come_back_close_and_fewer_channels_are_fewer_bytes() {
 
 #[test]
 fn every_channel_at_a_small_step_is_nearly_lossless() {
-    let options = Options { channels: 48, step: Some(1.0), levels: Some(2) };
+    let options = Options { channels: 48, step: Some(1.0), levels: Some(2), ..Options::default() };
     let codec = Codec::from_bytes(&pictures(options)).unwrap();
     let original = picture(64, 40, 3, 5);
     let record = encoded(&codec, &of_picture(&original, 64, 3), None);
@@ -293,4 +294,92 @@ proptest! {
         prop_assert!(decoded(codec, &record[..keep.index(record.len())], None).is_err());
         let _ = small.then(|| decoded(codec, &damaged, Some(3)));
     }
+}
+
+/// A codec of the pictures of [`pictures`], trained.
+fn trained(decoder: Decoder, steps: u64, seed: u64) -> Vec<u8> {
+    pictures(Options { training: Training { steps, decoder, seed }, ..small() })
+}
+
+#[test]
+fn a_training_is_the_same_file_again_and_another_seed_is_another() {
+    for decoder in [Decoder::Linear, Decoder::Adversarial] {
+        let file = trained(decoder, 4, 7);
+        assert!(file == trained(decoder, 4, 7));
+        assert!(file != trained(decoder, 4, 8));
+        let again = Artifact::from_bytes(&file).unwrap();
+        assert_eq!((again.card().decoder, again.card().trained), (decoder, 4));
+        assert!(again.to_bytes().unwrap() == file);
+    }
+}
+
+#[test]
+fn what_is_stored_does_not_depend_on_the_decoder() {
+    let original = picture(70, 50, 3, 77);
+    let made = [Decoder::Linear, Decoder::Residual].map(|decoder| {
+        let codec = Codec::from_bytes(&trained(decoder, 4, 3)).unwrap();
+        let record = encoded(&codec, &of_picture(&original, 70, 3), None);
+        let latents = codec.latents(&record, None, &mut Scratch::default()).unwrap().1;
+        let few = decoded(&codec, &record, Some(4)).unwrap();
+        (latents, few, decoded(&codec, &record, None).unwrap())
+    });
+    let [(linear, few, all), (residual, few_again, corrected)] = made;
+    // A part of the channels is decoded linearly by both.
+    assert_eq!((linear, few), (residual, few_again));
+    assert!(all != corrected);
+}
+
+#[test]
+fn sounds_are_trained_and_corrected_too() {
+    let training = Training { steps: 60, decoder: Decoder::Residual, seed: 1 };
+    let fitted = |training| {
+        let levels = Some(5);
+        let options = Options { channels: 12, step: Some(200.0), levels, training };
+        let mut fit = Fit::new(options);
+        for seed in 0..6 {
+            fit.add(&of_sound(&sound(6000, 1, seed), 1)).unwrap();
+        }
+        Codec::from_bytes(&fit.finish().unwrap().to_bytes().unwrap()).unwrap()
+    };
+    let original = sound(6000, 1, 3);
+    let error = |codec: &Codec| {
+        let record = encoded(codec, &of_sound(&original, 1), None);
+        let back = decoded(codec, &record, None).unwrap();
+        let back = back.as_chunks::<2>().0.iter().map(|two| f64::from(i16::from_le_bytes(*two)));
+        let squares = original.iter().zip(back).map(|(a, b)| (f64::from(*a) - b).powi(2));
+        squares.sum::<f64>()
+    };
+    let (before, after) = (fitted(Training::default()), fitted(training));
+    assert!(error(&after) < error(&before), "{} {}", error(&after), error(&before));
+    // Silence stays what a decoder makes of nothing, and of the same length.
+    let silence = encoded(&after, &of_sound(&[0; 100], 1), None);
+    assert_eq!(decoded(&after, &silence, None).unwrap().len(), 200);
+}
+
+#[test]
+fn decoders_that_are_missing_or_do_not_fit_are_told() {
+    let untrained = Training { steps: 0, decoder: Decoder::Residual, seed: 1 };
+    let mut fit = Fit::new(Options { training: untrained, ..small() });
+    fit.add(&of_picture(&picture(16, 16, 3, 1), 16, 3)).unwrap();
+    assert!(fit.finish().unwrap_err().to_string().contains("gradient steps"));
+    let file = trained(Decoder::Residual, 1, 1);
+    let parts = Artifact::from_bytes(&file).unwrap();
+    let [analysis, synthesis] = [parts.analysis(), parts.synthesis()].map(Clone::clone);
+    let with = |residual| {
+        let distributions = parts.distributions().clone();
+        let (analysis, synthesis) = (analysis.clone(), synthesis.clone());
+        Artifact::new(parts.card().clone(), analysis, synthesis, distributions, residual)
+    };
+    assert!(with(None).unwrap_err().to_string().contains("not in it"));
+    let mut other = parts.residual().cloned().unwrap();
+    other.leave.bias.pop();
+    assert!(with(Some(other)).is_err());
+    let mut infinite = parts.residual().cloned().unwrap();
+    infinite.enter.weight[0] = f32::NAN;
+    assert!(with(Some(infinite)).is_err());
+    let mut renamed = file.clone();
+    let at = renamed.windows(14).position(|window| window == b"decoder.leave.").unwrap();
+    renamed[at] = b'e';
+    let error = Artifact::from_bytes(&renamed).unwrap_err().to_string();
+    assert!(error.contains("decoder.leave"), "{error}");
 }

@@ -199,7 +199,7 @@ impl Codec for Latent {
 
 #[cfg(test)]
 mod tests {
-    use anabranch_models::latent::{Fit, Options};
+    use anabranch_models::latent::{Artifact, Card, Decoder, Fit, Options, Training};
 
     use super::*;
     use crate::conformance::codec::{self, Example};
@@ -216,7 +216,8 @@ mod tests {
     #[test]
     fn pictures_keep_to_what_every_codec_must() {
         let examples = [(64, 48), (80, 80), (33, 70)].map(|(w, h)| Example::picture(w, h, 3));
-        let options = Options { channels: 40, step: Some(6.0), levels: Some(2) };
+        let options =
+            Options { channels: 40, step: Some(6.0), levels: Some(2), ..Options::default() };
         let latent = learned(&examples, options);
         let mut examples = codec::examples(&latent);
         examples.push(Example::picture(40, 30, 1));
@@ -226,7 +227,8 @@ mod tests {
     #[test]
     fn sounds_keep_to_what_every_codec_must() {
         let examples = [1, 2].map(|channels| Example::sound(Pcm::S16, channels, 4000));
-        let options = Options { channels: 60, step: Some(300.0), levels: Some(5) };
+        let options =
+            Options { channels: 60, step: Some(300.0), levels: Some(5), ..Options::default() };
         let latent = learned(&examples, options);
         codec::check(&latent, &codec::examples(&latent)).unwrap();
     }
@@ -234,7 +236,8 @@ mod tests {
     #[test]
     fn floats_that_are_no_numbers_are_silence_and_loud_ones_are_clipped() {
         let examples = [Example::sound(Pcm::S16, 1, 4000)];
-        let options = Options { channels: 32, step: Some(100.0), levels: Some(5) };
+        let options =
+            Options { channels: 32, step: Some(100.0), levels: Some(5), ..Options::default() };
         let latent = learned(&examples, options);
         let floats = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 0.5, -7.0].repeat(50);
         let samples: Vec<u8> = floats.iter().flat_map(|float| float.to_le_bytes()).collect();
@@ -244,5 +247,80 @@ mod tests {
         let facts = latent.decode(&bytes, &Limits::default(), &mut back).unwrap();
         assert_eq!(facts, Facts::Audio { format: Pcm::S16, rate: 8000, channels: 1, frames: 250 });
         assert_eq!(back.len(), 500);
+    }
+
+    /// One piece of each of twelve photos, where the data are: they are no part of this repository.
+    fn photos(side: u32) -> Option<Vec<Example>> {
+        let data = std::env::var_os("ANABRANCH_DATA").map_or_else(
+            || std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data"),
+            std::path::PathBuf::from,
+        );
+        let piece = |at: usize| {
+            let file = std::fs::read(data.join(format!("photos/kodim{at:02}.png"))).ok()?;
+            let (mut all, mut samples) = (Vec::new(), Vec::new());
+            let png = super::super::named("png").unwrap();
+            let facts = png.decode(&file, &Limits::default(), &mut all).unwrap();
+            let Facts::Image { width, .. } = facts else { panic!("it is a picture") };
+            for line in all.chunks(3 * width as usize).skip(164).take(side as usize) {
+                samples.extend_from_slice(&line[3 * 292..3 * (292 + side as usize)]);
+            }
+            Some(Example {
+                samples,
+                facts: Facts::Image { width: side, height: side, channels: 3 },
+            })
+        };
+        (1..=12).map(piece).collect()
+    }
+
+    /// Bytes of records, and the mean squared error of what comes back.
+    fn rate_and_error(codec: &Latent, examples: &[Example]) -> (f64, f64) {
+        let (mut rate, mut error, mut count) = (0.0, 0.0, 0.0);
+        for Example { samples, facts } in examples {
+            let (mut bytes, mut back) = (Vec::new(), Vec::new());
+            codec.encode(&Media { samples, facts: *facts }, None, &mut bytes).unwrap();
+            codec.decode(&bytes, &Limits::default(), &mut back).unwrap();
+            rate += bytes.len() as f64;
+            count += back.len() as f64;
+            let square = |(a, b): (&u8, &u8)| (f64::from(*a) - f64::from(*b)).powi(2);
+            error += samples.iter().zip(&back).map(square).sum::<f64>();
+        }
+        (rate, error / count)
+    }
+
+    #[test]
+    fn gradient_steps_improve_what_bytes_buy_on_photos_that_were_not_seen() {
+        let Some(photos) = photos(160) else { return };
+        let (seen, unseen) = photos.split_at(photos.len() / 2);
+        let options = |step: f64, training: Training| Options {
+            channels: 24,
+            step: Some(step),
+            levels: Some(2),
+            training,
+        };
+        let fitted =
+            |step| rate_and_error(&learned(seen, options(step, Training::default())), unseen);
+        let (fine, coarse) = (fitted(15.3), fitted(21.6));
+        let mut fit =
+            Fit::new(options(18.0, Training { steps: 60, decoder: Decoder::Residual, seed: 1 }));
+        for example in seen {
+            let media = Media { samples: &example.samples, facts: example.facts };
+            with_samples(&media, |samples| fit.add(samples)).unwrap();
+        }
+        let artifact = fit.finish().unwrap();
+        let residual = Latent::from_bytes(&artifact.to_bytes().unwrap()).unwrap();
+        let card = Card { decoder: Decoder::Linear, ..artifact.card().clone() };
+        let [analysis, synthesis] = [artifact.analysis(), artifact.synthesis()].map(Clone::clone);
+        let distributions = artifact.distributions().clone();
+        let linear = Artifact::new(card, analysis, synthesis, distributions, None).unwrap();
+        let linear = Latent::from_bytes(&linear.to_bytes().unwrap()).unwrap();
+        // The bytes that principal components need for the error of the trained maps.
+        let (bytes, error) = rate_and_error(&linear, unseen);
+        let share = (error / fine.1).ln() / (coarse.1 / fine.1).ln();
+        assert!((0.0..1.0).contains(&share), "{share}");
+        let expected = ((1.0 - share) * fine.0.ln() + share * coarse.0.ln()).exp();
+        assert!(bytes < 0.999 * expected, "{bytes} of {expected}");
+        // What the decoder learned from comes back closer, for the same bytes.
+        let (linear, residual) = (rate_and_error(&linear, seen), rate_and_error(&residual, seen));
+        assert!(linear.0 == residual.0 && residual.1 < linear.1, "{residual:?} of {linear:?}");
     }
 }

@@ -6,7 +6,7 @@
 //! encoding and decoding took of a processor. A setting that cannot hold the record has a point of nulls.
 //!
 //! The loss of the task is **Q_infer**, never anything else: a model that was trained on originals and is asked about
-//! what comes back ([`q_train`](fn@q_train) is another question). It is paired: the score of the original stands in the row (`score`), that of each setting in its
+//! what comes back ([`q_train`](fn@q_train) and [`q_latent`] are other questions). It is paired: the score of the original stands in the row (`score`), that of each setting in its
 //! point.
 //!
 //! Rows depend on the records alone, with the exception of `encode_seconds` and `decode_seconds`, which are another
@@ -76,9 +76,12 @@ mod summary;
 #[cfg(test)]
 mod tests;
 
+pub use crate::brightness::latent_samples;
 pub use compare::{Correlation, bd_rate, correlation};
 use point::{Point, Points};
-pub use q_train::{Labelled, Proxy, ProxyError, QTrain, q_train};
+pub use q_train::{
+    Labelled, Proxy, ProxyError, SeedLoss, accuracy, q_latent, q_train, trained, trained_accuracy,
+};
 pub use summary::{Mean, Summary, Tried};
 
 /// The column of points.

@@ -1,4 +1,5 @@
-//! Q_train: what a model loses that is trained on decoded records and tested on originals.
+//! Q_train: what a model loses that is trained on decoded records and tested on originals. Q_latent: what it loses that
+//! is trained and tested on latents.
 //!
 //! The unit is a training, not a record: the same small model is trained twice from each seed, on originals and on
 //! what came back of them, with the same initial weights and the same order of records, and both are tested on
@@ -73,16 +74,34 @@ pub struct Proxy {
     pub seeds: Vec<u64>,
 }
 
-/// The loss Q_train.
+/// A loss over paired trainings.
 #[derive(Debug, Clone, PartialEq)]
-pub struct QTrain {
-    /// Accuracy on originals of the model that was trained on originals, and of the one trained on decoded records,
-    /// for each seed.
+pub struct SeedLoss {
+    /// Accuracies of the model that was trained on originals, and of the other one, for each seed.
     pub seeds: Vec<[f64; 2]>,
-    /// The mean difference, above 0 when decoded records cost something.
+    /// The mean difference, above 0 when the other one loses something.
     pub mean: f64,
     /// Its 95 % interval over seeds.
     pub interval: [f64; 2],
+}
+
+impl SeedLoss {
+    /// The loss of these pairs of accuracies.
+    ///
+    /// # Errors
+    /// Fewer than two.
+    pub fn of(seeds: Vec<[f64; 2]>) -> Result<Self, ProxyError> {
+        if seeds.len() < 2 {
+            return Err(ProxyError::Seeds { found: seeds.len() });
+        }
+        let count = seeds.len() as f64;
+        let losses: Vec<f64> = seeds.iter().map(|[original, other]| original - other).collect();
+        let mean = losses.iter().sum::<f64>() / count;
+        let variance = losses.iter().map(|loss| (loss - mean).powi(2)).sum::<f64>() / (count - 1.0);
+        let quantile = STUDENT.get(seeds.len() - 2).copied().unwrap_or(STUDENT_BEYOND);
+        let half = quantile * (variance / count).sqrt();
+        Ok(Self { seeds, mean, interval: [mean - half, mean + half] })
+    }
 }
 
 /// Why there is no such loss.
@@ -127,42 +146,68 @@ pub fn q_train(
     original: &[Labelled],
     decoded: &[Labelled],
     test: &[Labelled],
-) -> Result<QTrain, ProxyError> {
+) -> Result<SeedLoss, ProxyError> {
     if proxy.seeds.len() < 2 {
         return Err(ProxyError::Seeds { found: proxy.seeds.len() });
     }
     if original.len() != decoded.len() {
         return Err(ProxyError::Unpaired { original: original.len(), decoded: decoded.len() });
     }
-    if original.is_empty() {
-        return Err(ProxyError::Empty("train on"));
-    }
-    if test.is_empty() {
-        return Err(ProxyError::Empty("test on"));
-    }
     let mut seeds = Vec::new();
     for seed in &proxy.seeds {
         seeds.push([
-            accuracy(proxy, *seed, original, test)?,
-            accuracy(proxy, *seed, decoded, test)?,
+            trained_accuracy(proxy, *seed, original, test)?,
+            trained_accuracy(proxy, *seed, decoded, test)?,
         ]);
     }
-    let count = seeds.len() as f64;
-    let losses: Vec<f64> = seeds.iter().map(|[original, decoded]| original - decoded).collect();
-    let mean = losses.iter().sum::<f64>() / count;
-    let variance = losses.iter().map(|loss| (loss - mean).powi(2)).sum::<f64>() / (count - 1.0);
-    let quantile = STUDENT.get(seeds.len() - 2).copied().unwrap_or(STUDENT_BEYOND);
-    let half = quantile * (variance / count).sqrt();
-    Ok(QTrain { seeds, mean, interval: [mean - half, mean + half] })
+    SeedLoss::of(seeds)
 }
 
-/// The accuracy on the test of a model that was trained on these records.
-fn accuracy(
+/// What a model loses that is trained and tested on latents, against the same one on pixels: **Q_latent**. Both proxies
+/// have the same seeds; `inputs` of the second fit [latents as samples](super::latent_samples), e.g. a patch for every
+/// position where the first has one for every block of pixels, so that both see as many tokens.
+///
+/// # Errors
+/// As [`q_train`].
+pub fn q_latent(
+    [pixels, latents]: [&Proxy; 2],
+    [original, train]: [&[Labelled]; 2],
+    [original_test, test]: [&[Labelled]; 2],
+) -> Result<SeedLoss, ProxyError> {
+    for (one, other) in [(original, train), (original_test, test)] {
+        if one.len() != other.len() {
+            return Err(ProxyError::Unpaired { original: one.len(), decoded: other.len() });
+        }
+    }
+    let seeds = pixels.seeds.iter().map(|seed| {
+        let on_pixels = trained_accuracy(pixels, *seed, original, original_test)?;
+        Ok([on_pixels, trained_accuracy(latents, *seed, train, test)?])
+    });
+    SeedLoss::of(seeds.collect::<Result<_, ProxyError>>()?)
+}
+
+/// The accuracy on the test of a model that was trained on these records from this seed: one of the trainings that
+/// [`SeedLoss::of`] pairs.
+///
+/// # Errors
+/// When there are no records, or the model cannot take them.
+pub fn trained_accuracy(
     proxy: &Proxy,
     seed: u64,
     records: &[Labelled],
     test: &[Labelled],
 ) -> Result<f64, ProxyError> {
+    accuracy(&trained(proxy, seed, records)?, test)
+}
+
+/// The model that learned these records from this seed.
+///
+/// # Errors
+/// When there are no records, or the model cannot take them.
+pub fn trained(proxy: &Proxy, seed: u64, records: &[Labelled]) -> Result<Transformer, ProxyError> {
+    if records.is_empty() {
+        return Err(ProxyError::Empty("train on"));
+    }
     let model = Transformer::to_train(&proxy.architecture, &Start::default(), seed)?;
     let options = Options {
         rate: proxy.rate,
@@ -178,8 +223,19 @@ fn accuracy(
         let drawn = (0..proxy.batch).filter_map(|_| records.get(order.below(records.len())));
         trainer.step(&batch(drawn))?;
     }
+    Ok(trainer.trained())
+}
+
+/// Of how many of these records a model tells the class.
+///
+/// # Errors
+/// When there are none, or the model cannot take them.
+pub fn accuracy(model: &Transformer, test: &[Labelled]) -> Result<f64, ProxyError> {
+    if test.is_empty() {
+        return Err(ProxyError::Empty("test on"));
+    }
     let batches: Vec<Batch> = test.chunks(TESTED).map(|chunk| batch(chunk.iter())).collect();
-    Ok(evaluate(&trainer.trained(), &batches)?.accuracy)
+    Ok(evaluate(model, &batches)?.accuracy)
 }
 
 fn batch<'a>(records: impl Iterator<Item = &'a Labelled>) -> Batch {
@@ -219,6 +275,69 @@ mod tests {
         let grey: Vec<Labelled> = originals.iter().map(mean).collect();
         let lost = q_train(&proxy(), &originals, &grey, &test).unwrap();
         assert!(lost.mean > 0.3 && lost.interval[0] < lost.mean, "{lost:?}");
+    }
+
+    #[test]
+    fn a_model_learns_from_latents_what_it_learns_from_pixels_and_nothing_from_other_ones() {
+        use anabranch_models::artifact::architecture::{Architecture, ImageTokens, Inputs};
+        use anabranch_models::latent::{Codec, Fit, Media, Options, Scratch};
+
+        use crate::evaluate::latent_samples;
+
+        let (originals, test) = (labelled(400, 35), labelled(200, 36));
+        let pixels = proxy();
+        let Inputs::Image(sizes) = pixels.architecture.inputs else { panic!("it sees pictures") };
+        let ImageTokens { height, width, channels, .. } = sizes;
+        let media = |record: &'_ Labelled| -> Vec<u8> { record.samples.clone() };
+        let picture = |samples: &'_ [u8]| -> (u32, u32, u16) {
+            assert_eq!(samples.len(), height * width * channels);
+            (width as u32, height as u32, channels as u16)
+        };
+        let (levels, kept) = (1, 2 * channels);
+        let mut fit = Fit::new(Options {
+            channels: kept,
+            step: Some(8.0),
+            levels: Some(levels),
+            ..Options::default()
+        });
+        for record in &originals {
+            let samples = media(record);
+            let (width, height, channels) = picture(&samples);
+            fit.add(&Media::Picture { width, height, channels, samples: &samples }).unwrap();
+        }
+        let codec = Codec::from_bytes(&fit.finish().unwrap().to_bytes().unwrap()).unwrap();
+        let of = |records: &[Labelled]| -> Vec<Labelled> {
+            let one = |record: &Labelled| {
+                let (width, height, channels) = picture(&record.samples);
+                let media = Media::Picture { width, height, channels, samples: &record.samples };
+                let latents = codec.analyse(&media, None, &mut Scratch::default()).unwrap();
+                let samples = latent_samples(&latents.values, latents.channels);
+                Labelled { samples, class: record.class }
+            };
+            records.iter().map(one).collect()
+        };
+        let side = 1 << levels;
+        let inputs = Inputs::Image(ImageTokens {
+            height: height / side,
+            width: width / side,
+            channels: kept,
+            patch: (sizes.patch / side).max(1),
+        });
+        let architecture = Architecture { inputs, ..pixels.architecture.clone() };
+        let latents = Proxy { architecture, ..pixels.clone() };
+        let (train, tested) = (of(&originals), of(&test));
+        let found = q_latent([&pixels, &latents], [&originals, &train], [&test, &tested]).unwrap();
+        assert!(found.mean < 0.1, "{found:?}");
+        // Latents of other pictures tell nothing of these.
+        let turned: Vec<Labelled> = train
+            .iter()
+            .zip(train.iter().cycle().skip(7))
+            .map(|(one, other)| Labelled { samples: other.samples.clone(), class: one.class })
+            .collect();
+        let lost = q_latent([&pixels, &latents], [&originals, &turned], [&test, &tested]).unwrap();
+        assert!(lost.mean > 0.2, "{lost:?}");
+        let unpaired = q_latent([&pixels, &latents], [&originals, &train[1..]], [&test, &tested]);
+        assert!(matches!(unpaired, Err(ProxyError::Unpaired { .. })));
     }
 
     #[test]

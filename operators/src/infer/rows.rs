@@ -12,6 +12,7 @@ use arrow::datatypes::{DataType, Float32Type, Int32Type};
 
 use crate::brightness::brightness;
 use crate::codec::Facts;
+use crate::latent;
 use crate::rewrite::Column;
 
 /// What tokens a model takes.
@@ -84,7 +85,7 @@ impl<'a> Rows<'a> {
         }
     }
 
-    /// Decoded pictures, or lists of values as the model was trained on them.
+    /// Decoded pictures, their latents, or lists of values as the model was trained on them.
     pub(super) fn image(
         &mut self,
         batch: &'a RecordBatch,
@@ -92,6 +93,31 @@ impl<'a> Rows<'a> {
         sizes: &ImageTokens,
     ) -> Result<(), OperatorError> {
         let ImageTokens { height, width, channels, .. } = *sizes;
+        if batch.schema().field_with_name(column).is_ok_and(latent::column::holds) {
+            let mut all = Vec::with_capacity(batch.num_rows() * height * width * channels);
+            let rows =
+                self.errors.iter_mut().enumerate().map(
+                    |(row, error)| match latent::column::samples(
+                        batch,
+                        column,
+                        row,
+                        (width, height, channels),
+                    ) {
+                        Ok(samples) => {
+                            let from = all.len();
+                            all.extend(brightness(&samples?));
+                            Some(from..all.len())
+                        }
+                        Err(problem) => {
+                            error.get_or_insert(problem);
+                            None
+                        }
+                    },
+                );
+            let rows = rows.collect();
+            self.image = Some(Values { all: Cow::Owned(all), rows });
+            return Ok(());
+        }
         if media::of(batch, column).is_none() {
             let what = || format!("{width} x {height} pixels of {}", plural(channels, "channel"));
             self.image = Some(self.floats(batch, column, height * width * channels, what)?);

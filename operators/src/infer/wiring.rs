@@ -99,7 +99,8 @@ impl Wiring {
     fn check(&self, schema: &Schema) -> Result<(), SchemaError> {
         if let Some((column, _)) = &self.image {
             let field = SchemaError::require(schema, column)?;
-            if !is_list_of(field.data_type(), &DataType::Float32) {
+            let lists = is_list_of(field.data_type(), &DataType::Float32);
+            if !lists && !crate::latent::column::holds(field) {
                 SchemaError::require_media(
                     schema,
                     column,

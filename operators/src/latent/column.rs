@@ -10,11 +10,14 @@ use std::sync::Arc;
 use anabranch_models::latent::{self, Name};
 use anabranch_pipelines::operator::{OperatorError, Outcome};
 use anabranch_pipelines::record::{Modality, media};
-use arrow::array::{ArrayRef, Int8Array, Int32Builder, Int64Builder, ListArray, RecordBatch};
+use arrow::array::{
+    Array, ArrayRef, AsArray, Int8Array, Int32Builder, Int64Builder, ListArray, RecordBatch,
+};
 use arrow::buffer::{NullBuffer, OffsetBuffer, ScalarBuffer};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Int8Type, Int32Type, Schema, SchemaRef};
 
 use super::artifacts;
+use crate::brightness::latent_samples;
 use crate::codec::{Facts, Latent, Limits};
 use crate::decode::{Fetched, stored};
 use crate::rewrite::{self, Column};
@@ -108,4 +111,47 @@ pub(crate) fn decode(
     replaced.extend(facts.into_iter().map(|(fact, values)| (format!("{name}_{fact}"), values)));
     outcome.records = rewrite::replace(&outcome.records, schema, &replaced)?;
     Ok(outcome)
+}
+
+/// Whether a column holds latents as lists.
+pub(crate) fn holds(field: &Field) -> bool {
+    let list = matches!(field.data_type(), DataType::List(of) if of.data_type() == &DataType::Int8);
+    list && Modality::of(field) == Some(Modality::Latent)
+}
+
+/// The latents in a row of a column that [`holds`] them, as [samples](latent_samples) of a model that takes so many
+/// columns, rows and channels.
+///
+/// # Errors
+/// A sentence about latents of another size.
+pub(crate) fn samples(
+    batch: &RecordBatch,
+    name: &str,
+    row: usize,
+    (width, height, channels): (usize, usize, usize),
+) -> Result<Option<Vec<u8>>, String> {
+    let lists = batch.column_by_name(name).and_then(|column| column.as_list_opt::<i32>());
+    let Some(lists) = lists.filter(|lists| lists.is_valid(row)) else { return Ok(None) };
+    let fact = |fact: &str, wanted: usize| {
+        let column = batch.column_by_name(&format!("{name}_{fact}"));
+        let found = column.and_then(|column| column.as_primitive_opt::<Int32Type>());
+        let found = found.filter(|column| column.is_valid(row)).map(|column| column.value(row));
+        found.map_or(Ok(wanted), usize::try_from).unwrap_or_default()
+    };
+    let found = (fact("width", width), fact("height", height), fact("channels", channels));
+    let list = lists.value(row);
+    let values = list.as_primitive_opt::<Int8Type>().ok_or("its latents are no 8-bit integers")?;
+    if found != (width, height, channels) || values.len() != width * height * channels {
+        return Err(format!(
+            "its latents are {}x{} with {} channels ({} values), and the model takes {width}x{height} with {channels}",
+            found.0,
+            found.1,
+            found.2,
+            values.len()
+        ));
+    }
+    if values.null_count() > 0 {
+        return Err("some of its latents are missing".to_owned());
+    }
+    Ok(Some(latent_samples(values.values(), channels)))
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use anabranch_models::latent::{Fit, Options};
+use anabranch_models::latent::{Fit, Options, Training};
 use anabranch_pipelines::graph::SchemaError;
 use anabranch_pipelines::operator::{
     Allocation, Context, Growth, Journaled, Operator, OperatorError, Outcome,
@@ -67,9 +67,12 @@ impl Journaled for Learn {
     }
 
     fn decide(&self, sample: &[RecordBatch]) -> Result<Vec<u8>, OperatorError> {
-        let LatentLearning { channels, step, levels } = self.learning;
+        let LatentLearning { channels, step, levels, gradient_steps, decoder, seed } =
+            self.learning;
         let channels = channels.map_or(0, usize::from);
-        let mut fit = Fit::new(Options { channels, step, levels: levels.map(usize::from) });
+        let training = Training { steps: gradient_steps.into(), decoder, seed: seed.unwrap_or(1) };
+        let levels = levels.map(usize::from);
+        let mut fit = Fit::new(Options { channels, step, levels, training });
         let (mut taken, mut refused) = (0, None);
         for batch in sample {
             let name = &self.options.column;

@@ -13,6 +13,7 @@ mod tests;
 
 use std::sync::{Arc, OnceLock};
 
+use anabranch_models::latent::Decoder;
 use anabranch_models::latent::artifact::hash;
 use anabranch_pipelines::graph::SchemaError;
 use anabranch_pipelines::operator::{
@@ -42,6 +43,16 @@ pub struct LatentLearning {
     /// A block has 2^levels samples of a sound, or as many rows and columns of a picture. 3 for pictures, 2 for those of
     /// fewer than 64 pixels a side, 7 for sounds, unless said otherwise.
     pub levels: Option<u8>,
+    /// Steps of training by gradient after principal components were found: 0 keeps these. A step takes about a tenth of
+    /// a second of one processor.
+    pub gradient_steps: u32,
+    /// How records are decoded. `"linear"`: by a matrix. `"residual"`: with a small convolutional network that takes
+    /// `gradient_steps` more and learns to be close to the original; it wants hundreds of thousands of positions to learn
+    /// from, and with fewer does worse than a matrix on what it has not seen. `"adversarial"`: with one that learns to look
+    /// like an original, and is further from it. What is stored is the same with all three.
+    pub decoder: Decoder,
+    /// What random numbers of the training start from; 1 unless said otherwise.
+    pub seed: Option<u64>,
 }
 
 /// The operator for these options.
@@ -68,6 +79,13 @@ fn check(options: &EncodeOptions) -> Result<(), String> {
     }
     if options.sha256.is_some() && options.artifact.is_none() {
         return Err("`sha256` is that of the `artifact`, and there is none".to_owned());
+    }
+    let learning = options.learn.unwrap_or_default();
+    if learning.decoder != Decoder::Linear && learning.gradient_steps == 0 {
+        return Err(
+            "a `decoder` other than \"linear\" is trained: give `gradient_steps`, e.g. 500"
+                .to_owned(),
+        );
     }
     if options.channels == Some(0) {
         return Err("`channels = 0`: it is at least 1".to_owned());

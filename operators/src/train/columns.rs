@@ -10,6 +10,7 @@ use arrow::datatypes::{DataType, Field, Float32Type, Int32Type, Schema};
 use super::options::{LabelInput, TrainOptions};
 use super::sample::Sample;
 use crate::codec::Facts;
+use crate::latent;
 use crate::rewrite::Column;
 
 /// Whether the columns are there and of their types.
@@ -25,7 +26,9 @@ pub(super) fn check(options: &TrainOptions, schema: &Schema) -> Result<(), Schem
     };
     if let Some(of) = &options.image {
         let decoded = Some(media::State::Decoded);
-        SchemaError::require_media(schema, &of.column, Modality::Image, decoded)?;
+        if !latent::column::holds(SchemaError::require(schema, &of.column)?) {
+            SchemaError::require_media(schema, &of.column, Modality::Image, decoded)?;
+        }
     }
     let tokens = options.tokens.as_ref().map(|of| &of.column);
     for column in tokens.into_iter().chain(options.text.as_ref().map(|of| &of.column)) {
@@ -85,7 +88,8 @@ impl<'a> Columns<'a> {
         options: &'a TrainOptions,
         batch: &'a RecordBatch,
     ) -> Result<Self, OperatorError> {
-        let image = options.image.as_ref();
+        // Latents are lists, read row by row.
+        let image = options.image.as_ref().filter(|of| media::of(batch, &of.column).is_some());
         let image = image.map(|of| Column::of(batch, &of.column, Modality::Image));
         let labels = match &options.label {
             None => None,
@@ -159,8 +163,10 @@ impl<'a> Columns<'a> {
     }
 
     fn image(&self, row: usize) -> Result<Option<Vec<u8>>, String> {
-        let Some((column, of)) = self.image.as_ref().zip(self.options.image.as_ref()) else {
-            return Ok(None);
+        let Some(of) = &self.options.image else { return Ok(None) };
+        let Some(column) = &self.image else {
+            let sizes = (of.width, of.height, of.channels);
+            return latent::column::samples(self.batch, &of.column, row, sizes);
         };
         let Some(picture) = column.samples(row)? else { return Ok(None) };
         let Facts::Image { width, height, channels } = picture.facts else {

@@ -1,7 +1,7 @@
 //! `kind = "train"`: a transformer learns from records; its measures and artifacts come out as records.
 //!
 //! * `tokens`: a GPT. Texts of consecutive records are one text, cut into windows of `context` tokens.
-//! * `image` with a `label`: a ViT over decoded pictures of one size.
+//! * `image` with a `label`: a ViT over decoded pictures of one size, or over their latents as they are.
 //! * several of `image`, `audio` (spectra) and `text`: an encoder of any subset of them. A record may lack some;
 //!   `modality_dropout` teaches the model to do with less than it has.
 //!

@@ -123,11 +123,13 @@ pub struct TokensInput {
     pub context: usize,
 }
 
-/// Pictures of one size.
+/// Pictures of one size, or their latents (`decode` with `as = "latents"`), which are learned from without decoding: then
+/// `width` and `height` are positions, `channels` those of the latents, and `patch` is 1 for as many tokens as patches
+/// of pixels of a block's size would give.
 #[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ImageInput {
-    /// The column of decoded pictures. Default `image`.
+    /// The column of decoded pictures or of latents. Default `image`.
     #[serde(default = "image")]
     pub column: String,
     /// Pixels across.

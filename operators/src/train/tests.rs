@@ -6,8 +6,8 @@ use anabranch_models::engine::Engine;
 use anabranch_pipelines::operator::{Shard, Yield};
 use anabranch_pipelines::record::{KEY, Modality, RecordId, media, with_ids};
 use arrow::array::{
-    Array, ArrayRef, AsArray, Float32Builder, Int32Array, Int32Builder, Int64Array, ListBuilder,
-    RecordBatch, StringArray,
+    Array, ArrayRef, AsArray, Float32Builder, Int8Builder, Int32Array, Int32Builder, Int64Array,
+    ListBuilder, RecordBatch, StringArray,
 };
 use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, Schema};
@@ -210,6 +210,39 @@ fn records_that_the_model_cannot_take_are_refused_by_name() {
     let measured = &artifact.card().accuracy[0];
     assert_eq!((measured.task.as_str(), measured.measure.as_str()), ("classify label", "accuracy"));
     assert!(measured.interval[0] < measured.value, "{measured:?}");
+}
+
+/// Latents of one channel at 2x2 positions that tell their class; one has another size.
+fn latents(records: usize) -> RecordBatch {
+    let field = Field::new("element", DataType::Int8, true);
+    let mut lists = ListBuilder::new(Int8Builder::new()).with_field(field.clone());
+    for record in 0..records {
+        let count = if record == 3 { 3 } else { 4 };
+        lists.append_value((0..count).map(|_| Some(if record % 2 == 0 { -30 } else { 3 })));
+    }
+    let list = Field::new("image", DataType::List(Arc::new(field)), true);
+    let keys: StringArray = (0..records).map(|record| Some(format!("l{record}"))).collect();
+    let labels = Int64Array::from_iter_values((0..records as i64).map(|record| record % 2));
+    let fields = vec![
+        Field::new(KEY, DataType::Utf8, false),
+        Modality::Latent.mark(list),
+        Field::new("label", DataType::Int64, true),
+    ];
+    let columns: Vec<ArrayRef> = vec![Arc::new(keys), Arc::new(lists.finish()), Arc::new(labels)];
+    let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).unwrap();
+    with_ids("latents", &batch).unwrap()
+}
+
+#[test]
+fn latents_are_learned_from_as_they_are() {
+    let options = options(json!({
+        "image": { "width": 2, "height": 2, "channels": 1, "patch": 1 }, "label": { "classes": 2 },
+        "feed_forward": "mlp", "holdout": 0.3, "steps": 12,
+    }));
+    let made = train(&options, &latents(80), 80, |shard| shard);
+    assert_eq!(made.refused.len(), 1, "{:?}", made.refused);
+    assert!(made.refused[0].starts_with("l3: its latents are"), "{}", made.refused[0]);
+    assert_eq!(made.floats("accuracy").last().unwrap().unwrap(), 1.0);
 }
 
 /// Spectra of two values, the larger the later.

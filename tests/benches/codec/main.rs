@@ -66,7 +66,12 @@ fn main() {
     let mut figures: Vec<(String, f64, &str)> = Vec::new();
     let settings = if smoke() { &SETTINGS[..1] } else { &SETTINGS[..] };
     for (at, (channels, step)) in settings.iter().enumerate() {
-        let options = Options { channels: *channels, step: Some(*step), levels: Some(3) };
+        let options = Options {
+            channels: *channels,
+            step: Some(*step),
+            levels: Some(3),
+            ..Options::default()
+        };
         let mut fit = Fit::new(options);
         learned.iter().for_each(|photo| fit.add(&photo.media()).unwrap());
         let codec = Codec::from_bytes(&fit.finish().unwrap().to_bytes().unwrap()).unwrap();

@@ -1,0 +1,91 @@
+//! Makes the runs that are missing and writes the page; or one run of each part again.
+
+use std::error::Error;
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+
+use crate::page::{self, Recorded};
+use crate::part::{Part, Runs};
+
+/// Runs what is missing of these parts and writes them into the page.
+pub(crate) fn results(parts: &[&dyn Part]) -> Result<(), Box<dyn Error>> {
+    let folder = std::env::var_os("ANABRANCH_RESULTS")
+        .map_or_else(|| PathBuf::from("target/results"), PathBuf::from)
+        .join("codecs");
+    std::fs::create_dir_all(&folder)?;
+    let mut recorded = Recorded::read()?;
+    for part in parts {
+        let (mut runs, mut commits) = (Runs::new(), Vec::new());
+        for name in part.runs() {
+            let file = folder.join(format!("{}-{name}.json", part.name()));
+            let kept: Value = match std::fs::read(&file) {
+                Ok(text) => serde_json::from_slice(&text)?,
+                Err(_) => {
+                    println!("{} {name}", part.name());
+                    let kept = json!({ "commit": page::commit()?, "run": part.run(&name)? });
+                    std::fs::write(&file, serde_json::to_vec(&kept)?)?;
+                    kept
+                }
+            };
+            commits.extend(kept["commit"].as_str().map(str::to_owned));
+            runs.insert(name, kept["run"].clone());
+        }
+        commits.sort_unstable();
+        commits.dedup();
+        let found = part.found(&runs)?;
+        for (name, value) in &found.figures {
+            println!("{name} {value:.3}");
+        }
+        recorded.put(part.name(), &found, &runs, &part.seeds(), &commits.join(" "))?;
+    }
+    recorded.write()
+}
+
+/// The first run of each part again: fails when one of its numbers is not near the recorded one.
+pub(crate) fn verify(parts: &[&dyn Part]) -> Result<(), Box<dyn Error>> {
+    let recorded = Recorded::read()?;
+    let mut wrong = Vec::new();
+    for part in parts {
+        let first = part.runs().into_iter().next().ok_or("a part without runs")?;
+        let before = recorded.run(part.name(), &first);
+        let before = before.ok_or_else(|| {
+            format!("{} {first} is not recorded: `ci/results codecs` first", part.name())
+        })?;
+        let again = part.run(&first)?;
+        let count = wrong.len();
+        differences(*part, "", before, &again, &mut wrong);
+        let verdict = if wrong.len() == count { "as recorded" } else { "DIFFERS" };
+        println!("{} {first}: {verdict}", part.name());
+    }
+    match wrong.is_empty() {
+        true => Ok(()),
+        false => Err(format!("not as recorded: {}", wrong.join("; ")).into()),
+    }
+}
+
+/// Collects the numbers that are not near.
+fn differences(part: &dyn Part, at: &str, before: &Value, now: &Value, wrong: &mut Vec<String>) {
+    match (before, now) {
+        (Value::Object(before), Value::Object(now)) if before.len() == now.len() => {
+            for (name, value) in before {
+                let found = now.get(name).unwrap_or(&Value::Null);
+                differences(part, &format!("{at}/{name}"), value, found, wrong);
+            }
+        }
+        (Value::Array(before), Value::Array(now)) if before.len() == now.len() => {
+            for (place, (value, found)) in before.iter().zip(now).enumerate() {
+                differences(part, &format!("{at}/{place}"), value, found, wrong);
+            }
+        }
+        (Value::Number(one), Value::Number(other)) => {
+            let (one, other) = (one.as_f64(), other.as_f64());
+            let near = one.zip(other).is_some_and(|(one, other)| part.near(at, one, other));
+            if !near {
+                wrong.push(format!("{}{at}: {now}, recorded {before}", part.name()));
+            }
+        }
+        _ if before == now => {}
+        _ => wrong.push(format!("{}{at}: {now}, recorded {before}", part.name())),
+    }
+}
