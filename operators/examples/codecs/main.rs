@@ -18,6 +18,7 @@
 mod page;
 mod part;
 mod program;
+mod speech;
 mod study;
 mod text;
 
@@ -27,7 +28,7 @@ use std::path::{Path, PathBuf};
 use part::Part;
 
 /// All parts, in the order of the page.
-const PARTS: &[&dyn Part] = &[&text::Text];
+const PARTS: &[&dyn Part] = &[&speech::Speech, &text::Text];
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

@@ -90,7 +90,8 @@ pub struct AutoOptions {
     /// How sure that must be. Default 0.95.
     #[serde(default = "confidence")]
     pub confidence: f64,
-    /// The codecs that are tried; all that there are for what the column holds unless said otherwise.
+    /// The codecs that are tried; unless said otherwise all that there are for what the column holds and other programs
+    /// read too (`"opus_packets"` has to be named).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub codecs: Option<Vec<String>>,
 }
