@@ -136,8 +136,8 @@ impl Page<'_> {
     fn decisions(&self, out: &mut String) {
         if self.report.decisions.is_empty() {
             out.push_str(
-                "<p class=\"note\">No setting was chosen by a task, so that this page says nothing of what a model \
-                 loses.</p>\n",
+                "<p class=\"note\">No setting was chosen by a task: what a model loses by it, if it loses anything, was not \
+                 measured in this run.</p>\n",
             );
             return;
         }
@@ -288,7 +288,7 @@ mod tests {
             "{page}"
         );
         assert!(page.contains("width: 25.0%") && page.contains("a &amp; b"));
-        assert!(page.contains("says nothing of what a model loses"));
+        assert!(page.contains("was not measured in this run"));
         report.decisions.insert("opus".into(), "opus, bitrate 8: it loses 0.2%".into());
         report.refused = 3;
         let page = Page { report: &report, examples: Vec::new() }.html();

@@ -100,7 +100,8 @@ pub struct Spectra {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TaskOptions {
-    /// `"classify"`: pictures or sounds, by a model of classes. `"tokens"`: texts, by a model of the next token.
+    /// `"classify"`: pictures or sounds, by a model of classes. `"tokens"`: texts, by a model of the next token;
+    /// `evaluate` takes no texts yet.
     pub kind: String,
     /// The model: the folder of an artifact, with `card.json` and `weights.safetensors`.
     pub model: String,
