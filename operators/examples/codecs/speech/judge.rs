@@ -26,10 +26,12 @@ const RATE: u32 = 8000;
 /// Half a second of 16 ms.
 const FRAMES: usize = 32;
 const BANDS: usize = 32;
-const STEPS: u64 = 600;
+const STEPS: u64 = 1200;
 const BATCH: usize = 32;
 /// A sound is heard up to so many frames later, another time than the last.
 const SHIFT: usize = 6;
+/// And up to so many bands higher or lower.
+const HIGHER: usize = 2;
 
 fn architecture() -> Architecture {
     Architecture {
@@ -64,12 +66,7 @@ pub(crate) fn judge(
             let (Some(spectrum), Some(recording)) = (spectra.get(at), recordings.get(at)) else {
                 continue;
             };
-            // Later, with silence before it, and a little louder or softer.
-            let shift = order.below(SHIFT + 1);
-            let louder = 0.1 * order.normal();
-            let heard = FRAMES.saturating_sub(shift) * BANDS;
-            audio.extend(std::iter::repeat_n(-1.0, shift * BANDS));
-            audio.extend(spectrum.iter().take(heard).map(|value| (value + louder).max(-1.0)));
+            heard(spectrum, order, &mut audio);
             targets.push(recording.digit);
         }
         let input = Input::Modalities { batch: BATCH, image: None, audio: Some(audio), text: None };
@@ -85,6 +82,25 @@ pub(crate) fn judge(
         "kind": "classify", "model": folder, "label": "digit", "spectrum": { "rate": RATE },
     });
     Ok(serde_json::from_value::<TaskOptions>(options)?.build()?)
+}
+
+/// Appends a spectrum as another voice in another room might have made it: later, higher or lower, louder or softer, of
+/// another timbre, and with noise under it. Without this the model learns the five speakers by heart.
+fn heard(spectrum: &[f32], random: &mut Random, audio: &mut Vec<f32>) {
+    let later = random.below(SHIFT + 1);
+    let higher = random.below(2 * HIGHER + 1);
+    let (louder, brighter) = (0.1 * random.normal(), 0.3 * random.normal());
+    let noise = -1.0 + 0.6 * random.uniform().powi(2);
+    audio.extend(std::iter::repeat_n(noise, later * BANDS));
+    for frame in spectrum.chunks_exact(BANDS).take(FRAMES.saturating_sub(later)) {
+        let bands = (0..BANDS).map(|band| {
+            let from = (band + higher).saturating_sub(HIGHER).min(BANDS - 1);
+            let value = frame.get(from).copied().unwrap_or(-1.0);
+            let tilt = brighter * (band as f32 / BANDS as f32 - 0.5);
+            (value + louder + tilt).max(noise)
+        });
+        audio.extend(bands);
+    }
 }
 
 /// The spectra that the model takes, by the operator that users make them with.

@@ -65,7 +65,7 @@ impl Part for Speech {
             "## Speech\n\nFSDD, {records} recordings of {} speakers at 8 kHz, WAV files of {:.0} bytes on average. \
              Each speaker is judged by a model that was trained on originals of the other speakers, which is right in \
              {:.1} % of the originals. The loss is Q_infer, with its bounds (each 97.5 %, at any number of \
-             records).\n\n| setting | bytes of a record | times smaller than WAV | loss | at most | accepted |\n\
+             records); below 0, what comes back is understood better than the originals.\n\n| setting | bytes of a record | times smaller than WAV | loss | at most | accepted |\n\
              |---|---|---|---|---|---|\n",
             SPEAKERS.len(),
             wav / records,
