@@ -4,6 +4,7 @@
 //! * [`job`]: a TOML file becomes a graph, or a list of everything that is wrong with it;
 //! * [`components`]: every kind that a job file may name;
 //! * [`mod@reference`]: the page that tells every kind and option;
+//! * [`page`]: a run on one page of HTML;
 //! * [`plot`]: curves of a run as an SVG;
 //! * [`show`]: contact sheets and spectrograms;
 //! * [`terminal`]: progress and reports as text;
@@ -16,6 +17,7 @@ pub mod components;
 pub mod init;
 pub mod job;
 pub mod memory;
+pub mod page;
 pub mod plot;
 pub mod reference;
 pub mod show;

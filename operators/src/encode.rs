@@ -18,6 +18,7 @@ use crate::auto::{Auto, AutoOptions, Choosing, CodecOption};
 use crate::codec::{self, LATENT, RAW, Setting};
 use crate::derived::Derived;
 use crate::rewrite::{self, Column, Expected, Rewritten};
+use crate::text::blocks::{self, BZIP2};
 use crate::{LatentLearning, latent, tensor, text};
 
 /// Options of `kind = "encode"`: samples or values are stored with a codec.
@@ -26,16 +27,17 @@ use crate::{LatentLearning, latent, tensor, text};
 pub struct EncodeOptions {
     /// The column: decoded media, a text, or lists of numbers.
     pub column: String,
-    /// Pictures: `"jpeg"`, `"png"`, `"webp"`, `"qoi"` or `"raw"`. Sounds: `"wav"`, `"flac"`, `"opus"` or
-    /// `"raw"`. Either: `"latent"`, which is learned. Texts: `"zstd"`. Lists of numbers: `"pco"`. Or the cheapest
+    /// Pictures: `"jpeg"`, `"png"`, `"webp"`, `"qoi"` or `"raw"`. Sounds: `"wav"`, `"flac"`, `"opus"`, `"raw"`, or
+    /// `"opus_packets"`, which saves short ones the headers of a file. Either: `"latent"`, which is learned. Texts:
+    /// `"zstd"`, or `"bzip2"` for long ones. Lists of numbers: `"pco"`. Or the cheapest
     /// setting whose loss on a task is small enough: `{ auto = "classify", model = "..", label = "label", max_loss = "1%", confidence = 0.95 }`.
     pub codec: CodecOption,
     /// 1 to 100, for `"jpeg"` and `"webp"`; 75 unless said otherwise. WebP is lossless at 100.
     pub quality: Option<u16>,
-    /// 6 to 510 kilobits per second, for `"opus"`; its own choice for the rate and channels unless said
+    /// 6 to 510 kilobits per second, for `"opus"` and `"opus_packets"`; its own choice for the rate and channels unless said
     /// otherwise.
     pub bitrate: Option<u16>,
-    /// 1 to 22, for `"zstd"`; 9 unless said otherwise.
+    /// 1 to 22, for `"zstd"`, and 1 to 9, for `"bzip2"`; 9 unless said otherwise.
     pub level: Option<i32>,
     /// The largest dictionary that `"zstd"` may train on the first texts; `"64KiB"` unless said otherwise, none
     /// when `"0B"`.
@@ -65,7 +67,8 @@ impl EncodeOptions {
                 return self.choose(auto);
             }
         };
-        if name != text::ZSTD && (self.level.is_some() || self.dictionary.is_some()) {
+        let of_texts = [text::ZSTD, BZIP2].contains(&name.as_str());
+        if !of_texts && (self.level.is_some() || self.dictionary.is_some()) {
             let message = "`level` and `dictionary` are options of the codec \"zstd\"";
             return Err(OptionsError(message.to_owned()));
         }
@@ -89,6 +92,10 @@ impl EncodeOptions {
                 lossless(text::ZSTD)?;
                 text::compress(self)
             }
+            BZIP2 => {
+                lossless(BZIP2)?;
+                blocks::compress(self)
+            }
             tensor::PCO => {
                 lossless(tensor::PCO)?;
                 Ok(tensor::compress(self))
@@ -98,7 +105,7 @@ impl EncodeOptions {
                 Ok(Arc::new(Store { options: self, schema: Derived::default() }))
             }
             name => {
-                let others = [RAW, LATENT, text::ZSTD, tensor::PCO];
+                let others = [RAW, LATENT, text::ZSTD, BZIP2, tensor::PCO];
                 let setting = Setting::new(name, self.quality, self.bitrate, &others)?;
                 Ok(Arc::new(Encode::new(self, setting)))
             }

@@ -13,6 +13,7 @@ mod kill;
 mod latents;
 mod memory;
 mod panic;
+mod precompress;
 mod read;
 mod reference;
 mod replay;

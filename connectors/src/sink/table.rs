@@ -35,12 +35,18 @@ pub struct TableOptions {
     #[serde(default = "encoder::row_group")]
     #[schemars(with = "String")]
     pub row_group: ByteSize,
+    /// Size at which a page of a column is closed: what a reader that goes by the page index reads for one record.
+    /// About 1 MiB, and at least 64 records, unless said otherwise; with it, pages end behind any record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub page: Option<ByteSize>,
 }
 
 impl TableOptions {
     /// A table at `path` with defaults.
     pub fn at(path: impl Into<String>) -> Self {
-        Self { path: path.into(), zstd: encoder::level(), row_group: encoder::row_group() }
+        let (zstd, row_group) = (encoder::level(), encoder::row_group());
+        Self { path: path.into(), zstd, row_group, page: None }
     }
 
     /// The sink.
@@ -55,7 +61,7 @@ impl TableOptions {
         let error =
             |message: String| SinkError::Destination { location: self.path.clone(), message };
         let location = Location::parse(&self.path).map_err(|e| error(e.to_string()))?;
-        let format = Format::new(self.zstd, self.row_group).map_err(error)?;
+        let format = Format::new(self.zstd, self.row_group, self.page).map_err(error)?;
         let (log, schema) = (Arc::default(), Mutex::default());
         Ok(Table { location, log, schema, format, options: self })
     }
@@ -101,7 +107,13 @@ impl Sink for Table {
     }
 
     fn options(&self) -> serde_json::Value {
-        serde_json::json!({ "zstd": self.options.zstd, "row_group": self.options.row_group })
+        let TableOptions { path: _, zstd, row_group, page } = &self.options;
+        let mut options = serde_json::json!({ "zstd": zstd, "row_group": row_group });
+        // Runs of before there was such an option go on.
+        if let (Some(page), Some(options)) = (page, options.as_object_mut()) {
+            options.insert("page".to_owned(), serde_json::json!(page));
+        }
+        options
     }
 
     fn location(&self) -> String {

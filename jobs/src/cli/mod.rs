@@ -19,6 +19,7 @@ mod inspect;
 mod logs;
 mod manual;
 mod models;
+mod page;
 mod plan;
 mod read;
 mod replay;
@@ -165,6 +166,9 @@ pub struct RunArgs {
     /// Also draw the curves of operators that learn (loss and validation loss by step) to FILE, as SVG.
     #[arg(long, value_name = "FILE")]
     plot: Option<PathBuf>,
+    /// Also write the run on one page to FILE, as HTML: bytes before and after, and the first records.
+    #[arg(long, value_name = "FILE")]
+    page: Option<PathBuf>,
 }
 
 /// Runs the program with the process's arguments and the standard kinds.

@@ -9,7 +9,7 @@ use anabranch_pipelines::progress::{Ending, Report};
 use anabranch_pipelines::run::{Run, RunError};
 
 use super::signals::Interrupt;
-use super::{Exit, Failure, LogFormat, RunArgs, plan, print, tell, watched, worker};
+use super::{Exit, Failure, LogFormat, RunArgs, page, plan, print, tell, watched, worker};
 use crate::components::Registry;
 use crate::plot;
 use crate::terminal::{self, Bars};
@@ -53,6 +53,7 @@ pub(super) fn reported(
     })?;
     let plan = plan::planned(job)?;
     will_do(&plan)?;
+    let planned = Arc::clone(&plan);
     let run = if plan.settings().processes > 1 {
         Run::start_processes(plan, if_exists.into(), worker::launch(&text, format)?)
     } else {
@@ -68,6 +69,9 @@ pub(super) fn reported(
     }
     if let Some(path) = &args.plot {
         draw(path, &report)?;
+    }
+    if let Some(path) = &args.page {
+        page::write(registry, &planned, &report, path)?;
     }
     match format {
         _ if quiet => {}

@@ -102,7 +102,8 @@ async fn drawn(
     Ok((sheets, lost))
 }
 
-async fn decoded(batch: RecordBatch, column: String) -> Option<RecordBatch> {
+/// A record with its column decoded; `None` when it does not decode.
+pub(super) async fn decoded(batch: RecordBatch, column: String) -> Option<RecordBatch> {
     let options = serde_json::json!({ "column": column });
     let decode = serde_json::from_value::<DecodeOptions>(options).ok()?.build().ok()?;
     let field = batch.schema().field_with_name(&column).ok()?.clone();
@@ -115,7 +116,8 @@ async fn decoded(batch: RecordBatch, column: String) -> Option<RecordBatch> {
     (refused.is_empty() && records.num_rows() == 1).then_some(records)
 }
 
-fn tile(one: &RecordBatch, column: &str) -> Option<Tile> {
+/// The picture of a decoded record, or of its sound.
+pub(super) fn tile(one: &RecordBatch, column: &str) -> Option<Tile> {
     let samples = media::bytes(media::of(one, column)?, 0)?;
     let number = |fact: &str| {
         let facts = one.column_by_name(&format!("{column}_{fact}"))?;

@@ -21,7 +21,7 @@ pub(crate) use difference::difference;
 pub(crate) use inspection::inspection;
 pub use line::{json_line, line};
 pub(crate) use models::{compared, model, models};
-pub(crate) use number::{count, plural};
+pub(crate) use number::{bytes, count, plural, seconds};
 pub use plan::{check, plan};
 pub(crate) use prediction::sample as sampled;
 pub use report::report;

@@ -35,12 +35,12 @@ pub(super) fn figure(value: f64) -> String {
 }
 
 /// `12.4 MiB`.
-pub(super) fn bytes(number: u64) -> String {
+pub(crate) fn bytes(number: u64) -> String {
     ByteSize(number).to_string()
 }
 
 /// `0.42 s`, `12.3 s`, `4 min 05 s`, `2 h 03 min`.
-pub(super) fn seconds(seconds: f64) -> String {
+pub(crate) fn seconds(seconds: f64) -> String {
     match seconds {
         s if s < 0.9995 => format!("{s:.2} s"),
         s if s < 59.95 => format!("{s:.1} s"),

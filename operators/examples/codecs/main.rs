@@ -22,6 +22,7 @@ mod part;
 mod photos;
 mod pictures;
 mod program;
+mod speech;
 mod study;
 mod text;
 
@@ -31,7 +32,8 @@ use std::path::{Path, PathBuf};
 use part::Part;
 
 /// All parts, in the order of the page.
-const PARTS: &[&dyn Part] = &[&text::Text, &photos::Photos, &pictures::Pictures, &latents::Latents];
+const PARTS: &[&dyn Part] =
+    &[&speech::Speech, &text::Text, &photos::Photos, &pictures::Pictures, &latents::Latents];
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

@@ -100,7 +100,8 @@ fn folder() -> PathBuf {
 /// The commit of the working tree, with a `+` when it has changes.
 pub(crate) fn commit() -> Result<String, Box<dyn Error>> {
     let git = |arguments: &[&str]| -> Result<String, Box<dyn Error>> {
-        let output = Command::new("git").args(arguments).output()?;
+        let here = ["-C", env!("CARGO_MANIFEST_DIR")];
+        let output = Command::new("git").args(here).args(arguments).output()?;
         Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
     };
     let changed =

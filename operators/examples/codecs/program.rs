@@ -6,12 +6,15 @@ use std::process::Command;
 
 use crate::data;
 
-/// Runs an example job on the data, with further variables, into this folder, which must not be there yet.
+/// Runs an example job on the data, or on those of another folder (`data` among the variables), into a folder that
+/// must not be there yet.
 pub(crate) fn run_job(job: &str, out: &Path, set: &[(&str, &str)]) -> Result<(), Box<dyn Error>> {
     let jobs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../jobs/examples");
     let mut command = Command::new(program()?);
     command.arg("run").arg(jobs.join(job));
-    command.args(["--set", &format!("data={}", data().display())]);
+    if !set.iter().any(|(name, _)| *name == "data") {
+        command.args(["--set", &format!("data={}", data().display())]);
+    }
     command.args(["--set", &format!("out={}", out.display())]);
     for (name, value) in set {
         command.args(["--set", &format!("{name}={value}")]);

@@ -9,7 +9,7 @@ use crate::codec::{Codec, Setting, encoders, named};
 const QUALITIES: [u16; 11] = [95, 90, 80, 70, 60, 50, 40, 30, 20, 10, 5];
 const BITRATES: [u16; 12] = [128, 96, 64, 48, 32, 24, 20, 16, 12, 10, 8, 6];
 
-/// All settings of the codecs of these names, or of all codecs of a modality: of each one its lossless setting, if it
+/// All settings of the codecs of these names, or of all codecs of a modality that other programs know too: of each one its lossless setting, if it
 /// has one, and the steps of its ladder, the best first.
 ///
 /// # Errors
@@ -19,7 +19,10 @@ pub(crate) fn settings(
     names: Option<&[String]>,
 ) -> Result<Vec<Setting>, OptionsError> {
     let codecs: Vec<&'static dyn Codec> = match names {
-        None => encoders().filter(|codec| codec.modality() == modality).collect(),
+        None => {
+            let known = encoders().filter(|codec| codec.known_elsewhere());
+            known.filter(|codec| codec.modality() == modality).collect()
+        }
         Some(names) => names.iter().map(|name| codec(modality, name)).collect::<Result<_, _>>()?,
     };
     Ok(codecs.into_iter().flat_map(of_codec).collect())
@@ -51,7 +54,8 @@ mod tests {
         for modality in [Modality::Image, Modality::Audio] {
             let all = settings(modality, None).unwrap();
             assert!(all.iter().any(Setting::lossless), "{modality}");
-            for codec in encoders().filter(|codec| codec.ladder().is_some()) {
+            let known = encoders().filter(|codec| codec.known_elsewhere());
+            for codec in known.filter(|codec| codec.ladder().is_some()) {
                 let of = all.iter().filter(|s| s.codec.name() == codec.name() && !s.lossless());
                 assert!(codec.modality() != modality || of.count() >= 8, "{}", codec.name());
             }

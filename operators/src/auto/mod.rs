@@ -16,6 +16,9 @@
 //! The last before that one is taken. What cannot be told keeps the safer setting: with fewer records than a decision
 //! needs, or a model that answers the same class to everything, nothing is lost at all.
 //!
+//! Sounds are judged by a model of their spectra: `spectrum = { rate = 8000 }` says how they become these, and `codecs`
+//! are those for sounds.
+//!
 //! The loss is Q_infer: a model that was trained on originals, asked about what comes back.
 //!
 //! The decision, with every step, its interval and its number of records, stands in the run log of the table,
@@ -31,7 +34,7 @@ use serde::{Deserialize, Serialize};
 use crate::OptionsError;
 use crate::choose::Rule;
 use crate::codec::Setting;
-use crate::task::{Task, TaskOptions};
+use crate::task::{Spectra, Task, TaskOptions};
 
 mod decide;
 mod decision;
@@ -62,7 +65,7 @@ pub enum CodecOption {
 #[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AutoOptions {
-    /// The task that codecs are judged by: `"classify"`, pictures by a model of classes.
+    /// The task that codecs are judged by: `"classify"`, pictures or sounds by a model of classes.
     pub auto: String,
     /// The model: the folder of an artifact, with `card.json` and `weights.safetensors`.
     pub model: String,
@@ -73,6 +76,9 @@ pub struct AutoOptions {
     /// and every changed answer is a loss.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label: Option<String>,
+    /// The model is asked about sounds, which become its spectra so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spectrum: Option<Spectra>,
     /// How much accuracy may be lost, as a share of all records: from 90% right to 89% is `"1%"`, the default. It is
     /// shown of records like those of the first part (`job.part`).
     #[serde(default = "max_loss")]
@@ -84,7 +90,8 @@ pub struct AutoOptions {
     /// How sure that must be. Default 0.95.
     #[serde(default = "confidence")]
     pub confidence: f64,
-    /// The codecs that are tried; all that there are for what the column holds unless said otherwise.
+    /// The codecs that are tried; unless said otherwise all that there are for what the column holds and other programs
+    /// read too (`"opus_packets"` has to be named).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub codecs: Option<Vec<String>>,
 }
@@ -178,8 +185,15 @@ impl Auto {
             model: options.model.clone(),
             sha256: options.sha256.clone(),
             label: options.label.clone(),
+            spectrum: options.spectrum,
+            tokenizer: None,
         };
         let judge = task.build()?;
+        if judge.modality() == Modality::Text {
+            let message = "no codec of texts loses anything, so that there is nothing to judge by a task; say \
+                           `codec = \"zstd\"`";
+            return Err(OptionsError(message.to_owned()));
+        }
         let settings = ladder::settings(judge.modality(), options.codecs.as_deref())?;
         let Some(lossless) = settings.iter().copied().find(Setting::lossless) else {
             let names = options.codecs.unwrap_or_default().join(", ");

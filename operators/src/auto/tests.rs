@@ -7,6 +7,7 @@ use crate::choose::{Losses, Verdict};
 use crate::codec::{Codec, CodecError, Facts, Ladder, Limits, Media, named};
 use crate::round_trip::RoundTrip;
 use crate::task::example::{self, FACTS, Stripes, stripes};
+use crate::task::tones::{self, Tone};
 use crate::{EncodeOptions, TranscodeOptions};
 use anabranch_models::random::Random;
 use anabranch_pipelines::operator::{Allocation, Class, Context};
@@ -145,6 +146,56 @@ fn a_codec_that_returns_the_mean_colour_is_rejected() {
     assert!(decision.told.contains("every other setting loses too much"), "{}", decision.told);
 }
 
+/// Sounds with labels, to be decided about with 5 % of loss, which takes fewer records.
+fn of_tones(codecs: &str) -> Auto {
+    let task = tones::options();
+    let json = serde_json::json!({
+        "auto": "classify", "model": task.model, "label": "label", "spectrum": task.spectrum,
+        "max_loss": "5%", "codecs": codecs.split(' ').collect::<Vec<_>>(),
+    });
+    Auto::new(serde_json::from_value(json).unwrap()).unwrap()
+}
+
+fn sounds(records: &[Tone]) -> Vec<Sampled<'_>> {
+    let order = records.iter().zip(0..);
+    order
+        .map(|(tone, order)| Sampled { media: tone.media(), label: Some(tone.class), order })
+        .collect()
+}
+
+#[test]
+fn sounds_get_the_cheapest_setting_that_keeps_their_tones() {
+    let auto = of_tones("flac opus");
+    assert_eq!(auto.modality(), Modality::Audio);
+    let records = tones::tones(250, 3);
+    let decision = auto.decide(sounds(&records));
+    assert_eq!((decision.codec.as_str(), decision.loss.as_str()), ("opus", "Q_infer"));
+    let sizes = decision.sizes.unwrap();
+    assert!(sizes.chosen * 1.5 < sizes.lossless, "{sizes:?}");
+    assert!(decision.told.starts_with("opus, bitrate"), "{}", decision.told);
+    // A hundred records of which the model takes none, and too few of which it does.
+    let mut some = sounds(&records[..150]);
+    let other =
+        Facts::Audio { format: crate::codec::Pcm::S16, rate: 16_000, channels: 1, frames: 640 };
+    some.iter_mut().take(100).for_each(|record| record.media.facts = other);
+    let few = auto.decide(some);
+    assert_eq!((few.codec.as_str(), few.skipped, few.pilot + few.fresh), ("flac", 100, 50));
+    assert!(few.told.contains("40 records are fewer than the 106"), "{}", few.told);
+}
+
+#[test]
+fn silence_alone_decides_nothing() {
+    let silent = |class| Tone { samples: vec![0; 1280], class };
+    let records: Vec<Tone> = (0..200).map(|at| silent(at % 3)).collect();
+    let decision = of_tones("flac opus").decide(sounds(&records));
+    assert!(decision.setting().unwrap().lossless());
+    assert!(
+        decision.told.contains("to everything, so that no loss can be seen"),
+        "{}",
+        decision.told
+    );
+}
+
 fn batch(records: &[Stripes], encode: Option<&str>) -> RecordBatch {
     let bytes: Vec<Vec<u8>> = records
         .iter()
@@ -219,6 +270,7 @@ fn options_that_choose_nothing_are_told() {
     assert!(told(r#", "confidence": 1.0"#).contains("confidence"));
     assert!(told(r#", "class_loss": 0"#).contains("class_loss"));
     assert!(told(r#", "codecs": ["jpeg"]"#).contains("add \"png\""));
+    assert!(told(r#", "spectrum": { "rate": 8000 }"#).contains("leave `spectrum` out"));
     assert!(told(r#", "sha256": "00""#).contains("not 00"));
     let mut unknown = options("");
     unknown.auto = "clasify".to_owned();

@@ -39,6 +39,7 @@ mod m4a;
 mod mp3;
 mod ogg;
 mod opus;
+mod opus_packets;
 mod packets;
 mod png;
 mod qoi;
@@ -273,6 +274,11 @@ pub trait Codec: Send + Sync {
         true
     }
 
+    /// Whether other programs know the layout. What only we read is never chosen without being named.
+    fn known_elsewhere(&self) -> bool {
+        true
+    }
+
     /// Whether bytes begin like this codec's.
     fn recognises(&self, bytes: &[u8]) -> bool;
 
@@ -310,6 +316,7 @@ pub const ALL: &[&dyn Codec] = &[
     &wav::Wav,
     &flac::Flac,
     &opus::Opus,
+    &opus_packets::OpusPackets,
     &mp3::Mp3,
     &vorbis::Vorbis,
     &aac::Aac,

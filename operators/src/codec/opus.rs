@@ -17,11 +17,11 @@ pub(super) struct Opus;
 /// How the first packet begins.
 const MAGIC: &[u8] = b"OpusHead";
 /// Rates that Opus has.
-const RATES: [u32; 5] = [8000, 12_000, 16_000, 24_000, 48_000];
+pub(super) const RATES: [u32; 5] = [8000, 12_000, 16_000, 24_000, 48_000];
 /// Positions in a file count at this rate, whatever the sound's is.
 const CLOCK: u32 = 48_000;
 /// Kilobits per second.
-const BITRATES: RangeInclusive<u16> = 6..=510;
+pub(super) const BITRATES: RangeInclusive<u16> = 6..=510;
 /// The largest packet, as the format's authors advise.
 const PACKET: usize = 4000;
 /// Packets on a page, each of 20 ms.
@@ -56,55 +56,29 @@ impl Codec for Opus {
         bitrate: Option<u16>,
         bytes: &mut Vec<u8>,
     ) -> Result<(), CodecError> {
-        let Facts::Audio { format, rate, channels, frames } = media.facts else {
-            return Err(CodecError("Opus holds sound only".to_owned()));
-        };
-        if !RATES.contains(&rate) {
-            return Err(CodecError(format!(
-                "Opus holds 8, 12, 16, 24 or 48 kHz, and this sound has {rate} Hz; `resample` it first"
-            )));
-        }
-        let layout = layout(channels).ok_or_else(|| {
-            CodecError(format!(
-                "Opus is written with one or two channels, not {channels}; use `mono`"
-            ))
-        })?;
+        let sound = Sound::of(media, bitrate)?;
+        let (delay, scale) = (sound.delay(), u64::from(CLOCK / sound.rate));
         let error = |e: &dyn std::fmt::Display| CodecError(format!("Opus cannot encode it: {e}"));
-        let bitrate =
-            bitrate.map_or(Bitrate::Auto, |kilobits| Bitrate::Bits(u32::from(kilobits) * 1000));
-        let mut encoder = Encoder::builder(rate, layout, Application::Audio)
-            .bitrate(bitrate)
-            .build()
-            .map_err(|e| error(&e))?;
-        let scale = u64::from(CLOCK / rate);
-        let delay = u64::from(encoder.lookahead());
-        let packet_frames = rate as usize / 50;
-        // The sound, then silence until its last frame has left the encoder.
-        let packets = (frames + delay).div_ceil(packet_frames as u64).max(1);
-        let mut floats = format.floats(media.samples);
-        floats.resize(packets as usize * packet_frames * usize::from(channels), 0.0);
-
         let mut file = PacketWriter::new(bytes);
-        let head = head(channels as u8, (delay * scale) as u16, rate);
+        let head = head(sound.channels as u8, (delay * scale) as u16, sound.rate);
         let failed = |e: std::io::Error| error(&e);
         file.write_packet(head, SERIAL, PacketWriteEndInfo::EndPage, 0).map_err(failed)?;
         file.write_packet(tags(), SERIAL, PacketWriteEndInfo::EndPage, 0).map_err(failed)?;
-        let mut packet = vec![0; PACKET];
-        let chunks = floats.chunks_exact(packet_frames * usize::from(channels));
-        let last = chunks.len() - 1;
-        for (at, chunk) in chunks.enumerate() {
-            let size = encoder.encode_float(chunk, &mut packet).map_err(|e| error(&e))?;
-            let (info, position) = match at {
-                at if at == last => (PacketWriteEndInfo::EndStream, frames + delay),
-                at if at % PAGE == PAGE - 1 => {
-                    (PacketWriteEndInfo::EndPage, ((at + 1) * packet_frames) as u64)
-                }
-                at => (PacketWriteEndInfo::NormalPacket, ((at + 1) * packet_frames) as u64),
-            };
-            let data = packet.get(..size).unwrap_or_default().to_vec();
-            file.write_packet(data, SERIAL, info, position * scale).map_err(failed)?;
-        }
-        Ok(())
+        let (end, frames) = (sound.frames + delay, sound.rate as usize / 50);
+        let last = end.div_ceil(frames as u64).max(1) as usize - 1;
+        sound.packets(
+            |_| frames,
+            |at, packet| {
+                let (info, position) = match at {
+                    at if at == last => (PacketWriteEndInfo::EndStream, end),
+                    at if at % PAGE == PAGE - 1 => {
+                        (PacketWriteEndInfo::EndPage, ((at + 1) * frames) as u64)
+                    }
+                    at => (PacketWriteEndInfo::NormalPacket, ((at + 1) * frames) as u64),
+                };
+                file.write_packet(packet.to_vec(), SERIAL, info, position * scale).map_err(failed)
+            },
+        )
     }
 
     fn decode(
@@ -156,7 +130,71 @@ impl Codec for Opus {
     }
 }
 
-const fn layout(channels: u16) -> Option<Channels> {
+/// A sound that is being encoded.
+pub(super) struct Sound {
+    encoder: Encoder,
+    /// Interleaved.
+    floats: Vec<f32>,
+    pub(super) rate: u32,
+    pub(super) channels: u16,
+    pub(super) frames: u64,
+}
+
+impl Sound {
+    /// # Errors
+    /// When Opus does not hold such media.
+    pub(super) fn of(media: &Media<'_>, bitrate: Option<u16>) -> Result<Self, CodecError> {
+        let Facts::Audio { format, rate, channels, frames } = media.facts else {
+            return Err(CodecError("Opus holds sound only".to_owned()));
+        };
+        if !RATES.contains(&rate) {
+            return Err(CodecError(format!(
+                "Opus holds 8, 12, 16, 24 or 48 kHz, and this sound has {rate} Hz; `resample` it first"
+            )));
+        }
+        let layout = layout(channels).ok_or_else(|| {
+            CodecError(format!(
+                "Opus is written with one or two channels, not {channels}; use `mono`"
+            ))
+        })?;
+        let bitrate =
+            bitrate.map_or(Bitrate::Auto, |kilobits| Bitrate::Bits(u32::from(kilobits) * 1000));
+        let encoder = Encoder::builder(rate, layout, Application::Audio).bitrate(bitrate).build();
+        let encoder = encoder.map_err(|e| CodecError(format!("Opus cannot encode it: {e}")))?;
+        Ok(Self { encoder, floats: format.floats(media.samples), rate, channels, frames })
+    }
+
+    /// Frames that the encoder puts before the sound.
+    pub(super) fn delay(&self) -> u64 {
+        u64::from(self.encoder.lookahead())
+    }
+
+    /// Hands out the packets of the sound, then of silence until its last frame has left the encoder. `size` says
+    /// how many frames the next packet has, when so many are left.
+    pub(super) fn packets(
+        mut self,
+        size: impl Fn(usize) -> usize,
+        mut each: impl FnMut(usize, &[u8]) -> Result<(), CodecError>,
+    ) -> Result<(), CodecError> {
+        let channels = usize::from(self.channels);
+        let (mut left, mut at) = ((self.frames + self.delay()).max(1) as usize, 0);
+        let mut rest = std::mem::take(&mut self.floats).into_iter();
+        let (mut chunk, mut packet) = (Vec::new(), vec![0; PACKET]);
+        while left > 0 {
+            let frames = size(left);
+            chunk.clear();
+            chunk.extend(rest.by_ref().take(frames * channels));
+            chunk.resize(frames * channels, 0.0);
+            let size = self.encoder.encode_float(&chunk, &mut packet);
+            let size = size.map_err(|e| CodecError(format!("Opus cannot encode it: {e}")))?;
+            each(at, packet.get(..size).unwrap_or_default())?;
+            (left, at) = (left.saturating_sub(frames), at + 1);
+        }
+        Ok(())
+    }
+}
+
+pub(super) const fn layout(channels: u16) -> Option<Channels> {
     match channels {
         1 => Some(Channels::Mono),
         2 => Some(Channels::Stereo),

@@ -76,9 +76,17 @@ fn likeliest(logits: &[f32], top: usize) -> Vec<(u32, f32)> {
     best.into_iter().map(|(class, logit)| (class, (weight(logit) / total) as f32)).collect()
 }
 
-/// The mean loss of the tokens of each text behind its first. A long text is read in pieces as long as the context,
-/// each of which begins with the last token that the one before foretold.
+/// The mean loss of the tokens of each text behind its first.
 fn losses(gpt: &Gpt, texts: &[&[u32]]) -> Result<Vec<Answer>, EngineError> {
+    let mean = |(sum, text): (f64, &&[u32])| {
+        Answer::Loss((sum / text.len().saturating_sub(1).max(1) as f64) as f32)
+    };
+    Ok(nats(gpt, texts)?.into_iter().zip(texts).map(mean).collect())
+}
+
+/// The sum of the losses of the tokens of each text behind its first, in nats. A long text is read in pieces as long as
+/// the context, each of which begins with the last token that the one before foretold.
+pub(crate) fn nats(gpt: &Gpt, texts: &[&[u32]]) -> Result<Vec<f64>, EngineError> {
     let (context, vocabulary) = (gpt.context().max(1), gpt.architecture().outputs().max(1));
     let mut sums = vec![0.0_f64; texts.len()];
     let pieces = texts.iter().enumerate().flat_map(|(text, tokens)| {
@@ -107,10 +115,7 @@ fn losses(gpt: &Gpt, texts: &[&[u32]]) -> Result<Vec<Answer>, EngineError> {
             }
         }
     }
-    let mean = |(sum, text): (f64, &&[u32])| {
-        Answer::Loss((sum / text.len().saturating_sub(1).max(1) as f64) as f32)
-    };
-    Ok(sums.into_iter().zip(texts).map(mean).collect())
+    Ok(sums)
 }
 
 fn loss(logits: &[f32], target: u32) -> f64 {

@@ -94,6 +94,7 @@ mod tests;
 mod wiring;
 
 use answer::Answer;
+pub(crate) use answer::nats;
 use follow::Follower;
 pub use gate::Gate;
 use model::{Choice, Held, LARGEST_NAME, Model};

@@ -1,30 +1,55 @@
-//! Pictures, by a model of classes.
+//! Pictures or sounds, by a model of classes.
 
 use anabranch_models::artifact::Artifact;
 use anabranch_models::artifact::architecture::{Head, ImageTokens, Inputs};
 use anabranch_models::engine::{Encoder, Input};
 use anabranch_pipelines::record::Modality;
 
-use super::{Outcome, Task};
+use super::{Outcome, Spectra, Task};
 use crate::brightness::brightness;
 use crate::codec::{Facts, Media};
 use crate::decode;
+use crate::spectrum::{Bands, Mel};
 
-/// Pictures that go through the model at once.
+/// Records that go through the model at once.
 const TOGETHER: usize = 32;
 
 pub(super) struct Classify {
     model: Encoder,
-    takes: ImageTokens,
+    takes: Takes,
     classes: usize,
 }
 
+/// How records become what the model takes.
+enum Takes {
+    Pictures(ImageTokens),
+    Sounds(Mel),
+}
+
 impl Classify {
-    pub(super) fn new(artifact: &Artifact) -> Result<Self, String> {
+    /// With `spectra` the model is asked about sounds, without about pictures.
+    pub(super) fn new(artifact: &Artifact, spectra: Option<Spectra>) -> Result<Self, String> {
         let architecture = artifact.architecture();
-        let takes = match &architecture.inputs {
-            Inputs::Image(image) | Inputs::Modalities { image: Some(image), .. } => *image,
-            _ => return Err("it takes no pictures".to_owned()),
+        let (image, audio) = match &architecture.inputs {
+            Inputs::Image(image) => (Some(*image), None),
+            Inputs::Modalities { image, audio, .. } => (*image, *audio),
+            Inputs::Tokens { .. } => (None, None),
+        };
+        let takes = match (image, audio, spectra) {
+            (_, Some(audio), Some(Spectra { rate, window, hop })) => {
+                let (frames, bands) = (audio.frames, audio.bands);
+                Takes::Sounds(Bands { rate, frames, bands, window, hop }.filters()?)
+            }
+            (Some(image), _, None) => Takes::Pictures(image),
+            (_, Some(_), None) => {
+                return Err("it takes sounds: say how they become its spectra, with \
+                            `spectrum = { rate = .. }`"
+                    .to_owned());
+            }
+            (_, None, Some(_)) => {
+                return Err("it takes no sounds; leave `spectrum` out".to_owned());
+            }
+            (None, None, None) => return Err("it takes no pictures and no sounds".to_owned()),
         };
         let Head::Classes(classes) = architecture.head else {
             return Err("it does not answer with classes".to_owned());
@@ -33,9 +58,16 @@ impl Classify {
         Ok(Self { model, takes, classes })
     }
 
-    /// The values of a picture as the model was trained on them.
+    /// The values of a record as the model was trained on them.
     fn values(&self, media: &Media<'_>) -> Result<Vec<f32>, String> {
-        let ImageTokens { width, height, channels, .. } = self.takes;
+        let takes = match &self.takes {
+            Takes::Pictures(takes) => takes,
+            Takes::Sounds(mel) => {
+                let mut values = Vec::new();
+                return mel.append(media, &mut values).map(|()| values);
+            }
+        };
+        let ImageTokens { width, height, channels, .. } = *takes;
         let mut samples = media.samples.to_vec();
         let mode = if channels == 1 { "gray" } else { "rgb" };
         let facts = decode::recolour(media.facts, 0, mode, &mut samples);
@@ -50,10 +82,13 @@ impl Classify {
         }
     }
 
-    /// The likeliest class of each picture, all at once.
+    /// The likeliest class of each record, all at once.
     fn answers(&self, values: &[&[f32]]) -> Result<Vec<u32>, String> {
-        let inputs: Vec<Input<'_>> =
-            values.iter().map(|image| Input { image: Some(image), ..Input::default() }).collect();
+        let input = |values| match self.takes {
+            Takes::Pictures(_) => Input { image: Some(values), ..Input::default() },
+            Takes::Sounds(_) => Input { audio: Some(values), ..Input::default() },
+        };
+        let inputs: Vec<Input<'_>> = values.iter().map(|values| input(*values)).collect();
         let logits = self.model.predict(&inputs).map_err(|e| e.to_string())?;
         let likeliest = |logits: &[f32]| {
             // Of equals the first.
@@ -70,7 +105,10 @@ impl Task for Classify {
     }
 
     fn modality(&self) -> Modality {
-        Modality::Image
+        match self.takes {
+            Takes::Pictures(_) => Modality::Image,
+            Takes::Sounds(_) => Modality::Audio,
+        }
     }
 
     fn outcomes(&self, media: &[Media<'_>], right: &[Option<u32>]) -> Vec<Result<Outcome, String>> {

@@ -81,7 +81,7 @@ fn trained() -> Artifact {
     Artifact::new(Card::new("stripes", architecture()), tensors.collect()).unwrap()
 }
 
-fn saved(artifact: &Artifact, name: &str) -> PathBuf {
+pub(crate) fn saved(artifact: &Artifact, name: &str) -> PathBuf {
     let folder = std::env::temp_dir().join(format!("anabranch-{name}-{}", std::process::id()));
     artifact.save(&folder).unwrap();
     folder

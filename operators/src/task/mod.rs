@@ -18,6 +18,12 @@
 //! assert_eq!(outcome.score, 0.0);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! | | judges | score of a record | records that it cannot take |
+//! | --- | --- | --- | --- |
+//! | `classify` | pictures, by a model of classes | 1 if the likeliest class is right, else 0 | of another size |
+//! | `classify` with `spectrum` | sounds, through log-mel spectra | the same | of another rate; a sample that is no number |
+//! | `tokens` | texts, by a model of the next token | 1 - bits per byte / 8, from 0 to 1 | empty; of foreign tokens |
 
 use std::path::Path;
 use std::sync::Arc;
@@ -30,10 +36,16 @@ use sha2::{Digest, Sha256};
 
 use crate::OptionsError;
 use crate::codec::Media;
+use crate::spectrum::{hop, window};
 
 mod classify;
 #[cfg(test)]
 pub(crate) mod example;
+#[cfg(test)]
+mod tests;
+mod tokens;
+#[cfg(test)]
+pub(crate) mod tones;
 
 /// How well a model did on a record.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -56,16 +68,40 @@ pub trait Task: Send + Sync {
     ///
     /// A record that the model cannot take has an error instead, as a sentence.
     fn outcomes(&self, media: &[Media<'_>], right: &[Option<u32>]) -> Vec<Result<Outcome, String>>;
+
+    /// The outcome of each text, for tasks that are about texts.
+    fn texts(&self, texts: &[&str]) -> Vec<Result<Outcome, String>> {
+        let told = || Err(format!("the task is about {}, not text", self.modality()));
+        texts.iter().map(|_| told()).collect()
+    }
 }
 
 /// Kinds of tasks.
-const KINDS: [&str; 1] = ["classify"];
+const CLASSIFY: &str = "classify";
+const TOKENS: &str = "tokens";
+const KINDS: [&str; 2] = [CLASSIFY, TOKENS];
+
+/// How sounds become the spectra that a model takes, as the operator `spectrum` made them for its training; frames and
+/// bands are the model's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Spectra {
+    /// Samples per second that all sounds have.
+    pub rate: u32,
+    /// Samples of a window. Default 256.
+    #[serde(default = "window")]
+    pub window: usize,
+    /// Samples from one window to the next. Default 128.
+    #[serde(default = "hop")]
+    pub hop: usize,
+}
 
 /// A task as job files name it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TaskOptions {
-    /// `"classify"`: pictures, by a model of classes.
+    /// `"classify"`: pictures or sounds, by a model of classes. `"tokens"`: texts, by a model of the next token;
+    /// `evaluate` takes no texts yet.
     pub kind: String,
     /// The model: the folder of an artifact, with `card.json` and `weights.safetensors`.
     pub model: String,
@@ -77,6 +113,12 @@ pub struct TaskOptions {
     /// and every changed answer is a loss.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label: Option<String>,
+    /// For `"classify"`: the task is about sounds, which become spectra so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spectrum: Option<Spectra>,
+    /// For `"tokens"`: the `tokenizer.json` that the model was trained with; a token per byte unless said otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokenizer: Option<String>,
 }
 
 impl TaskOptions {
@@ -101,8 +143,33 @@ impl TaskOptions {
             let message = format!("the SHA-256 of its {CARD} is {found}, not {said}");
             return Err(wrong(&message));
         }
-        let classify = classify::Classify::new(&artifact).map_err(|e| wrong(&e))?;
+        if self.kind == TOKENS {
+            return self.tokens(&artifact);
+        }
+        if self.tokenizer.is_some() {
+            let message = format!("`tokenizer` is an option of the task \"{TOKENS}\"");
+            return Err(OptionsError(message));
+        }
+        let classify = classify::Classify::new(&artifact, self.spectrum).map_err(|e| wrong(&e))?;
         Ok(Arc::new(classify))
+    }
+
+    fn tokens(&self, artifact: &Artifact) -> Result<Arc<dyn Task>, OptionsError> {
+        for (option, there) in
+            [("label", self.label.is_some()), ("spectrum", self.spectrum.is_some())]
+        {
+            if there {
+                let message = format!("`{option}` is an option of the task \"{CLASSIFY}\"");
+                return Err(OptionsError(message));
+            }
+        }
+        let read = |file: &String| {
+            std::fs::read(file)
+                .map_err(|e| OptionsError(format!("the task's tokenizer: {file}: {e}")))
+        };
+        let tokenizer = self.tokenizer.as_ref().map(read).transpose()?;
+        let tokens = tokens::Tokens::new(artifact, tokenizer.as_deref());
+        Ok(Arc::new(tokens.map_err(|e| OptionsError(format!("the task's model: {e}")))?))
     }
 
     /// The same options, with the hash of the model: what a plan is to know.

@@ -36,21 +36,34 @@ pub(in crate::sink) const fn row_group() -> ByteSize {
     ByteSize(8 << 20)
 }
 
+/// The smallest page that may be asked for.
+const LEAST_PAGE: u64 = 1 << 10;
+
 /// How files are laid out.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::sink) struct Format {
     zstd: ZstdLevel,
     row_group: usize,
+    /// The size at which a page is closed, if it is not left to the writer.
+    page: Option<usize>,
 }
 
 impl Format {
     /// The error is a sentence that names the option.
-    pub(in crate::sink) fn new(zstd: i32, row_group: ByteSize) -> Result<Self, String> {
+    pub(in crate::sink) fn new(
+        zstd: i32,
+        row_group: ByteSize,
+        page: Option<ByteSize>,
+    ) -> Result<Self, String> {
         if row_group.0 < 64 << 10 {
             return Err("`row_group` is at least \"64KiB\"".to_owned());
         }
+        if page.is_some_and(|page| page.0 < LEAST_PAGE) {
+            return Err("`page` is at least \"1KiB\"".to_owned());
+        }
         let level = ZstdLevel::try_new(zstd).map_err(|e| format!("`zstd = {zstd}`: {e}"))?;
-        Ok(Self { zstd: level, row_group: row_group.as_usize() })
+        let page = page.map(ByteSize::as_usize);
+        Ok(Self { zstd: level, row_group: row_group.as_usize(), page })
     }
 
     /// Bytes that one encoder holds.
@@ -91,6 +104,11 @@ impl Format {
                 columns::huggingface(schema)
                     .map(|value| vec![KeyValue::new("huggingface".to_owned(), value)]),
             );
+        if let Some(page) = self.page {
+            // The writer looks at the size of a page between two batches of values, which are as many as it is handed
+            // unless they are told to be fewer.
+            properties = properties.set_data_page_size_limit(page).set_write_batch_size(1);
+        }
         for field in schema.fields().iter().filter(|field| media::is_media(field.data_type())) {
             let bytes = ColumnPath::new(vec![field.name().clone(), "bytes".to_owned()]);
             properties = properties
@@ -193,9 +211,18 @@ impl Encoder {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
     use super::*;
     use anabranch_pipelines::record::Modality;
     use arrow::array::ArrayRef;
+    use bytes::buf::Reader;
+    use bytes::{Buf, Bytes};
+    use parquet::arrow::arrow_reader::{
+        ArrowReaderOptions, ParquetRecordBatchReaderBuilder, RowSelection,
+    };
+    use parquet::file::metadata::PageIndexPolicy;
+    use parquet::file::reader::{ChunkReader, Length};
 
     /// An encoder with small row groups, and rows of these sizes.
     fn sized(sizes: &[usize]) -> (Encoder, RecordBatch) {
@@ -205,7 +232,7 @@ mod tests {
         let field = media::field("image", Modality::Image, media::State::Encoded);
         let schema = Arc::new(arrow::datatypes::Schema::new(vec![field]));
         let rows = RecordBatch::try_new(Arc::clone(&schema), vec![column]).unwrap();
-        let format = Format::new(level(), ByteSize(1 << 20)).unwrap();
+        let format = Format::new(level(), ByteSize(1 << 20), None).unwrap();
         (format.encoder(columns::stored(&schema).unwrap()).unwrap(), rows)
     }
 
@@ -253,5 +280,65 @@ mod tests {
         let whole = shard(300);
         assert!(whole.len() > 4 << 20);
         assert!([1, 7, 64].into_iter().all(|size| shard(size) == whole));
+    }
+
+    /// A file that counts what is asked of it.
+    struct Counted {
+        file: Bytes,
+        asked: AtomicU64,
+    }
+
+    impl Length for &Counted {
+        fn len(&self) -> u64 {
+            self.file.len() as u64
+        }
+    }
+
+    impl ChunkReader for &'static Counted {
+        type T = Reader<Bytes>;
+
+        fn get_read(&self, start: u64) -> parquet::errors::Result<Self::T> {
+            let rest = self.file.len() - start as usize;
+            self.get_bytes(start, rest).map(Buf::reader)
+        }
+
+        fn get_bytes(&self, start: u64, length: usize) -> parquet::errors::Result<Bytes> {
+            self.asked.fetch_add(length as u64, Ordering::Relaxed);
+            Ok(self.file.slice(start as usize..start as usize + length))
+        }
+    }
+
+    #[test]
+    fn with_small_pages_reading_a_record_touches_little_more_than_the_record() {
+        let sizes: Vec<usize> = (0..40).map(|at| 40_000 + 500 * at).collect();
+        let asked = |page: Option<ByteSize>| {
+            let (_, rows) = sized(&sizes);
+            let format = Format::new(level(), ByteSize(8 << 20), page).unwrap();
+            let mut encoder = format.encoder(columns::stored(&rows.schema()).unwrap()).unwrap();
+            let mut file = Vec::new();
+            let mut at = 0;
+            while at < rows.num_rows() {
+                let (end, bytes) = encoder.encode(&rows, at).unwrap();
+                (at, file) = (end, [file, bytes].concat());
+            }
+            file.extend(encoder.finish().unwrap().0);
+            let counted: &'static Counted =
+                Box::leak(Box::new(Counted { file: file.into(), asked: AtomicU64::new(0) }));
+            let options =
+                ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Required);
+            let reader = ParquetRecordBatchReaderBuilder::try_new_with_options(counted, options);
+            let reader = reader.unwrap();
+            let one = RowSelection::from_consecutive_ranges([25..26].into_iter(), sizes.len());
+            let mut rows = reader.with_row_selection(one).build().unwrap();
+            let row = rows.next().unwrap().unwrap();
+            let column = media::of(&row, "image").unwrap();
+            assert_eq!(media::bytes_array(column).unwrap().value(0).len(), sizes[25]);
+            counted.asked.load(Ordering::Relaxed)
+        };
+        // All of it: footer, page index, the record.
+        let touched = asked(Some(ByteSize(4 << 10)));
+        assert!(touched < sizes[25] as u64 + (8 << 10), "{touched} of {}", sizes[25]);
+        assert!(asked(None) > 4 * touched);
+        assert!(Format::new(level(), ByteSize(8 << 20), Some(ByteSize(100))).is_err());
     }
 }

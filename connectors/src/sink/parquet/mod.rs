@@ -62,6 +62,11 @@ pub struct ParquetOptions {
     #[serde(default = "encoder::row_group")]
     #[schemars(with = "String")]
     pub row_group: ByteSize,
+    /// Size at which a page of a column is closed: what a reader that goes by the page index reads for one record.
+    /// About 1 MiB, and at least 64 records, unless said otherwise; with it, pages end behind any record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub page: Option<ByteSize>,
 }
 
 pub(super) fn split() -> String {
@@ -72,7 +77,7 @@ impl ParquetOptions {
     /// Parquet at `path` with defaults.
     pub fn at(path: impl Into<String>) -> Self {
         let (zstd, row_group) = (encoder::level(), encoder::row_group());
-        Self { path: path.into(), split: split(), zstd, row_group }
+        Self { path: path.into(), split: split(), zstd, row_group, page: None }
     }
 
     /// The sink.
@@ -83,7 +88,7 @@ impl ParquetOptions {
         let error =
             |message: String| SinkError::Destination { location: self.path.clone(), message };
         let location = Location::parse(&self.path).map_err(|e| error(e.to_string()))?;
-        let format = Format::new(self.zstd, self.row_group).map_err(error)?;
+        let format = Format::new(self.zstd, self.row_group, self.page).map_err(error)?;
         let card = Card::new(self.split.clone(), "data/*.parquet").map_err(error)?;
         let published = Published::at(&location, card, None);
         Ok(Arc::new(Parquet { location, published, format, options: self }))
@@ -104,8 +109,14 @@ impl Sink for Parquet {
     }
 
     fn options(&self) -> serde_json::Value {
-        let ParquetOptions { path: _, split, zstd, row_group } = &self.options;
-        serde_json::json!({ "split": split, "zstd": zstd, "row_group": row_group })
+        let ParquetOptions { path: _, split, zstd, row_group, page } = &self.options;
+        let mut options =
+            serde_json::json!({ "split": split, "zstd": zstd, "row_group": row_group });
+        // Runs of before there was such an option go on.
+        if let (Some(page), Some(options)) = (page, options.as_object_mut()) {
+            options.insert("page".to_owned(), serde_json::json!(page));
+        }
+        options
     }
 
     fn location(&self) -> String {

@@ -5,6 +5,8 @@
 //! wrote the table: `_anabranch/runs/RUN/decisions/OPERATOR`. A frame names the dictionary that it needs by
 //! number; `decode` finds the files by the source of tables, or is given them (`dictionaries = [..]`), as any
 //! other zstd is (`zstd -D FILE`).
+//! Long texts, such as pieces of a file, are smaller as [`blocks`], which need no dictionary.
+//!
 //! Where the first texts are too few for a dictionary to help, the decision is empty and frames need none.
 
 use std::collections::HashMap;
@@ -28,6 +30,8 @@ use crate::codec::Limits;
 use crate::derived::Derived;
 use crate::rewrite::{self, Column, Expected, Rewritten};
 use crate::{EncodeOptions, OptionsError, utf8};
+
+pub(crate) mod blocks;
 
 /// The codec's name.
 pub(crate) const ZSTD: &str = "zstd";
@@ -296,6 +300,10 @@ pub(crate) fn decode(
             texts.append_null();
             return Ok(());
         };
+        if blocks::recognises(frame) {
+            texts.append_value(blocks::decode(frame, limits)?);
+            return Ok(());
+        }
         let size = size(frame, limits)?;
         let needed = zstd_safe::get_dict_id_from_frame(frame).map(|number| number.get());
         if needed != dictionary {

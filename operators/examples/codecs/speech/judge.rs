@@ -1,0 +1,134 @@
+//! A small model of digits, trained on originals of all speakers but one.
+
+use std::error::Error;
+use std::path::Path;
+use std::sync::Arc;
+
+use anabranch_models::artifact::architecture::{
+    Architecture, AudioTokens, FeedForward, Head, Inputs,
+};
+use anabranch_models::artifact::{Artifact, Card, Tensor};
+use anabranch_models::random::Random;
+use anabranch_models::train::export::{Precision, export};
+use anabranch_models::train::{Batch, Options, Trainer};
+use anabranch_models::transformer::{Input, Start, Transformer};
+use anabranch_operators::SpectrumOptions;
+use anabranch_operators::codec::Facts;
+use anabranch_operators::task::{Task, TaskOptions};
+use anabranch_pipelines::operator::{Allocation, Context};
+use anabranch_pipelines::record::{Modality, media};
+use arrow::array::{Array, ArrayRef, AsArray, Int32Array, Int64Array, RecordBatch, StringArray};
+use arrow::datatypes::{Float32Type, Schema};
+
+use super::recordings::Recording;
+
+const RATE: u32 = 8000;
+/// Half a second of 16 ms.
+const FRAMES: usize = 32;
+const BANDS: usize = 32;
+const STEPS: u64 = 1200;
+const BATCH: usize = 32;
+/// A sound is heard up to so many frames later, another time than the last.
+const SHIFT: usize = 6;
+/// And up to so many bands higher or lower.
+const HIGHER: usize = 2;
+
+fn architecture() -> Architecture {
+    Architecture {
+        width: 48,
+        heads: 4,
+        layers: 2,
+        inputs: Inputs::Modalities {
+            image: None,
+            audio: Some(AudioTokens { bands: BANDS, frames: FRAMES, frames_per_token: 2 }),
+            text: None,
+        },
+        head: Head::Classes(10),
+        feed_forward: FeedForward::Mlp { hidden: 96 },
+    }
+}
+
+/// Trains on these recordings, saves the model into a folder and gives the task that asks it.
+pub(crate) fn judge(
+    recordings: &[&Recording],
+    seed: u64,
+    folder: &Path,
+) -> Result<Arc<dyn Task>, Box<dyn Error>> {
+    let spectra = spectra(recordings)?;
+    let model = Transformer::to_train(&architecture(), &Start::default(), seed)?;
+    let options = Options { rate: 3e-3, steps: STEPS, warm_up: 50, seed, ..Options::default() };
+    let mut trainer = Trainer::new(model, options);
+    let order = &mut Random::new(!seed);
+    for _ in 0..STEPS {
+        let (mut audio, mut targets) = (Vec::new(), Vec::new());
+        for _ in 0..BATCH {
+            let at = order.below(recordings.len());
+            let (Some(spectrum), Some(recording)) = (spectra.get(at), recordings.get(at)) else {
+                continue;
+            };
+            heard(spectrum, order, &mut audio);
+            targets.push(recording.digit);
+        }
+        let input = Input::Modalities { batch: BATCH, image: None, audio: Some(audio), text: None };
+        trainer.step(&Batch { input, targets })?;
+    }
+    let exported = export(&trainer.trained(), Precision::Int8).into_iter();
+    let tensors = exported.map(|tensor| {
+        (tensor.shape.name.clone(), Tensor::from_bytes(&tensor.shape, &tensor.bytes))
+    });
+    let artifact = Artifact::new(Card::new("digits", architecture()), tensors.collect())?;
+    artifact.save(folder)?;
+    let options = serde_json::json!({
+        "kind": "classify", "model": folder, "label": "digit", "spectrum": { "rate": RATE },
+    });
+    Ok(serde_json::from_value::<TaskOptions>(options)?.build()?)
+}
+
+/// Appends a spectrum as another voice in another room might have made it: later, higher or lower, louder or softer, of
+/// another timbre, and with noise under it. Without this the model learns the five speakers by heart.
+fn heard(spectrum: &[f32], random: &mut Random, audio: &mut Vec<f32>) {
+    let later = random.below(SHIFT + 1);
+    let higher = random.below(2 * HIGHER + 1);
+    let (louder, brighter) = (0.1 * random.normal(), 0.3 * random.normal());
+    let noise = -1.0 + 0.6 * random.uniform().powi(2);
+    audio.extend(std::iter::repeat_n(noise, later * BANDS));
+    for frame in spectrum.chunks_exact(BANDS).take(FRAMES.saturating_sub(later)) {
+        let bands = (0..BANDS).map(|band| {
+            let from = (band + higher).saturating_sub(HIGHER).min(BANDS - 1);
+            let value = frame.get(from).copied().unwrap_or(-1.0);
+            let tilt = brighter * (band as f32 / BANDS as f32 - 0.5);
+            (value + louder + tilt).max(noise)
+        });
+        audio.extend(bands);
+    }
+}
+
+/// The spectra that the model takes, by the operator that users make them with.
+fn spectra(recordings: &[&Recording]) -> Result<Vec<Vec<f32>>, Box<dyn Error>> {
+    let rows = recordings.len();
+    let bytes = recordings.iter().map(|recording| Some(recording.samples.as_slice())).collect();
+    let mut fields = vec![media::field("audio", Modality::Audio, media::State::Decoded)];
+    fields.extend(media::fact_fields("audio", Modality::Audio));
+    let frames = recordings.iter().map(|recording| match recording.facts {
+        Facts::Audio { frames, .. } => i64::try_from(frames).unwrap_or(i64::MAX),
+        Facts::Image { .. } => 0,
+    });
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(media::column(bytes, vec![None; rows])),
+        Arc::new(StringArray::from(vec!["pcm_s16le"; rows])),
+        Arc::new(Int32Array::from(vec![RATE as i32; rows])),
+        Arc::new(Int32Array::from(vec![1; rows])),
+        Arc::new(frames.collect::<Int64Array>()),
+    ];
+    let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?;
+    let options = serde_json::json!({ "rate": RATE, "frames": FRAMES, "bands": BANDS });
+    let spectrum = serde_json::from_value::<SpectrumOptions>(options)?.build()?;
+    let outcome = spectrum.invoke(batch, &Allocation::PLAIN, &Context::plain())?;
+    if let Some(refused) = outcome.refused.first() {
+        return Err(refused.error.clone().into());
+    }
+    let lists = outcome.records.column_by_name("spectrum").ok_or("no spectrum")?;
+    let lists = lists.as_fixed_size_list();
+    let of = |row| lists.value(row).as_primitive::<Float32Type>().values().to_vec();
+    Ok((0..lists.len()).map(of).collect())
+}
