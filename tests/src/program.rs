@@ -65,7 +65,9 @@ impl Job {
         let text = std::fs::read_to_string(&file).expect("an example of this name");
         let (args, env) = (Vec::new(), Vec::new());
         let job = Self { program, folder, file, command: "run", args, env }.out("table");
-        if text.contains("\ndata = ") { job.set("data", data().display()) } else { job }
+        let vars = text.split("\n[").find(|part| part.starts_with("vars]"));
+        let wants = vars.is_some_and(|vars| vars.contains("\ndata = "));
+        if wants { job.set("data", data().display()) } else { job }
     }
 
     /// A job of this text.

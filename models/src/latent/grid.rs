@@ -287,7 +287,8 @@ impl Grid {
                 if at > 0 && gap > 0 {
                     values.nth(gap - 1);
                 }
-                for (value, correction) in values.by_ref().zip(line) {
+                // The line first: a zip takes from its first side once more than there are pairs.
+                for (correction, value) in line.iter().zip(values.by_ref()) {
                     *value = value.saturating_add(correction.round() as i16);
                 }
             }

@@ -7,10 +7,11 @@
 
 use burn::tensor::{Device, Tensor};
 
+use super::super::Kind;
 use super::super::artifact::{Card, Decoder};
 use super::super::compand::value;
 use super::super::linear::Linear;
-use super::super::residual::Residual;
+use super::super::residual::{Residual, Scratch};
 use super::super::{LatentError, Training};
 use super::crops::{Crops, Example};
 use super::network::{Judge, Network, exported};
@@ -105,7 +106,57 @@ pub(crate) fn decoder(
         .map(|(size, scale)| (f64::from(*size) * step / scale) as f32)
         .collect();
     let found = parameters(&trainer.into_model());
-    Ok(exported(&found, kind, &sizes.latents, &outputs))
+    let mut residual = exported(&found, kind, &sizes.latents, &outputs);
+    if training.decoder == Decoder::Residual {
+        weigh(&mut residual, kind, linear, examples, scales);
+    }
+    Ok(residual)
+}
+
+/// Scales the corrections of each coefficient by what they are worth on the examples, by least squares from 0 to 1: a
+/// network that has learned little corrects little, and nothing gets worse than the linear decoder gives it.
+fn weigh(
+    residual: &mut Residual,
+    kind: Kind,
+    linear: &Linear,
+    examples: &[Example],
+    scales: &[f64],
+) {
+    let bands = scales.len();
+    let mut sums = vec![(0.0, 0.0); bands];
+    let mut scratch = Scratch::default();
+    for example in examples {
+        let (rows, across) = (example.rows, example.across);
+        let plane = (rows * across).max(1);
+        residual.correct(kind, &example.latents, (rows, across), &mut scratch);
+        let corrections = Residual::lines(kind, (rows, across), &scratch);
+        let of_bands = corrections.zip(&mut sums).zip(scales).zip(&linear.origin).enumerate();
+        for (band, (((lines, sum), scale), origin)) in of_bands {
+            let mut left: Vec<f64> = example
+                .vectors
+                .iter()
+                .skip(band)
+                .step_by(bands)
+                .map(|x| f64::from(*x) * scale - origin)
+                .collect();
+            for (latents, row) in example.latents.chunks_exact(plane).zip(&linear.synthesis) {
+                let by = row.get(band).copied().unwrap_or_default();
+                let latents = left.iter_mut().zip(latents);
+                latents.for_each(|(left, latent)| *left -= f64::from(value(*latent)) * by);
+            }
+            for (correction, left) in lines.flatten().zip(&left) {
+                let correction = f64::from(*correction) * scale;
+                sum.0 += left * correction;
+                sum.1 += correction * correction;
+            }
+        }
+    }
+    let width = residual.enter.bias.len().max(1);
+    let rows = residual.leave.weight.chunks_exact_mut(width).zip(&mut residual.leave.bias);
+    for ((weights, bias), (along, square)) in rows.zip(sums) {
+        let worth = if square > 0.0 { (along / square).clamp(0.0, 1.0) as f32 } else { 0.0 };
+        weights.iter_mut().chain([bias]).for_each(|x| *x *= worth);
+    }
 }
 
 fn square(x: Tensor<4>) -> Tensor<1> {
