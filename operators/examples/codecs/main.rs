@@ -14,6 +14,10 @@
 //! this example.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program that reports to a person")]
+#![allow(
+    clippy::indexing_slicing,
+    reason = "JSON of its own making, which gives null for what it lacks"
+)]
 
 mod cifar;
 mod latents;

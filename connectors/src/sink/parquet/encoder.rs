@@ -328,7 +328,7 @@ mod tests {
                 ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Required);
             let reader = ParquetRecordBatchReaderBuilder::try_new_with_options(counted, options);
             let reader = reader.unwrap();
-            let one = RowSelection::from_consecutive_ranges([25..26].into_iter(), sizes.len());
+            let one = RowSelection::from_consecutive_ranges(std::iter::once(25..26), sizes.len());
             let mut rows = reader.with_row_selection(one).build().unwrap();
             let row = rows.next().unwrap().unwrap();
             let column = media::of(&row, "image").unwrap();
