@@ -43,13 +43,12 @@ pub struct LatentLearning {
     /// A block has 2^levels samples of a sound, or as many rows and columns of a picture. 3 for pictures, 2 for those of
     /// fewer than 64 pixels a side, 7 for sounds, unless said otherwise.
     pub levels: Option<u8>,
-    /// Steps of training by gradient after principal components were found: 0 keeps these. A step takes about a tenth of
-    /// a second of one processor.
+    /// Steps of training by gradient after principal components were found: 0 keeps these.
     pub gradient_steps: u32,
     /// How records are decoded. `"linear"`: by a matrix. `"residual"`: with a small convolutional network that takes
-    /// `gradient_steps` more and learns to be close to the original; it wants hundreds of thousands of positions to learn
-    /// from, and with fewer does worse than a matrix on what it has not seen. `"adversarial"`: with one that learns to look
-    /// like an original, and is further from it. What is stored is the same with all three.
+    /// `gradient_steps` more and learns to be close to the original; it corrects as much as it was worth on the records
+    /// that it learned from. `"adversarial"`: with one that learns to look like an original, and is further from it. What
+    /// is stored is the same with all three.
     pub decoder: Decoder,
     /// What random numbers of the training start from; 1 unless said otherwise.
     pub seed: Option<u64>,
