@@ -85,7 +85,7 @@ impl Shared {
             return Err("a batch takes more than 16 GiB; read smaller ones, with `--batch`".into());
         }
         let start = self.given % SLOTS * SLOT;
-        let length = write(&self.memory, &filled(&buffers, left), start)
+        let length = write(&self.memory, &filled(&buffers, left)?, start)
             .map_err(|error| format!("cannot write a batch to shared memory: {error}"))?;
         let before = if self.given == 0 { self.schema as u64 } else { 0 };
         self.given += 1;
@@ -122,17 +122,27 @@ impl Shared {
     }
 }
 
-/// The buffers of a message, with values where their places are.
-fn filled(buffers: &[Buffer], left: &[Left]) -> Vec<Buffer> {
+/// The buffers of a message, with values where their places are. An encoder that gave a place other than as it stands
+/// would give memory of no content to the reader, so each must be found.
+fn filled(buffers: &[Buffer], left: &[Left]) -> Result<Vec<Buffer>, String> {
     let mut all = Vec::with_capacity(buffers.len());
+    let mut found = 0;
     for buffer in buffers {
-        let of = |left: &&Left| !buffer.is_empty() && left.place.as_ptr() == buffer.as_ptr();
-        match left.iter().find(of) {
-            Some(left) => all.extend_from_slice(&left.values),
+        let place = |left: &Left| (left.place.as_ptr(), left.place.len());
+        match left.iter().find(|left| place(left) == (buffer.as_ptr(), buffer.len())) {
+            Some(left) => {
+                all.extend_from_slice(&left.values);
+                found += 1;
+            }
             None => all.push(buffer.clone()),
         }
     }
-    all
+    match found == left.len() {
+        true => Ok(all),
+        false => {
+            Err("values of a batch have no place in its message, a mistake in the program".into())
+        }
+    }
 }
 
 /// Writes buffers one behind the other from this place on; how many bytes that are.
@@ -153,4 +163,27 @@ fn write(memory: &File, buffers: &[Buffer], at: u64) -> io::Result<u64> {
         }
     }
     Ok(written)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_go_where_their_place_is_or_the_batch_is_refused() {
+        let memory = Buffer::from(vec![0_u8; 8]);
+        let (head, place) = (memory.slice_with_length(0, 2), memory.slice_with_length(2, 4));
+        let values = vec![Buffer::from(vec![1_u8, 2, 3]), Buffer::from(vec![4_u8])];
+        let left = [Left { place: place.clone(), values }];
+        let bytes: Vec<u8> = filled(&[head.clone(), place], &left)
+            .unwrap()
+            .iter()
+            .flat_map(|b| b.to_vec())
+            .collect();
+        assert_eq!(bytes, [0, 0, 1, 2, 3, 4]);
+        // A place that was copied, or cut.
+        for other in [Buffer::from(vec![0_u8; 4]), memory.slice_with_length(2, 3)] {
+            assert!(filled(&[head.clone(), other], &left).is_err());
+        }
+    }
 }
