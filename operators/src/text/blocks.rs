@@ -5,23 +5,16 @@
 //! once with zstd. Short texts are better off with zstd and its dictionary: a block sorts what it has. Every record is a
 //! stream that `bunzip2` and the standard library of Python read.
 
-use std::io::Read;
+use std::io::{self, Read};
 use std::sync::Arc;
 
-use anabranch_pipelines::graph::SchemaError;
-use anabranch_pipelines::operator::{
-    Allocation, Context, Growth, Operator, OperatorError, Outcome,
-};
-use anabranch_pipelines::record::{Modality, media};
-use arrow::array::{Array, RecordBatch};
-use arrow::datatypes::SchemaRef;
+use anabranch_pipelines::operator::Operator;
 use bzip2::Compression;
 use bzip2::read::{BzDecoder, BzEncoder};
 
+use super::{Compress, Method};
 use crate::codec::Limits;
-use crate::derived::Derived;
-use crate::rewrite::{self, Expected, Rewritten};
-use crate::{EncodeOptions, OptionsError, utf8};
+use crate::{EncodeOptions, OptionsError};
 
 /// The codec's name.
 pub(crate) const BZIP2: &str = "bzip2";
@@ -36,8 +29,7 @@ pub(crate) fn compress(options: EncodeOptions) -> Result<Arc<dyn Operator>, Opti
     let level = options.level.map_or(Ok(LEVEL), u32::try_from);
     match level {
         Ok(level @ 1..=9) => {
-            let (schema, bytes) = (Derived::default(), Expected::default());
-            Ok(Arc::new(Blocks { level: Compression::new(level), options, schema, bytes }))
+            Ok(Arc::new(Compress::new(options, Method::Bzip2(Compression::new(level)))))
         }
         _ => {
             let level = options.level.unwrap_or_default();
@@ -46,55 +38,9 @@ pub(crate) fn compress(options: EncodeOptions) -> Result<Arc<dyn Operator>, Opti
     }
 }
 
-struct Blocks {
-    level: Compression,
-    options: EncodeOptions,
-    schema: Derived<SchemaRef>,
-    bytes: Expected,
-}
-
-impl Operator for Blocks {
-    fn kind(&self) -> &'static str {
-        "encode"
-    }
-
-    fn options(&self) -> serde_json::Value {
-        serde_json::to_value(&self.options).unwrap_or_default()
-    }
-
-    fn output(&self, inputs: &[SchemaRef]) -> Result<SchemaRef, SchemaError> {
-        let [input] = inputs else {
-            return Err(SchemaError::Mismatch("encode reads one input".into()));
-        };
-        let column = &self.options.column;
-        utf8::require(input, column, "`bzip2` compresses texts")?;
-        Ok(rewrite::schema(input, column, Modality::Text, media::State::Encoded))
-    }
-
-    fn growth(&self) -> Growth {
-        // What does not compress grows by a hundredth, and six hundred bytes (the library's manual, section 3.5.1).
-        Growth { factor: 1.01, per_record: 768 }
-    }
-
-    fn invoke(
-        &self,
-        batch: RecordBatch,
-        _: &Allocation,
-        _: &Context,
-    ) -> Result<Outcome, OperatorError> {
-        let input = batch.schema();
-        let schema = self.schema.of(&input, || self.output(&[Arc::clone(&input)]))?;
-        let column = &self.options.column;
-        let texts = utf8::of(&batch, column)?;
-        rewrite::column(&batch, column, Modality::Text, &schema, &self.bytes, |row, bytes| {
-            if texts.is_null(row) {
-                return Ok(None);
-            }
-            let text = texts.value(row).as_bytes();
-            BzEncoder::new(text, self.level).read_to_end(bytes).map_err(|e| e.to_string())?;
-            Ok(Some(Rewritten { encoding: BZIP2, facts: None }))
-        })
-    }
+/// Adds a text to bytes, as a stream.
+pub(super) fn write(text: &[u8], level: Compression, bytes: &mut Vec<u8>) -> io::Result<()> {
+    BzEncoder::new(text, level).read_to_end(bytes).map(|_| ())
 }
 
 /// Whether bytes begin like a stream.
@@ -121,7 +67,8 @@ pub(super) fn decode(stream: &[u8], limits: &Limits) -> Result<String, String> {
 mod tests {
     use super::*;
     use crate::DecodeOptions;
-    use arrow::array::{ArrayRef, StringArray};
+    use anabranch_pipelines::operator::{Allocation, Context, Outcome};
+    use arrow::array::{ArrayRef, RecordBatch, StringArray};
     use proptest::prelude::*;
 
     fn operator(more: &str) -> Result<Arc<dyn Operator>, OptionsError> {

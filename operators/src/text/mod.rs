@@ -10,6 +10,7 @@
 //! Where the first texts are too few for a dictionary to help, the decision is empty and frames need none.
 
 use std::collections::HashMap;
+use std::io;
 use std::sync::{Arc, OnceLock};
 
 use anabranch_pipelines::graph::SchemaError;
@@ -51,37 +52,63 @@ pub(crate) fn compress(options: EncodeOptions) -> Result<Arc<dyn Operator>, Opti
         return Err(OptionsError(format!("`level = {level}`: it is 1 to 22")));
     }
     let dictionary = options.dictionary.unwrap_or(DICTIONARY).as_usize();
-    let compress = Compress::new(options, level, None);
+    let compress = Compress::new(options, Method::Zstd { level, dictionary: None });
     Ok(match dictionary {
         0 => Arc::new(compress),
-        largest => Arc::new(Train { compress, largest }),
+        largest => Arc::new(Train { compress, level, largest }),
     })
+}
+
+/// How texts are compressed.
+enum Method {
+    Zstd { level: i32, dictionary: Option<EncoderDictionary<'static>> },
+    Bzip2(bzip2::Compression),
+}
+
+/// Adds a text to bytes, compressed.
+type Writer<'a> = Box<dyn FnMut(&[u8], &mut Vec<u8>) -> io::Result<()> + 'a>;
+
+impl Method {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Zstd { .. } => ZSTD,
+            Self::Bzip2(_) => blocks::BZIP2,
+        }
+    }
+
+    fn writer(&self) -> io::Result<Writer<'_>> {
+        let mut compressor = match self {
+            Self::Bzip2(level) => {
+                return Ok(Box::new(|text, bytes| blocks::write(text, *level, bytes)));
+            }
+            Self::Zstd { dictionary: Some(dictionary), .. } => {
+                Compressor::with_prepared_dictionary(dictionary)?
+            }
+            Self::Zstd { level, dictionary: None } => Compressor::new(*level)?,
+        };
+        let mut frame = Vec::new();
+        Ok(Box::new(move |text, bytes| {
+            frame.clear();
+            frame.reserve(zstd_safe::compress_bound(text.len()));
+            compressor.compress_to_buffer(text, &mut frame)?;
+            bytes.extend_from_slice(&frame);
+            Ok(())
+        }))
+    }
 }
 
 /// Compresses texts, as decided.
 struct Compress {
     options: EncodeOptions,
-    level: i32,
-    dictionary: Option<EncoderDictionary<'static>>,
+    method: Method,
     schema: Derived<SchemaRef>,
     bytes: Expected,
 }
 
 impl Compress {
-    fn new(
-        options: EncodeOptions,
-        level: i32,
-        dictionary: Option<EncoderDictionary<'static>>,
-    ) -> Self {
+    fn new(options: EncodeOptions, method: Method) -> Self {
         let (schema, bytes) = (Derived::default(), Expected::default());
-        Self { options, level, dictionary, schema, bytes }
-    }
-
-    fn compressor(&self) -> std::io::Result<Compressor<'_>> {
-        match &self.dictionary {
-            Some(dictionary) => Compressor::with_prepared_dictionary(dictionary),
-            None => Compressor::new(self.level),
-        }
+        Self { options, method, schema, bytes }
     }
 }
 
@@ -99,13 +126,18 @@ impl Operator for Compress {
             return Err(SchemaError::Mismatch("encode reads one input".into()));
         };
         let column = &self.options.column;
-        utf8::require(input, column, "`zstd` compresses texts")?;
+        utf8::require(input, column, &format!("`{}` compresses texts", self.method.name()))?;
         Ok(rewrite::schema(input, column, Modality::Text, media::State::Encoded))
     }
 
     fn growth(&self) -> Growth {
-        // What does not compress is stored as it is, in a frame.
-        Growth { factor: 1.01, per_record: 192 }
+        let per_record = match self.method {
+            // What does not compress is stored as it is, in a frame.
+            Method::Zstd { .. } => 192,
+            // Or grows by a hundredth, and six hundred bytes (the library's manual, section 3.5.1).
+            Method::Bzip2(_) => 768,
+        };
+        Growth { factor: 1.01, per_record }
     }
 
     fn invoke(
@@ -117,19 +149,14 @@ impl Operator for Compress {
         let input = batch.schema();
         let schema = self.schema.of(&input, || self.output(&[Arc::clone(&input)]))?;
         let texts = utf8::of(&batch, &self.options.column)?;
-        let mut compressor = self.compressor().map_err(failed)?;
-        let mut frame = Vec::new();
+        let mut write = self.method.writer().map_err(failed)?;
         let column = &self.options.column;
         rewrite::column(&batch, column, Modality::Text, &schema, &self.bytes, |row, bytes| {
             if texts.is_null(row) {
                 return Ok(None);
             }
-            let text = texts.value(row).as_bytes();
-            frame.clear();
-            frame.reserve(zstd_safe::compress_bound(text.len()));
-            compressor.compress_to_buffer(text, &mut frame).map_err(|e| e.to_string())?;
-            bytes.extend_from_slice(&frame);
-            Ok(Some(Rewritten { encoding: ZSTD, facts: None }))
+            write(texts.value(row).as_bytes(), bytes).map_err(|e| e.to_string())?;
+            Ok(Some(Rewritten { encoding: self.method.name(), facts: None }))
         })
     }
 }
@@ -137,6 +164,7 @@ impl Operator for Compress {
 /// Trains a dictionary on the first texts, once for the run.
 struct Train {
     compress: Compress,
+    level: i32,
     largest: usize,
 }
 
@@ -199,7 +227,7 @@ impl Journaled for Train {
                 .map(|text| Ok(compressor.compress(text)?.len()))
                 .sum::<std::io::Result<usize>>()
         };
-        let level = self.compress.level;
+        let level = self.level;
         let without = total(Compressor::new(level).map_err(failed)?).map_err(failed)?;
         let with = Compressor::with_dictionary(level, &dictionary).map_err(failed)?;
         let helps = total(with).map_err(failed)? < without;
@@ -207,15 +235,15 @@ impl Journaled for Train {
     }
 
     fn decided(&self, decision: &[u8]) -> Result<Arc<dyn Operator>, OperatorError> {
-        let Compress { options, level, .. } = &self.compress;
+        let (options, level) = (&self.compress.options, self.level);
         let dictionary = match decision {
             [] => None,
             bytes if zstd_safe::get_dict_id_from_dict(bytes).is_none() => {
                 return Err(OperatorError::Failed("its decision is no zstd dictionary".to_owned()));
             }
-            bytes => Some(EncoderDictionary::copy(bytes, *level)),
+            bytes => Some(EncoderDictionary::copy(bytes, level)),
         };
-        Ok(Arc::new(Compress::new(options.clone(), *level, dictionary)))
+        Ok(Arc::new(Compress::new(options.clone(), Method::Zstd { level, dictionary })))
     }
 }
 
