@@ -63,6 +63,28 @@ fn report_is_json() {
 }
 
 #[test]
+fn a_run_whose_records_were_all_refused_exits_with_1() {
+    let folder = tempfile::tempdir().unwrap();
+    let job = "job.name = 'broken'\n\
+               [source.photos]\nkind = 'files'\npath = 'in/*.png'\n\
+               [operator.decode]\nkind = 'decode'\ncolumn = 'image'\ninputs = ['photos']\n\
+               [sink.table]\nkind = 'table'\npath = 'out'\ninputs = ['decode']\n";
+    std::fs::write(folder.path().join("job.toml"), job).unwrap();
+    std::fs::create_dir(folder.path().join("in")).unwrap();
+    for name in ["a", "b"] {
+        std::fs::write(folder.path().join(format!("in/{name}.png")), "no picture").unwrap();
+    }
+    let done = anabranch(folder.path(), &["run", "job.toml"]);
+    assert_eq!(done.status.code(), Some(1), "{}", err(&done));
+    assert!(
+        err(&done).contains("nothing was written: all 2 records were refused"),
+        "{}",
+        err(&done)
+    );
+    assert!(out(&done).contains("every record was refused"), "{}", out(&done));
+}
+
+#[test]
 fn quiet_prints_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let done = run(folder.path(), &["--quiet"]);

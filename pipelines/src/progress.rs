@@ -230,6 +230,21 @@ pub struct Report {
     pub peak_rss: u64,
 }
 
+impl Report {
+    /// Whether nothing was written because every record that this start read was refused. Of a run that was resumed it
+    /// is not known what earlier starts read.
+    #[must_use]
+    pub fn refused_all(&self) -> bool {
+        let sources = self.progress.nodes.iter().filter(|node| node.role == "source");
+        let read: u64 = sources.map(|node| node.records_in).sum();
+        self.ending == Ending::Complete
+            && !self.resumed
+            && self.outputs.values().all(|output| output.rows == 0)
+            && self.refused > 0
+            && self.refused >= read
+    }
+}
+
 const fn one() -> u64 {
     1
 }

@@ -26,7 +26,14 @@ pub(super) fn run(
     format: LogFormat,
     quiet: bool,
 ) -> Result<Exit, Failure> {
-    reported(registry, args, (format, quiet), |_| Ok(())).map(|report| exit(&report))
+    let report = reported(registry, args, (format, quiet), |_| Ok(()))?;
+    if report.refused_all() {
+        // The report says where they are; the exit code is for whoever waits for the output.
+        let message =
+            format!("error: nothing was written: all {} records were refused", report.refused);
+        return Err(Failure::new(Exit::Failed, message));
+    }
+    Ok(exit(&report))
 }
 
 /// What a run that ended well exits with.

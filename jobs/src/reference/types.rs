@@ -45,9 +45,17 @@ impl Types<'_> {
             ("object", _, Some(values)) if values.is_object() => {
                 format!("table of {}", self.of(values))
             }
-            ("object", ..) => "table".to_owned(),
+            ("object", ..) => self.tagged(option).unwrap_or_else(|| "table".to_owned()),
             (kind, ..) => kind.to_owned(),
         }
+    }
+
+    /// A table of one key that says which of several tables stands behind it.
+    fn tagged(&mut self, option: &Json) -> Option<String> {
+        let properties = option.get("properties")?.as_object()?;
+        let mut properties = properties.iter();
+        let ((name, of), None) = (properties.next()?, properties.next()) else { return None };
+        Some(format!("table with `{name}`: {}", self.of(of)))
     }
 
     /// What a definition is: a table of its own further down, or the few values that it may have.
@@ -101,6 +109,10 @@ mod tests {
             (
                 json!({ "additionalProperties": { "type": "number" }, "type": "object" }),
                 "table of number",
+            ),
+            (
+                json!({ "type": "object", "properties": { "by": { "$ref": "#/$defs/Order" } } }),
+                "table with `by`: [Order](#order)",
             ),
         ];
         for (option, expected) in cases {

@@ -43,7 +43,7 @@ fn nodes<'a>(report: &'a Report, role: &'static str) -> impl Iterator<Item = &'a
 fn heading(out: &mut String, report: &Report) {
     let Report { job, run, .. } = report;
     let _ = match report.ending {
-        Ending::Complete if refused_all(report) => {
+        Ending::Complete if report.refused_all() => {
             writeln!(out, "{job} is complete (run {run}), but every record was refused")
         }
         Ending::Complete => writeln!(out, "{job} is complete (run {run})"),
@@ -58,10 +58,6 @@ fn heading(out: &mut String, report: &Report) {
     {
         let _ = writeln!(out, "It went on after commit {commit} of an earlier start.");
     }
-}
-
-fn refused_all(report: &Report) -> bool {
-    report.refused > 0 && report.outputs.values().all(|output| output.rows == 0)
 }
 
 fn row(out: &mut String, name: &str, text: &str) {

@@ -18,6 +18,8 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program that reports to a person")]
 
 mod contender;
+mod costs;
+mod frontier;
 mod page;
 mod pictures;
 mod plan;

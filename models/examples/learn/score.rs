@@ -131,10 +131,7 @@ fn exported(
     mut card: Card,
     precision: Precision,
 ) -> Result<Artifact, Box<dyn Error>> {
-    card.table_bits = match precision {
-        Precision::Int8 => 8,
-        Precision::Int4 => 4,
-    };
+    card.table_bits = precision.bits();
     let tensors = export(model, precision).into_iter();
     let tensors = tensors.map(|t| (t.shape.name.clone(), Tensor::from_bytes(&t.shape, &t.bytes)));
     Ok(Artifact::new(card, tensors.collect())?)

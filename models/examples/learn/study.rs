@@ -129,9 +129,7 @@ pub(crate) fn verify(name: &str) -> Result<(), Box<dyn Error>> {
 
 /// The runs of these settings, as many at a time as there are processors, each on one thread.
 fn train(study: &str, all: &[Settings]) -> Result<Vec<Kept>, Box<dyn Error>> {
-    let folder = std::env::var_os("ANABRANCH_RESULTS")
-        .map_or_else(|| PathBuf::from("target/results"), PathBuf::from)
-        .join(study);
+    let folder = folder().join(study);
     std::fs::create_dir_all(&folder)?;
     let commit = page::commit()?;
     let queue = Mutex::new(all.iter());
@@ -163,6 +161,12 @@ fn train(study: &str, all: &[Settings]) -> Result<Vec<Kept>, Box<dyn Error>> {
             Ok(serde_json::from_slice(&text)?)
         })
         .collect()
+}
+
+/// Where finished runs are kept.
+pub(crate) fn folder() -> PathBuf {
+    std::env::var_os("ANABRANCH_RESULTS")
+        .map_or_else(|| PathBuf::from("target/results"), PathBuf::from)
 }
 
 /// A training in a process of its own, on one thread: its weights do not depend on that.

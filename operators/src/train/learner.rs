@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use anabranch_models::artifact::{Accuracy, Artifact, Card, Tensor, Training};
-use anabranch_models::train::export::{Precision, export};
+use anabranch_models::train::export::export;
 use anabranch_models::train::{Batch, Evaluation, Trainer, evaluate, evaluate_exported};
 use anabranch_models::transformer::{InputError, Transformer};
 use anabranch_pipelines::operator::{Live, OperatorError, Shard, Yield};
@@ -218,7 +218,8 @@ impl Learner {
     /// rounded to integers where the engine computes with such.
     fn artifact(&self) -> Result<(String, Vec<u8>), OperatorError> {
         let model = self.trainer.trained();
-        let tensors = export(&model, Precision::Int8);
+        let precision = self.options.precision();
+        let tensors = export(&model, precision);
         let batches = self.progress.holdout.batches(&self.options);
         let score = self.score(&batches, |batch| evaluate_exported(&model, &tensors, [batch]))?;
         let tasks = self.options.tasks();
@@ -230,6 +231,7 @@ impl Learner {
             interval,
             examples,
         };
+        card.table_bits = precision.bits();
         for task in &tasks {
             let Some(score) = score else { continue };
             let count = score.predictions;

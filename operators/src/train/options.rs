@@ -5,6 +5,7 @@ use anabranch_models::artifact::architecture::{
     Wires,
 };
 use anabranch_models::train::Options as Rates;
+use anabranch_models::train::export::Precision;
 use anabranch_models::transformer::Start;
 use anabranch_pipelines::quantity::ByteSize;
 use serde::{Deserialize, Serialize};
@@ -47,8 +48,9 @@ pub struct TrainOptions {
     /// Blocks. Default 4.
     #[serde(default = "four")]
     pub layers: usize,
-    /// The second half of every block: `"none"`, `"mlp"` (four times the width), or look-up tables. Default: tables
-    /// of rows, `{ rows = { nodes = 64, inputs = 6, wires = "projected" } }`.
+    /// The second half of every block: `"none"`, `"mlp"` (four times the width), or look-up tables. Tables of rows
+    /// on projected wires learn most; on axis wires (as many nodes as the width, with `choices = 4`) they are served
+    /// fastest. Default: `{ rows = { nodes = 64, inputs = 6, wires = "projected" } }`.
     #[serde(default)]
     pub feed_forward: Half,
     /// The largest learning rate. Default 0.002.
@@ -66,6 +68,9 @@ pub struct TrainOptions {
     /// Candidates that each wire of a table chooses from; 1 fixes the wires. Default 1.
     #[serde(default = "one")]
     pub choices: usize,
+    /// Bits of the values of the artifacts' tables: 8, or 4, which is served faster and loses a little. Default 8.
+    #[serde(default = "eight")]
+    pub table_bits: u8,
     /// How likely a step leaves each modality out, so that the model learns to do with what there is. Default 0.
     #[serde(default)]
     pub modality_dropout: f32,
@@ -227,6 +232,7 @@ defaults! {
     one: usize = 1_usize;
     three: usize = 3_usize;
     four: usize = 4_usize;
+    eight: u8 = 8_u8;
     batch: usize = 16_usize;
     holdout_examples: usize = 256_usize;
     rate: f32 = 2e-3_f32;
@@ -316,6 +322,11 @@ impl TrainOptions {
         }
     }
 
+    /// How exact the tables of artifacts are.
+    pub(super) const fn precision(&self) -> Precision {
+        if self.table_bits == 4 { Precision::Int4 } else { Precision::Int8 }
+    }
+
     /// How tables begin.
     pub(super) fn start(&self) -> Start {
         Start { damping: self.damping, choices: self.choices, ..Start::default() }
@@ -341,6 +352,7 @@ impl TrainOptions {
             (self.batch == 0, "`batch` is at least 1"),
             (self.steps == 0, "`steps` is at least 1"),
             (self.every == 0, "`every` is at least 1"),
+            (!matches!(self.table_bits, 4 | 8), "`table_bits` is 8 or 4"),
             (self.artifacts_every == Some(0), "`artifacts_every` is at least 1"),
             (!(0.0..=0.9).contains(&self.holdout), "`holdout` is a share from 0 to 0.9"),
             (

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use anabranch_models::artifact::Artifact;
+use anabranch_models::artifact::{Artifact, Values};
 use anabranch_models::engine::Engine;
 use anabranch_pipelines::operator::{Shard, Yield};
 use anabranch_pipelines::record::{KEY, Modality, RecordId, media, with_ids};
@@ -183,6 +183,21 @@ fn another_seed_is_another_model() {
     };
     assert_eq!(of(1), of(1));
     assert_ne!(of(1).tensors(), of(2).tensors());
+}
+
+#[test]
+fn artifacts_have_tables_of_the_bits_asked_for() {
+    for (table_bits, largest) in [(8, 127), (4, 7)] {
+        let options = TrainOptions { table_bits, ..text() };
+        let made = train(&options, &texts(60, None), 60, |shard| shard);
+        let (_, artifact) = made.artifacts().pop_first().unwrap();
+        assert_eq!(artifact.card().table_bits, table_bits);
+        let table = artifact.tensors().iter().find(|(name, _)| name.ends_with("rows.table"));
+        let Values::I8(values) = table.unwrap().1.values() else { panic!("no table of bytes") };
+        assert_eq!(values.iter().map(|value| value.abs()).max(), Some(largest));
+    }
+    let error = TrainOptions { table_bits: 6, ..text() }.build().err().unwrap();
+    assert_eq!(error.to_string(), "`table_bits` is 8 or 4");
 }
 
 #[test]

@@ -53,6 +53,15 @@ pub enum Precision {
 }
 
 impl Precision {
+    /// How many they are, as [`Card::table_bits`](crate::artifact::Card::table_bits) says.
+    #[must_use]
+    pub const fn bits(self) -> u8 {
+        match self {
+            Self::Int8 => 8,
+            Self::Int4 => 4,
+        }
+    }
+
     fn largest(self) -> f32 {
         match self {
             Self::Int8 => 127.0,

@@ -1,6 +1,7 @@
 //! A small model of digits, trained on originals of all speakers but one.
 
 use std::error::Error;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -26,25 +27,27 @@ const RATE: u32 = 8000;
 /// Half a second of 16 ms.
 const FRAMES: usize = 32;
 const BANDS: usize = 32;
-const STEPS: u64 = 1200;
+const STEPS: u64 = 3000;
 const BATCH: usize = 32;
 /// A sound is heard up to so many frames later, another time than the last.
 const SHIFT: usize = 6;
-/// And up to so many bands higher or lower.
-const HIGHER: usize = 2;
+/// And up to so much faster or slower.
+const SPEED: f32 = 1.3;
+/// And its bands are up to so much closer together or farther apart.
+const THROAT: f32 = 1.2;
 
 fn architecture() -> Architecture {
     Architecture {
-        width: 48,
+        width: 64,
         heads: 4,
-        layers: 2,
+        layers: 3,
         inputs: Inputs::Modalities {
             image: None,
             audio: Some(AudioTokens { bands: BANDS, frames: FRAMES, frames_per_token: 2 }),
             text: None,
         },
         head: Head::Classes(10),
-        feed_forward: FeedForward::Mlp { hidden: 96 },
+        feed_forward: FeedForward::Mlp { hidden: 256 },
     }
 }
 
@@ -84,23 +87,34 @@ pub(crate) fn judge(
     Ok(serde_json::from_value::<TaskOptions>(options)?.build()?)
 }
 
-/// Appends a spectrum as another voice in another room might have made it: later, higher or lower, louder or softer, of
-/// another timbre, and with noise under it. Without this the model learns the five speakers by heart.
+/// Appends a spectrum as another voice in another room might have made it: later, faster or slower, of a longer or
+/// shorter throat, louder or softer, of another timbre, with noise under it, and with a piece of it missed. Without this
+/// the model learns the five speakers by heart.
 fn heard(spectrum: &[f32], random: &mut Random, audio: &mut Vec<f32>) {
     let later = random.below(SHIFT + 1);
-    let higher = random.below(2 * HIGHER + 1);
-    let (louder, brighter) = (0.1 * random.normal(), 0.3 * random.normal());
+    let faster = SPEED.powf(2.0 * random.uniform() - 1.0);
+    let longer = THROAT.powf(2.0 * random.uniform() - 1.0);
+    let (louder, brighter) = (0.15 * random.normal(), 0.3 * random.normal());
     let noise = -1.0 + 0.6 * random.uniform().powi(2);
-    audio.extend(std::iter::repeat_n(noise, later * BANDS));
-    for frame in spectrum.chunks_exact(BANDS).take(FRAMES.saturating_sub(later)) {
-        let bands = (0..BANDS).map(|band| {
-            let from = (band + higher).saturating_sub(HIGHER).min(BANDS - 1);
-            let value = frame.get(from).copied().unwrap_or(-1.0);
+    let (frames, bands) = (missed(FRAMES, random), missed(BANDS, random));
+    for frame in 0..FRAMES {
+        let from = frame.checked_sub(later).map(|frame| (frame as f32 * faster) as usize);
+        let values = from.and_then(|from| spectrum.chunks_exact(BANDS).nth(from));
+        audio.extend((0..BANDS).map(|band| {
+            let from = ((band as f32 * longer) as usize).min(BANDS - 1);
+            let value = values.and_then(|values| values.get(from)).copied().unwrap_or(-1.0);
             let tilt = brighter * (band as f32 / BANDS as f32 - 0.5);
-            (value + louder + tilt).max(noise)
-        });
-        audio.extend(bands);
+            let is_missed = frames.contains(&frame) || bands.contains(&band);
+            if is_missed { noise } else { (value + louder + tilt).max(noise) }
+        }));
     }
+}
+
+/// A stretch of up to a fifth that is not heard (SpecAugment, arXiv 1904.08779).
+fn missed(of: usize, random: &mut Random) -> Range<usize> {
+    let length = random.below(of / 5 + 1);
+    let start = random.below(of - length + 1);
+    start..start + length
 }
 
 /// The spectra that the model takes, by the operator that users make them with.
