@@ -55,12 +55,12 @@ const LUT_OF_64: &str = "rows:64x6:axis:choices=4:table-bits=4";
 
 impl Plan {
     pub(crate) fn of(name: &str) -> Option<Self> {
-        let vision = |figures, title, task| Part {
+        let vision = |figures, title, task, steps| Part {
             figures,
             title,
             task,
             rates: &[1e-3, 2e-3, 4e-3],
-            steps: 800,
+            steps,
             longer: &[],
             contenders: &[("none", "none"), ("mlp", "mlp"), ("lut", LUT_OF_64)],
             tried: &[],
@@ -69,9 +69,13 @@ impl Plan {
         };
         let parts = match name {
             "lut" => vec![GPT],
-            "lut-cifar10" => vec![vision("vit.cifar10", "ViT on CIFAR-10", "cifar10")],
+            "lut-cifar10" => {
+                let title = "CIFAR-10, a ViT of 2 blocks 64 wide over patches of 8 by 8";
+                vec![vision("vit.cifar10", title, "cifar10", 8_000)]
+            }
             "lut-fashion" => {
-                vec![vision("vit.fashion", "ViT on types of fashion products", "fashion")]
+                let title = "118 types of fashion products, a ViT of 2 blocks 64 wide over patches of 10 by 10";
+                vec![vision("vit.fashion", title, "fashion", 3_000)]
             }
             _ => return None,
         };
