@@ -51,9 +51,29 @@ const LUT: &str = "rows:128x6:axis:choices=4:table-bits=4";
 /// For pictures: with fewer examples, smaller tables on projected wires learn by heart less.
 const LUT_OF_PICTURES: &str = "rows:128x4:projected";
 
+/// How [`LUT_OF_PICTURES`] was found.
+const TRIED_ON_FASHION: &[(&str, &[f32])] = &[
+    ("rows:64x6:axis:choices=4:table-bits=4", &[4e-3]),
+    ("rows:128x4:axis:choices=4", &[4e-3]),
+    ("rows:128x6:axis:choices=8:damping=0.5", &[2e-3]),
+    ("rows:64x4:axis:choices=8:table-rate=1", &[4e-3]),
+    ("rows:64x2:projected", &[4e-3]),
+    ("rows:64x3:projected", &[4e-3]),
+    ("rows:128x3:projected", &[4e-3]),
+    ("rows:64x4:projected", &[2e-3, 4e-3]),
+    ("rows:64x4:projected:table-rate=1", &[4e-3]),
+    ("rows:64x4:projected:damping=0.5", &[4e-3]),
+    ("rows:64x4:projected:damping=0.3", &[6e-3]),
+    ("rows:128x4:projected:damping=0.5", &[4e-3]),
+    ("rows:64x6:projected", &[2e-3]),
+    ("rows:64x6:projected:damping=0.5", &[2e-3, 4e-3]),
+    ("rows:64x6:projected:damping=0.3", &[2e-3]),
+    ("rows:64x6:projected:damping=0.5:table-rate=1", &[4e-3]),
+];
+
 impl Plan {
     pub(crate) fn of(name: &str) -> Option<Self> {
-        let vision = |figures, title, task, steps| Part {
+        let vision = |figures, title, task, steps, tried| Part {
             figures,
             title,
             task,
@@ -61,7 +81,7 @@ impl Plan {
             steps,
             longer: &[],
             contenders: &[("none", "none"), ("mlp", "mlp"), ("lut", LUT_OF_PICTURES)],
-            tried: &[],
+            tried,
             by_accuracy: true,
             ..GPT
         };
@@ -69,11 +89,11 @@ impl Plan {
             "lut" => vec![GPT],
             "lut-cifar10" => {
                 let title = "CIFAR-10, a ViT of 2 blocks 64 wide over patches of 8 by 8";
-                vec![vision("vit.cifar10", title, "cifar10", 8_000)]
+                vec![vision("vit.cifar10", title, "cifar10", 8_000, &[])]
             }
             "lut-fashion" => {
                 let title = "118 types of fashion products, a ViT of 2 blocks 64 wide over patches of 10 by 10";
-                vec![vision("vit.fashion", title, "fashion", 3_000)]
+                vec![vision("vit.fashion", title, "fashion", 3_000, TRIED_ON_FASHION)]
             }
             _ => return None,
         };
