@@ -282,6 +282,31 @@ pub struct Lesson {
 /// What a model of these sizes learns of a record, so that it answers the task `"segment"` (a picture and its mask), or
 /// with `spectra` the task `"separate"` (a mixture and the voice in it).
 ///
+/// ```
+/// use anabranch_models::artifact::architecture::{
+///     Architecture, FeedForward, Head, ImageTokens, Inputs,
+/// };
+/// use anabranch_operators::codec::{Facts, Media};
+/// use anabranch_operators::task::lesson;
+///
+/// // Two patches of 2 x 2 pixels, and a bit for each pixel.
+/// let architecture = Architecture {
+///     width: 8,
+///     heads: 1,
+///     layers: 1,
+///     inputs: Inputs::Image(ImageTokens { height: 2, width: 4, channels: 1, patch: 2 }),
+///     head: Head::Masks(4),
+///     feed_forward: FeedForward::None,
+/// };
+/// let facts = Facts::Image { width: 4, height: 2, channels: 1 };
+/// let picture = Media { samples: &[0, 0, 0, 255, 0, 0, 255, 255], facts };
+/// let mask = Media { samples: &[0, 0, 0, 255, 0, 0, 255, 255], facts };
+/// let lesson = lesson(&architecture, None, &picture, &mask)?;
+/// assert_eq!(lesson.values, [-1.0, -1.0, -1.0, 1.0, -1.0, -1.0, 1.0, 1.0]);
+/// assert_eq!(lesson.bits, [0, 0, 0, 0, 0, 1, 1, 1]);
+/// # Ok::<(), String>(())
+/// ```
+///
 /// # Errors
 /// When the sizes are not those of a model of the task, or the record cannot be taken, as a sentence.
 pub fn lesson(
