@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use super::architecture::{Bits, FeedForward, Head, Inputs, Rows, Wires};
+use super::architecture::{Bits, FeedForward, Head, ImageTokens, Inputs, Rows, Wires};
 use super::*;
 
 fn architecture(feed_forward: FeedForward) -> Architecture {
@@ -164,6 +164,37 @@ fn tensors_of_another_model_are_named() {
         set("blocks.0.bits.1.wires", Tensor::new(&[21], vec![6_u32; 21])).contains("of 6 bits")
     );
     assert!(set("blocks.0.bits.0.table", Tensor::new(&[6, 1], vec![256_u64; 6])).contains("are 0"));
+}
+
+#[test]
+fn heads_are_named_and_masks_that_lie_are_refused() {
+    let named = |head: Head| serde_json::to_value(head).unwrap();
+    assert_eq!(named(Head::NextToken), serde_json::json!("next_token"));
+    assert_eq!(named(Head::Classes(10)), serde_json::json!({ "classes": 10 }));
+    assert_eq!(named(Head::Masks(4)), serde_json::json!({ "masks": 4 }));
+    let image = ImageTokens { height: 4, width: 6, channels: 1, patch: 2 };
+    let of = |head| Architecture {
+        inputs: Inputs::Image(image),
+        head,
+        ..architecture(FeedForward::None)
+    };
+    let made = |said, held| Artifact::new(Card::new("masks", of(said)), counting(&of(held)));
+    let artifact = made(Head::Masks(4), Head::Masks(4)).unwrap();
+    let (card, weights) = artifact.to_bytes().unwrap();
+    assert_eq!(Artifact::from_bytes(&card, &weights).unwrap(), artifact);
+    let told = made(Head::Masks(4), Head::Masks(5)).unwrap_err().to_string();
+    assert!(
+        told.contains("tensor head.bias is f32 [5]") && told.contains("wants f32 [4]"),
+        "{told}"
+    );
+    // A card that counts as a head of classes does.
+    let mut other = artifact.clone();
+    other.card.operations = Card::new("", of(Head::Classes(4))).operations;
+    let (card, _) = other.to_bytes().unwrap();
+    assert!(message(&card, &weights).contains("operations"));
+    let text = Architecture { head: Head::Masks(4), ..architecture(FeedForward::None) };
+    let told = Artifact::new(Card::new("masks", text.clone()), counting(&text)).unwrap_err();
+    assert!(told.to_string().contains("one picture or one spectrum"), "{told}");
 }
 
 #[test]

@@ -7,7 +7,9 @@ use super::load::{Tensors, lanes};
 use super::transformer::{Caches, Room, Span, Transformer};
 use super::{EngineError, Options};
 use crate::artifact::Artifact;
-use crate::artifact::architecture::{Architecture, AudioTokens, ImageTokens, Inputs, TextTokens};
+use crate::artifact::architecture::{
+    Architecture, AudioTokens, Head, ImageTokens, Inputs, TextTokens,
+};
 
 /// What is given of a record. What is missing is not looked at.
 #[derive(Debug, Clone, Copy, Default)]
@@ -98,7 +100,8 @@ impl Encoder {
         &self.transformer.architecture
     }
 
-    /// The logits of each record, one after the other.
+    /// The logits of each record, one after the other; with a head of masks those of each of its tokens, in the order
+    /// of patches or frames.
     ///
     /// # Errors
     ///
@@ -108,15 +111,21 @@ impl Encoder {
         let mut room = Room::default();
         let (x, spans) = self.read(records, &mut room, None)?;
         let stride = self.transformer.stride();
-        let mut classes = Vec::with_capacity(spans.len() * stride);
-        let mut first = 0;
+        let architecture = self.architecture();
+        let mut read = Vec::with_capacity(spans.len() * architecture.answers() * stride);
+        let mut rest = x.as_slice();
         for span in &spans {
-            classes.extend_from_slice(x.get(first..first + stride).unwrap_or_default());
-            first += span.tokens * stride;
+            let (tokens, others) = rest.split_at_checked(span.tokens * stride).unwrap_or_default();
+            rest = others;
+            let (class, places) = tokens.split_at_checked(stride).unwrap_or_default();
+            read.extend_from_slice(match architecture.head {
+                Head::Masks(_) => places,
+                Head::Classes(_) | Head::NextToken => class,
+            });
         }
-        let logits = self.transformer.logits(&classes, &mut room);
+        let logits = self.transformer.logits(&read, &mut room);
         if let Some(at) = logits.iter().position(|logit| !logit.is_finite()) {
-            let outputs = self.architecture().outputs().max(1);
+            let outputs = (architecture.outputs() * architecture.answers()).max(1);
             let found = logits.get(at).copied().unwrap_or(f32::NAN);
             let (index, output) = (at / outputs, at % outputs);
             return Err(EngineError::NotFinite { subject: "record", index, output, found });

@@ -74,7 +74,7 @@ impl Transformer {
         let blocks = blocks.collect::<Result<_, EngineError>>()?;
         let head_bias = match architecture.head {
             Head::NextToken => None,
-            Head::Classes(_) => Some(tensors.lanes("head.bias")?),
+            Head::Classes(_) | Head::Masks(_) => Some(tensors.lanes("head.bias")?),
         };
         let (norm, head) = (tensors.norm("norm")?, tensors.matrix("head.weight", width)?);
         Ok(Self { level: options.level, architecture, blocks, norm, head, head_bias })

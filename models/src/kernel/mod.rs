@@ -47,6 +47,7 @@
 //! ```
 
 pub(crate) mod attention;
+pub(crate) mod bits;
 pub(crate) mod entropy;
 pub(crate) mod gather;
 mod lanes;

@@ -3,8 +3,8 @@
 use crate::random::Random;
 use crate::transformer::{Input, Modality};
 
-/// Inputs and what a model should answer: the next token of every token, or the class of every
-/// record.
+/// Inputs and what a model should answer: the next token of every token, the class of every
+/// record, or the bits of every token but the class token, in the order of the logits.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Batch {
     /// What goes in.

@@ -88,7 +88,7 @@ pub enum InputError {
     /// Records without a modality.
     #[error("the batch names no modality; give at least one of those of the model")]
     Nothing,
-    /// A class that the head does not know, or a number of classes that is not the batch's.
+    /// A class that the head does not know; masks know 0 and 1.
     #[error("target {target} of row {row} is no class of the {classes} that the model knows")]
     Target {
         /// The class.

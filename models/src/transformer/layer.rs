@@ -5,7 +5,7 @@ use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor, TensorData};
 
 use super::plain;
-use crate::kernel::{self, entropy::Entropy, gather::Gather, linear, norm};
+use crate::kernel::{self, bits::BinaryEntropy, entropy::Entropy, gather::Gather, linear, norm};
 use crate::random::Random;
 
 /// The deviation of weights at the start (GPT-2, nanoGPT).
@@ -110,6 +110,32 @@ pub fn cross_entropy(logits: Tensor<2>, targets: &[u32]) -> Tensor<1> {
         return kernel::apply(entropy, [logits.into_dispatch()]);
     }
     plain::cross_entropy(logits, targets)
+}
+
+/// The mean cross entropy in nats of logits `[rows, bits]` against a bit (0 or 1) each, shape `[1]`.
+///
+/// ```
+/// use anabranch_models::transformer::binary_cross_entropy;
+/// use burn::tensor::{Device, Tensor};
+///
+/// let logits = Tensor::<2>::from_floats([[0.0, -20.0]], &Device::flex());
+/// // One bit is not known at all, the other is known to be 0.
+/// let loss = binary_cross_entropy(logits, &[1, 0]).into_scalar::<f32>();
+/// assert!((loss - 2_f32.ln() / 2.0).abs() < 1e-6);
+/// ```
+///
+/// # Panics
+///
+/// When a target is neither 0 nor 1, or there is not one for each logit.
+pub fn binary_cross_entropy(logits: Tensor<2>, targets: &[u32]) -> Tensor<1> {
+    let [rows, bits] = logits.dims();
+    assert!(rows * bits == targets.len(), "{rows} x {bits} logits for {} bits", targets.len());
+    assert!(targets.iter().all(|t| *t < 2), "a target is neither 0 nor 1");
+    let targets: Vec<f32> = targets.iter().map(|t| *t as f32).collect();
+    if kernel::native(&logits) {
+        return kernel::apply(BinaryEntropy { targets }, [logits.into_dispatch()]);
+    }
+    plain::binary_cross_entropy(logits, targets)
 }
 
 pub(super) fn normal<const D: usize>(

@@ -36,5 +36,5 @@ mod tests;
 pub use block::{Attention, Block, Mlp};
 pub use embedding::{Embedding, Projected, Tokens};
 pub use input::{Input, InputError, Modality};
-pub use layer::{Affine, Norm, cross_entropy};
+pub use layer::{Affine, Norm, binary_cross_entropy, cross_entropy};
 pub use model::{FeedForwardPass, Outputs, Start, Transformer};

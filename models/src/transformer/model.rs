@@ -37,12 +37,12 @@ pub struct Transformer {
     architecture: Architecture,
 }
 
-/// The head: logits of tokens or classes.
+/// The head: logits of tokens, classes or bits.
 #[derive(Module, Debug)]
 pub struct Outputs {
-    /// `[vocabulary or classes, width]`.
+    /// `[vocabulary, classes or bits, width]`.
     pub weight: Param<Tensor<2>>,
-    /// `[classes]`; heads of tokens have none.
+    /// `[classes or bits]`; heads of tokens have none.
     pub bias: Option<Param<Tensor<1>>>,
 }
 
@@ -78,7 +78,9 @@ impl Transformer {
         let head = layer::normal([architecture.outputs(), width], DEVIATION, random, device);
         let bias = match architecture.head {
             Head::NextToken => None,
-            Head::Classes(classes) => Some(layer::constant(0.0, classes, device)),
+            Head::Classes(outputs) | Head::Masks(outputs) => {
+                Some(layer::constant(0.0, outputs, device))
+            }
         };
         // Last, so that models which differ in their feed-forward half alone start from the same
         // embedding, head and (block by block below) attention.
@@ -120,7 +122,8 @@ impl Transformer {
         self.norm.gain.val().device()
     }
 
-    /// Logits: `[batch * length, vocabulary]` of next tokens, `[batch, classes]` of classes.
+    /// Logits: `[batch * length, vocabulary]` of next tokens, `[batch, classes]` of classes,
+    /// `[batch * (tokens - 1), bits]` of masks.
     ///
     /// # Errors
     ///
@@ -147,6 +150,9 @@ impl Transformer {
                 x.narrow(1, tokens - 1, 1).reshape([batch, width])
             }
             (Head::Classes(_), _) => x.narrow(1, 0, 1).reshape([batch, width]),
+            (Head::Masks(_), _) => {
+                x.narrow(1, 1, tokens - 1).reshape([batch * (tokens - 1), width])
+            }
         };
         let logits = layer::linear(self.norm.forward(x), self.head.weight.val());
         Ok(match &self.head.bias {
@@ -155,20 +161,38 @@ impl Transformer {
         })
     }
 
-    /// The mean cross entropy of the model's predictions, in nats.
+    /// The mean cross entropy of the model's predictions, in nats: of a class for each row of
+    /// logits, or with [`Head::Masks`] of a bit for each logit.
     ///
     /// # Errors
     ///
     /// When input or targets do not fit the architecture.
     pub fn loss(&self, input: &Input, targets: &[u32]) -> Result<Tensor<1>, InputError> {
         let logits = self.forward(input)?;
-        let [rows, classes] = logits.dims();
-        if rows != targets.len() {
-            return Err(InputError::Targets { found: targets.len(), expected: rows });
+        self.check_targets(&logits, targets)?;
+        Ok(match self.architecture.head {
+            Head::Masks(_) => layer::binary_cross_entropy(logits, targets),
+            Head::NextToken | Head::Classes(_) => layer::cross_entropy(logits, targets),
+        })
+    }
+
+    /// Whether there is a right answer to each prediction.
+    pub(crate) fn check_targets(
+        &self,
+        logits: &Tensor<2>,
+        targets: &[u32],
+    ) -> Result<(), InputError> {
+        let [rows, outputs] = logits.dims();
+        let (expected, classes) = match self.architecture.head {
+            Head::Masks(_) => (rows * outputs, 2),
+            Head::NextToken | Head::Classes(_) => (rows, outputs),
+        };
+        if targets.len() != expected {
+            return Err(InputError::Targets { found: targets.len(), expected });
         }
         match targets.iter().enumerate().find(|(_, target)| **target as usize >= classes) {
             Some((row, target)) => Err(InputError::Target { target: *target, row, classes }),
-            None => Ok(layer::cross_entropy(logits, targets)),
+            None => Ok(()),
         }
     }
 

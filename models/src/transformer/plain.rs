@@ -52,6 +52,14 @@ pub(super) fn cross_entropy(logits: Tensor<2>, targets: &[u32]) -> Tensor<1> {
     activation::log_softmax(logits, 1).gather(1, index).mean().neg()
 }
 
+/// `max(x, 0) - x t + ln(1 + exp(-|x|))`, which overflows nowhere.
+pub(super) fn binary_cross_entropy(logits: Tensor<2>, targets: Vec<f32>) -> Tensor<1> {
+    let targets = TensorData::new(targets, logits.dims());
+    let targets = Tensor::<2>::from_data(targets, &logits.device());
+    let unsure = logits.clone().abs().neg().exp().log1p();
+    (activation::relu(logits.clone()) - logits * targets + unsure).mean()
+}
+
 pub(super) fn gather(table: Tensor<2>, ids: &[u32]) -> Tensor<2> {
     let ids: Vec<i64> = ids.iter().map(|id| i64::from(*id)).collect();
     let ids = Tensor::<1, Int>::from_data(TensorData::from(ids.as_slice()), &table.device());

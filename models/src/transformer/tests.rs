@@ -1,7 +1,10 @@
 use burn::tensor::{Device, Gradients, Tensor, TensorData};
 use proptest::prelude::*;
 
-use super::{Input, InputError, Modality, Start, Transformer, cross_entropy, layer, plain};
+use super::{
+    Input, InputError, Modality, Start, Transformer, binary_cross_entropy, cross_entropy, layer,
+    plain,
+};
 use crate::artifact::architecture::{
     Architecture, AudioTokens, Bits, FeedForward, Head, ImageTokens, Inputs, Rows, TextTokens,
     Wires,
@@ -102,6 +105,16 @@ proptest! {
             plain::cross_entropy(x.clone(), &targets),
             [x]
         );
+        // Logits as far out as those of a model that is sure.
+        let sure = leaf([batch * tokens, width + 7], random) * 30.0;
+        let sure = sure.detach().require_grad();
+        let bits: Vec<u32> = (0..batch * tokens * (width + 7)).map(|_| random.below(2) as u32).collect();
+        same_gradients!(
+            "binary cross entropy",
+            binary_cross_entropy(sure.clone(), &bits),
+            plain::binary_cross_entropy(sure.clone(), bits.iter().map(|bit| *bit as f32).collect()),
+            [sure]
+        );
         let ids: Vec<u32> = (0..30).map(|_| random.below(hidden) as u32).collect();
         same_gradients!("gather", layer::gather(up.clone(), &ids), plain::gather(up.clone(), &ids), [up]);
     }
@@ -200,6 +213,38 @@ fn a_picture_becomes_logits_of_classes() {
         error.to_string(),
         "191 values of images are no whole batch; the model takes 96 per record"
     );
+}
+
+#[test]
+fn a_picture_becomes_logits_of_the_bits_of_each_patch() {
+    let architecture = Architecture {
+        inputs: Inputs::Image(ImageTokens { height: 8, width: 4, channels: 3, patch: 2 }),
+        head: Head::Masks(5),
+        ..gpt(FeedForward::None)
+    };
+    let model = Transformer::new(&architecture, &Start::default(), 1, &Device::flex()).unwrap();
+    let input = Input::Images(Random::new(1).normals(2 * 96, 1.0));
+    let logits = model.forward(&input).unwrap();
+    assert_eq!(logits.dims(), [2 * architecture.answers(), 5]);
+    let patch = numbers(logits.narrow(0, 9, 1));
+    // What the head makes of a patch depends on it more than on the others.
+    let mut alone = model.clone();
+    alone.blocks.clear();
+    let pixels = Random::new(1).normals(2 * 96, 1.0);
+    let mut other = pixels.clone();
+    other[0] += 1.0;
+    let [before, after] =
+        [pixels, other].map(|p| numbers(alone.forward(&Input::Images(p)).unwrap()));
+    assert_ne!(before[..5], after[..5]);
+    assert_eq!(before[5..], after[5..]);
+    assert!(patch.iter().all(|logit| logit.is_finite()));
+    let loss = model.loss(&input, &[1; 16 * 5]).unwrap().into_scalar::<f32>();
+    assert!((loss - 2_f32.ln()).abs() < 0.2, "{loss}");
+    let refused = |targets: &[u32]| model.loss(&input, targets).unwrap_err();
+    assert!(matches!(refused(&[1; 16]), InputError::Targets { found: 16, expected: 80 }));
+    let mut bits = [0; 80];
+    bits[7] = 2;
+    assert!(matches!(refused(&bits), InputError::Target { target: 2, row: 7, classes: 2 }));
 }
 
 #[test]

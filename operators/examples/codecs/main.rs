@@ -5,6 +5,7 @@
 //! cargo run --release -p anabranch-operators --example codecs -- results [PART ..]
 //! ci/results codecs      # all parts: docs/results/codecs.md and codecs.json
 //! ci/verify codecs       # one run of every part again, against what is recorded
+//! cargo run -p anabranch-operators --example codecs -- try segment separate   # do they run? Nothing is written
 //! ```
 //!
 //! A part is a module with a [`Part`](part::Part): it names its runs, makes one of them, and says what they come to. A
@@ -20,12 +21,14 @@
 )]
 
 mod cifar;
+mod dense;
 mod latents;
 mod page;
 mod part;
 mod photos;
 mod pictures;
 mod program;
+mod records;
 mod speech;
 mod study;
 mod text;
@@ -36,12 +39,21 @@ use std::path::{Path, PathBuf};
 use part::Part;
 
 /// All parts, in the order of the page.
-const PARTS: &[&dyn Part] =
-    &[&speech::Speech, &text::Text, &photos::Photos, &pictures::Pictures, &latents::Latents];
+const PARTS: &[&dyn Part] = &[
+    &speech::Speech,
+    &text::Text,
+    &photos::Photos,
+    &pictures::Pictures,
+    &latents::Latents,
+    &dense::Segment,
+    &dense::Separate,
+];
+
+const USAGE: &str = "codecs results|verify|try [PART ..]";
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let (command, names) = arguments.split_first().ok_or("codecs results|verify [PART ..]")?;
+    let (command, names) = arguments.split_first().ok_or(USAGE)?;
     let named = |part: &&&dyn Part| names.is_empty() || names.iter().any(|n| n == part.name());
     let parts: Vec<&dyn Part> = PARTS.iter().filter(named).copied().collect();
     if parts.len() < names.len() {
@@ -51,7 +63,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     match command.as_str() {
         "results" => study::results(&parts),
         "verify" => study::verify(&parts),
-        _ => Err("codecs results|verify [PART ..]".into()),
+        "try" => study::try_out(&parts),
+        _ => Err(USAGE.into()),
     }
 }
 

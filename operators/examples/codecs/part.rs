@@ -25,6 +25,12 @@ pub(crate) trait Part {
     /// Makes one run: numbers, as a JSON object.
     fn run(&self, run: &str) -> Result<Value, Box<dyn Error>>;
 
+    /// Its first run with next to nothing to learn from and to test, which shows that it works and says nothing else;
+    /// `None` for parts that have no such.
+    fn tiny(&self) -> Option<Result<Value, Box<dyn Error>>> {
+        None
+    }
+
     /// What all runs come to.
     fn found(&self, runs: &Runs) -> Result<Found, Box<dyn Error>>;
 

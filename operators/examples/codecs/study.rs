@@ -42,6 +42,19 @@ pub(crate) fn results(parts: &[&dyn Part]) -> Result<(), Box<dyn Error>> {
     recorded.write()
 }
 
+/// The first run of each part at a tiny size, of those that have such: what its section would look like.
+pub(crate) fn try_out(parts: &[&dyn Part]) -> Result<(), Box<dyn Error>> {
+    for part in parts {
+        let (Some(run), Some(name)) = (part.tiny().transpose()?, part.runs().into_iter().next())
+        else {
+            println!("{}: cannot be tried at a tiny size", part.name());
+            continue;
+        };
+        println!("{}", part.found(&Runs::from([(name, run)]))?.text);
+    }
+    Ok(())
+}
+
 /// The first run of each part again: fails when one of its numbers is not near the recorded one.
 pub(crate) fn verify(parts: &[&dyn Part]) -> Result<(), Box<dyn Error>> {
     let recorded = Recorded::read()?;

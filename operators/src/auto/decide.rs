@@ -6,7 +6,7 @@ use super::{Auto, Share};
 use crate::choose::{Step, Verdict, Walk, least_records, walk};
 use crate::codec::{Facts, Media, Setting};
 use crate::round_trip::RoundTrip;
-use crate::task::Outcome;
+use crate::task::{Outcome, Right};
 
 /// Records of the pilot: one of so many, and no more than so many.
 const PILOT_SHARE: usize = 5;
@@ -113,7 +113,8 @@ impl Auto {
 
     fn known<'a>(&self, records: &[Sampled<'a>]) -> Vec<Known<'a>> {
         let media: Vec<Media<'a>> = records.iter().map(|record| record.media).collect();
-        let right: Vec<Option<u32>> = records.iter().map(|record| record.label).collect();
+        let right: Vec<Option<Right<'_>>> =
+            records.iter().map(|record| record.label.map(Right::Class)).collect();
         let outcomes = self.task.outcomes(&media, &right);
         let known = records.iter().zip(outcomes).filter_map(|(record, outcome)| {
             let original = outcome.ok()?;
@@ -139,8 +140,9 @@ impl Auto {
             let back: Vec<(&Known<'_>, Option<Media<'_>>)> =
                 back.map(|(known, (trip, facts))| (known, facts.map(|f| trip.media(f)))).collect();
             let media: Vec<Media<'_>> = back.iter().filter_map(|(_, media)| *media).collect();
-            let right: Vec<Option<u32>> =
-                back.iter().filter(|(_, m)| m.is_some()).map(|(known, _)| known.right).collect();
+            let there = back.iter().filter(|(_, media)| media.is_some());
+            let right: Vec<Option<Right<'_>>> =
+                there.map(|(known, _)| known.right.map(Right::Class)).collect();
             let mut outcomes = self.task.outcomes(&media, &right).into_iter();
             let losses = back.into_iter().map(|(known, media)| {
                 let decoded = media.and_then(|_| outcomes.next()).and_then(Result::ok);

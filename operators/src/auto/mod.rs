@@ -34,7 +34,7 @@ use serde::{Deserialize, Serialize};
 use crate::OptionsError;
 use crate::choose::Rule;
 use crate::codec::Setting;
-use crate::task::{Spectra, Task, TaskOptions};
+use crate::task::{Labels, Spectra, Task, TaskOptions};
 
 mod decide;
 mod decision;
@@ -193,6 +193,14 @@ impl Auto {
             let message = "no codec of texts loses anything, so that there is nothing to judge by a task; say \
                            `codec = \"zstd\"`";
             return Err(OptionsError(message.to_owned()));
+        }
+        if judge.labels() == Labels::Media {
+            let message = format!(
+                "`auto = \"{}\"`: its right answers are media, which a decision does not look at yet; `anabranch \
+                 evaluate` shows what each setting costs it, and `codec` names the one that you take",
+                judge.name()
+            );
+            return Err(OptionsError(message));
         }
         let settings = ladder::settings(judge.modality(), options.codecs.as_deref())?;
         let Some(lossless) = settings.iter().copied().find(Setting::lossless) else {

@@ -6,6 +6,7 @@ use super::*;
 use crate::choose::{Losses, Verdict};
 use crate::codec::{Codec, CodecError, Facts, Ladder, Limits, Media, named};
 use crate::round_trip::RoundTrip;
+use crate::task::Right;
 use crate::task::example::{self, FACTS, Stripes, stripes};
 use crate::task::tones::{self, Tone};
 use crate::{EncodeOptions, TranscodeOptions};
@@ -33,8 +34,9 @@ fn losses(auto: &Auto, setting: Setting, records: &[Stripes]) -> Losses {
     let (mut losses, mut room) = (Losses::default(), RoundTrip::default());
     for record in records {
         let facts = room.go(setting, &record.media()).unwrap();
-        let both =
-            auto.task.outcomes(&[record.media(), room.media(facts)], &[Some(record.class); 2]);
+        let both = auto
+            .task
+            .outcomes(&[record.media(), room.media(facts)], &[Some(Right::Class(record.class)); 2]);
         let scores: Vec<f64> = both.into_iter().map(|outcome| outcome.unwrap().score).collect();
         losses.add(scores[0] - scores[1]);
     }
@@ -272,6 +274,14 @@ fn options_that_choose_nothing_are_told() {
     assert!(told(r#", "codecs": ["jpeg"]"#).contains("add \"png\""));
     assert!(told(r#", "spectrum": { "rate": 8000 }"#).contains("leave `spectrum` out"));
     assert!(told(r#", "sha256": "00""#).contains("not 00"));
+    let dense = serde_json::to_value(crate::task::squares::options()).unwrap();
+    let dense = AutoOptions {
+        auto: "segment".to_owned(),
+        model: dense["model"].as_str().unwrap().to_owned(),
+        ..options("")
+    };
+    let refused = Auto::new(dense).err().unwrap().0;
+    assert!(refused.contains("are media") && refused.contains("anabranch evaluate"), "{refused}");
     let mut unknown = options("");
     unknown.auto = "clasify".to_owned();
     assert!(Auto::new(unknown).err().unwrap().0.contains("did you mean \"classify\"?"));

@@ -53,6 +53,32 @@ fn at_the_boundary_few_of_a_thousand_streams_are_accepted_whenever_one_looks() {
     }
 }
 
+/// Losses of a task that is right by degrees: any number between -1 and 1.
+#[test]
+fn bounds_hold_for_losses_between_right_and_wrong() {
+    // Most records lose a little and some gain, or few lose all and the rest gain: of mean 0.02 each.
+    let shapes: [fn(f64, f64) -> f64; 3] = [
+        |roll, _| 0.2 * roll - 0.08,
+        |roll, other| if roll < 0.1 { 0.8 + 0.2 * other } else { -0.07 - 0.02 * other + 0.002_222 },
+        |roll, other| if roll < 0.5 { 0.04 - other } else { other },
+    ];
+    for (shape, loss) in shapes.into_iter().enumerate() {
+        let (mut wrong, mut mean) = (0, 0.0);
+        for seed in 0..300 {
+            let mut dice = Dice(seed * 991 + 7);
+            let (mut losses, mut ever) = (Losses::default(), false);
+            for at in 1..=512 {
+                losses.add(loss(dice.roll(), dice.roll()));
+                ever |= at % 64 == 0 && losses.below(0.02, ALPHA);
+            }
+            wrong += usize::from(ever);
+            mean += losses.mean() / 300.0;
+        }
+        assert!((mean - 0.02).abs() < 0.003, "{shape}: {mean}");
+        assert!(wrong <= 27, "{shape}: {wrong} of 300");
+    }
+}
+
 #[test]
 fn harmless_settings_are_accepted_within_three_thousand_records() {
     let mut needed: Vec<usize> =

@@ -62,8 +62,8 @@ impl Summary {
         let score = self.score.mean();
         let _ = writeln!(
             out,
-            "<h2>Accuracy over bytes (Q_infer)</h2>\n<p>The model was trained on originals. On these it is right in \
-             {} of the records; the curves show what it is on records that come back from a codec. The loss is \
+            "<h2>Accuracy over bytes (Q_infer)</h2>\n<p>The model was trained on originals. On these it scores \
+             {}, the share of right answers or what its task measures; the curves show what it is on records that come back from a codec. The loss is \
              paired, record by record; intervals hold with confidence 95 %, at any number of records.</p>",
             percent(score)
         );
@@ -74,7 +74,7 @@ impl Summary {
             let [y, low, high] = [loss.mean, loss.high, loss.low].map(accuracy);
             Some(Mark { x: tried.bytes.mean(), y, low, high })
         };
-        self.plot(out, "right answers", mark);
+        self.plot(out, "score", mark);
     }
 
     fn likeness(&self, out: &mut String) {

@@ -65,7 +65,7 @@ use crate::derived::Derived;
 use crate::metric::{self, MetricError};
 use crate::rewrite::{self, Column};
 use crate::round_trip::RoundTrip;
-use crate::task::{Task, TaskOptions};
+use crate::task::{Labels, Right, Task, TaskOptions};
 
 mod compare;
 mod html;
@@ -190,8 +190,17 @@ impl Evaluate {
                 format!("the task `{name}` is about {other}, and `{column}` holds {modality}");
             return Err(SchemaError::Mismatch(message));
         }
-        if let Some(label) = self.options.task.as_ref().and_then(|task| task.label.as_ref()) {
-            SchemaError::require(input, label)?;
+        let label = self.options.task.as_ref().and_then(|task| task.label.as_ref());
+        if let Some(label) = label {
+            match self.labels() {
+                Labels::Classes => {
+                    SchemaError::require(input, label)?;
+                }
+                Labels::Media => {
+                    let decoded = Some(media::State::Decoded);
+                    SchemaError::require_media(input, label, modality, decoded)?;
+                }
+            }
         }
         let mismatch = |e: OptionsError| SchemaError::Mismatch(e.0);
         let settings =
@@ -202,8 +211,13 @@ impl Evaluate {
             self.options.metrics.as_ref().is_none_or(|names| names.iter().any(|n| n == name))
         };
         let metrics: Arc<[_]> = known.iter().filter(|(name, _)| wanted(name)).copied().collect();
-        let facts = media::fact_fields(column, modality);
-        let gone = |name: &String| name == column || facts.iter().any(|fact| fact.name() == name);
+        // Right answers that are media have said what they had to, like the records' own.
+        let media = [Some(column), label.filter(|_| self.labels() == Labels::Media)];
+        let media: Vec<&String> = media.into_iter().flatten().collect();
+        let facts = media.iter().flat_map(|column| media::fact_fields(column, modality));
+        let facts: Vec<_> = facts.collect();
+        let gone =
+            |name: &String| media.contains(&name) || facts.iter().any(|fact| fact.name() == name);
         let mut fields: Vec<Arc<Field>> =
             input.fields().iter().filter(|field| !gone(field.name())).cloned().collect();
         let names = metrics.iter().map(|(name, _)| *name);
@@ -226,12 +240,17 @@ impl Evaluate {
         })
     }
 
+    /// What right answers are, if there is a task.
+    fn labels(&self) -> Labels {
+        self.task.as_ref().map_or(Labels::Classes, |task| task.labels())
+    }
+
     /// The points of a record.
     fn points(
         &self,
         plan: &Plan,
         media: &Media<'_>,
-        task: Option<(&Arc<dyn Task>, Option<u32>)>,
+        task: Option<(&Arc<dyn Task>, Option<Right<'_>>)>,
         room: &mut RoundTrip,
     ) -> Vec<Point> {
         let point = |setting: &Setting| {
@@ -288,7 +307,10 @@ impl Operator for Evaluate {
         let plan = self.plan.of(&input, || self.plan(&input))?;
         let column = Column::of(&batch, &self.options.column, plan.modality);
         let label = self.options.task.as_ref().and_then(|task| task.label.as_deref());
-        let labels = label.map(|label| auto::label(&batch, label)).transpose()?;
+        let (classes, answers) = match self.labels() {
+            Labels::Classes => (label.map(|label| auto::label(&batch, label)).transpose()?, None),
+            Labels::Media => (None, label.map(|label| Column::of(&batch, label, plan.modality))),
+        };
         let mut points = Points::new(plan.metrics.iter().map(|(name, _)| *name), batch.num_rows());
         let (mut raw, mut scores) = (Int64Builder::new(), Float64Builder::new());
         let mut room = RoundTrip::default();
@@ -302,12 +324,17 @@ impl Operator for Evaluate {
                 points.add(None);
                 return Ok(());
             };
-            let mut right = labels.as_ref().and_then(|labels| auto::number(labels, row));
+            let mut right = match (&classes, &answers) {
+                (Some(classes), _) => auto::number(classes, row).map(Right::Class),
+                (None, Some(answers)) => answers.samples(row)?.map(Right::Media),
+                (None, None) => None,
+            };
             // A record without a label says nothing of the task.
-            let task = self.task.as_ref().filter(|_| labels.is_none() || right.is_some());
+            let task = self.task.as_ref().filter(|_| label.is_none() || right.is_some());
             let original = task.and_then(|task| task.outcomes(&[media], &[right]).pop());
             let original = original.transpose()?;
-            right = right.or(original.and_then(|outcome| outcome.answer));
+            let answer = original.and_then(|outcome| outcome.answer);
+            right = right.or(answer.map(Right::Class));
             raw.append_option(i64::try_from(media.samples.len()).ok());
             scores.append_option(original.map(|outcome| outcome.score));
             points.add(Some(self.points(&plan, &media, task.map(|task| (task, right)), &mut room)));

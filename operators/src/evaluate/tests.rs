@@ -6,6 +6,7 @@ use super::*;
 use crate::codec::{Facts, Pcm, encoders, named};
 use crate::conformance::codec::Example;
 use crate::task::example::{self, stripes};
+use crate::task::squares;
 use arrow::array::{Array, AsArray, Int32Array, StringArray};
 use arrow::datatypes::{Float64Type, Int32Type, Int64Type};
 
@@ -235,4 +236,47 @@ fn options_that_evaluate_nothing_are_told() {
     );
     let task = serde_json::json!({ "kind": "classify", "model": "/nowhere" });
     assert!(told(serde_json::json!({ "column": "a", "task": task })).contains("/nowhere"));
+}
+
+#[test]
+fn a_task_that_is_right_by_degrees_is_paired_like_any_other() {
+    let records = squares::squares(60, 41);
+    let all: Vec<_> = records.iter().map(|r| (r.samples.clone(), squares::FACTS)).collect();
+    let masks: Vec<_> = records.iter().map(|r| (r.mask.clone(), squares::FACTS)).collect();
+    let (images, masks) = (pictures(&all, &[0; 60]), pictures(&masks, &[0; 60]));
+    let renamed = masks.schema();
+    let renamed = renamed.fields().iter().zip(masks.columns()).filter_map(|(field, column)| {
+        let name = field.name().strip_prefix("image")?;
+        let field = Field::clone(field).with_name(format!("mask{name}"));
+        Some((Arc::new(field), Arc::clone(column)))
+    });
+    let (mut fields, mut columns) = (images.schema().fields().to_vec(), images.columns().to_vec());
+    for (field, column) in renamed {
+        fields.push(field);
+        columns.push(column);
+    }
+    let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).unwrap();
+    let task = serde_json::to_value(squares::options()).unwrap();
+    let options = serde_json::json!({
+        "column": "image", "codecs": ["png", "jpeg"], "metrics": ["psnr"], "task": task,
+    });
+    let rows = evaluated(options.clone(), &batch);
+    assert!(rows.schema().fields().iter().all(|field| !field.name().starts_with("mask")));
+    assert!(rows.column_by_name("label").is_some());
+    let mut summary = Summary::default();
+    summary.add(&rows).unwrap();
+    let tried = |name: &str| summary.settings().iter().find(|tried| tried.name() == name).unwrap();
+    assert_eq!(tried("png").loss().unwrap().mean, 0.0);
+    let scores: Vec<f64> = summary.settings().iter().map(|tried| tried.score.mean()).collect();
+    assert!(
+        scores[0] > 0.85 && scores.iter().all(|score| (0.0..=1.0).contains(score)),
+        "{scores:?}"
+    );
+    let lost = tried("jpeg 5").loss().unwrap();
+    assert!(lost.low > 0.0 && lost.low < lost.mean && lost.mean < lost.high, "{lost:?}");
+    let paired = scores[0] - tried("jpeg 5").score.mean();
+    assert!((lost.mean - paired).abs() < 1e-9, "{paired}");
+    // Without the column there is nothing to be right about.
+    let operator = serde_json::from_value::<EvaluateOptions>(options).unwrap().build().unwrap();
+    assert!(operator.output(&[images.schema()]).is_err());
 }

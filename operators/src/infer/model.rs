@@ -63,6 +63,11 @@ fn suits(architecture: &Architecture, options: &InferOptions) -> Result<(), Stri
             let labels = options.labels.len();
             return Err(format!("it tells {classes} classes, and `labels` names {labels}"));
         }
+        Head::Masks(_) => {
+            let message = "it draws masks, which have no column here; the tasks \"segment\" and \"separate\" of \
+                           `evaluate` ask such a model";
+            return Err(message.to_owned());
+        }
         Head::Classes(_) | Head::NextToken => {}
     }
     match options.top {

@@ -69,22 +69,21 @@ pub(crate) struct Mel {
 
 impl Mel {
     fn new(size: Bands) -> Self {
-        let angle = std::f32::consts::TAU / size.window as f32;
         Self {
             transform: RealFftPlanner::new().plan_fft_forward(size.window),
-            hann: (0..size.window).map(|at| 0.5 - 0.5 * (angle * at as f32).cos()).collect(),
+            hann: hann(size.window),
             filters: filters(size.rate, size.window, size.bands),
             size,
         }
     }
 
-    /// Appends the spectrum of a sound, frame by frame.
+    /// The mean of the channels of a sound.
     ///
     /// # Errors
-    /// When it has another rate, or a sample of it is no finite number; `values` may then end in a part.
-    pub(crate) fn append(&self, media: &Media<'_>, values: &mut Vec<f32>) -> Result<(), String> {
+    /// When it has another rate, or a sample of it is no finite number.
+    pub(crate) fn mono(&self, media: &Media<'_>) -> Result<Vec<f32>, String> {
         let sound = Sound::of(media)?;
-        let Bands { rate, frames, window, hop, .. } = self.size;
+        let rate = self.size.rate;
         if sound.rate != rate {
             return Err(format!(
                 "it has {} samples per second, not {rate}; put a `resample` before the spectrum",
@@ -97,8 +96,16 @@ impl Mel {
         }
         let channels = usize::from(sound.channels);
         let share = f32::from(sound.channels).recip();
-        let mono: Vec<f32> =
-            floats.chunks_exact(channels).map(|frame| frame.iter().sum::<f32>() * share).collect();
+        Ok(floats.chunks_exact(channels).map(|frame| frame.iter().sum::<f32>() * share).collect())
+    }
+
+    /// Appends the spectrum of a sound, frame by frame.
+    ///
+    /// # Errors
+    /// When it has another rate, or a sample of it is no finite number; `values` may then end in a part.
+    pub(crate) fn append(&self, media: &Media<'_>, values: &mut Vec<f32>) -> Result<(), String> {
+        let Bands { frames, window, hop, .. } = self.size;
+        let mono = self.mono(media)?;
         let (mut input, mut bins) = (vec![0.0; window], self.transform.make_output_vec());
         // A full tone has this much power in its bin, of a window whose mean is a half.
         let full = (window as f32 / 4.0).powi(2);
@@ -118,6 +125,12 @@ impl Mel {
         }
         Ok(())
     }
+}
+
+/// The periodic window: of two that lie half over each other the sum is 1.
+pub(super) fn hann(window: usize) -> Vec<f32> {
+    let angle = std::f32::consts::TAU / window as f32;
+    (0..window).map(|at| 0.5 - 0.5 * (angle * at as f32).cos()).collect()
 }
 
 /// Triangles that overlap by half, equally wide in mel, from 0 to half the rate.

@@ -34,8 +34,10 @@ use crate::derived::Derived;
 use crate::rewrite::Column;
 
 mod mel;
+mod short_time;
 
 pub(crate) use mel::{Bands, Mel, hop, window};
+pub(crate) use short_time::ShortTime;
 
 /// Options of `kind = "spectrum"`: decoded sounds get a column of log-mel spectra, lists of `frames` times `bands`
 /// floats, frame by frame.

@@ -2,22 +2,17 @@
 
 use anabranch_models::artifact::Artifact;
 use anabranch_models::artifact::architecture::{Head, ImageTokens, Inputs};
-use anabranch_models::engine::{Encoder, Input};
+use anabranch_models::engine::Encoder;
 use anabranch_pipelines::record::Modality;
 
-use super::{Outcome, Spectra, Task};
-use crate::brightness::brightness;
-use crate::codec::{Facts, Media};
-use crate::decode;
+use super::ask::ask;
+use super::{Outcome, Right, Spectra, Task, picture};
+use crate::codec::Media;
 use crate::spectrum::{Bands, Mel};
-
-/// Records that go through the model at once.
-const TOGETHER: usize = 32;
 
 pub(super) struct Classify {
     model: Encoder,
     takes: Takes,
-    classes: usize,
 }
 
 /// How records become what the model takes.
@@ -51,11 +46,11 @@ impl Classify {
             }
             (None, None, None) => return Err("it takes no pictures and no sounds".to_owned()),
         };
-        let Head::Classes(classes) = architecture.head else {
+        let Head::Classes(_) = architecture.head else {
             return Err("it does not answer with classes".to_owned());
         };
         let model = Encoder::load(artifact).map_err(|e| e.to_string())?;
-        Ok(Self { model, takes, classes })
+        Ok(Self { model, takes })
     }
 
     /// The values of a record as the model was trained on them.
@@ -67,41 +62,13 @@ impl Classify {
                 return mel.append(media, &mut values).map(|()| values);
             }
         };
-        let ImageTokens { width, height, channels, .. } = *takes;
-        let mut samples = media.samples.to_vec();
-        let mode = if channels == 1 { "gray" } else { "rgb" };
-        let facts = decode::recolour(media.facts, 0, mode, &mut samples);
-        let wanted =
-            Facts::Image { width: width as u32, height: height as u32, channels: channels as u8 };
-        match facts == wanted {
-            true => Ok(brightness(&samples).collect()),
-            false => Err(format!(
-                "the model takes {width} x {height} pixels of {channels} channels, and this is {facts:?}; \
-                 `resize` it first"
-            )),
-        }
-    }
-
-    /// The likeliest class of each record, all at once.
-    fn answers(&self, values: &[&[f32]]) -> Result<Vec<u32>, String> {
-        let input = |values| match self.takes {
-            Takes::Pictures(_) => Input { image: Some(values), ..Input::default() },
-            Takes::Sounds(_) => Input { audio: Some(values), ..Input::default() },
-        };
-        let inputs: Vec<Input<'_>> = values.iter().map(|values| input(*values)).collect();
-        let logits = self.model.predict(&inputs).map_err(|e| e.to_string())?;
-        let likeliest = |logits: &[f32]| {
-            // Of equals the first.
-            let all = logits.iter().enumerate().rev();
-            all.max_by(|(_, a), (_, b)| a.total_cmp(b)).map_or(0, |(class, _)| class as u32)
-        };
-        Ok(logits.chunks_exact(self.classes.max(1)).map(likeliest).collect())
+        picture::values(takes, media)
     }
 }
 
 impl Task for Classify {
     fn name(&self) -> &'static str {
-        "classify"
+        super::CLASSIFY
     }
 
     fn modality(&self) -> Modality {
@@ -111,29 +78,20 @@ impl Task for Classify {
         }
     }
 
-    fn outcomes(&self, media: &[Media<'_>], right: &[Option<u32>]) -> Vec<Result<Outcome, String>> {
-        let mut outcomes = Vec::with_capacity(media.len());
-        for (media, right) in media.chunks(TOGETHER).zip(right.chunks(TOGETHER)) {
-            let values: Vec<Result<Vec<f32>, String>> =
-                media.iter().map(|media| self.values(media)).collect();
-            let whole: Vec<&[f32]> = values.iter().flatten().map(Vec::as_slice).collect();
-            let together = match whole.is_empty() {
-                true => Ok(Vec::new()),
-                false => self.answers(&whole),
-            };
-            let mut together = together.map(Vec::into_iter);
-            outcomes.extend(values.iter().zip(right).map(|(values, right)| {
-                let values = values.as_ref().map_err(Clone::clone)?;
-                let answer = match &mut together {
-                    Ok(answers) => answers.next(),
-                    // The model fails at one of them: which, it tells when it is asked one by one.
-                    Err(_) => self.answers(&[values.as_slice()])?.pop(),
-                };
-                let answer = answer.ok_or_else(|| "the model gave no answer".to_owned())?;
-                let score = f64::from(u8::from(right.is_none_or(|right| right == answer)));
-                Ok(Outcome { score, answer: Some(answer) })
-            }));
-        }
-        outcomes
+    fn outcomes(
+        &self,
+        media: &[Media<'_>],
+        right: &[Option<Right<'_>>],
+    ) -> Vec<Result<Outcome, String>> {
+        let judge = |place: usize, logits: &[f32]| {
+            // Of equals the first.
+            let all = logits.iter().enumerate().rev();
+            let likeliest = all.max_by(|(_, a), (_, b)| a.total_cmp(b));
+            let answer = likeliest.map_or(0, |(class, _)| class as u32);
+            let right = right.get(place).copied().flatten().map(Right::class).transpose()?;
+            let score = f64::from(u8::from(right.is_none_or(|right| right == answer)));
+            Ok(Outcome { score, answer: Some(answer) })
+        };
+        ask(&self.model, self.modality(), media, |media| self.values(media), judge)
     }
 }

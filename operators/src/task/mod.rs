@@ -7,14 +7,14 @@
 //!
 //! ```no_run
 //! use anabranch_operators::codec::{Facts, Media};
-//! use anabranch_operators::task::TaskOptions;
+//! use anabranch_operators::task::{Right, TaskOptions};
 //!
 //! let options: TaskOptions = serde_json::from_str(r#"{ "kind": "classify", "model": "models/digits" }"#)?;
 //! let task = options.build()?;
 //! let facts = Facts::Image { width: 28, height: 28, channels: 1 };
 //! let media = Media { samples: &[0; 28 * 28], facts };
 //! // An empty picture is no five.
-//! let outcome = task.outcomes(&[media], &[Some(5)]).remove(0)?;
+//! let outcome = task.outcomes(&[media], &[Some(Right::Class(5))]).remove(0)?;
 //! assert_eq!(outcome.score, 0.0);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
@@ -23,11 +23,14 @@
 //! | --- | --- | --- | --- |
 //! | `classify` | pictures, by a model of classes | 1 if the likeliest class is right, else 0 | of another size |
 //! | `classify` with `spectrum` | sounds, through log-mel spectra | the same | of another rate; a sample that is no number |
+//! | `segment` | pictures, by a model that draws masks | intersection of its drawing and the right one over their union | of another size; without a mask |
+//! | `separate` | sounds, by a model that tells which parts of their spectra are the voice | the share of its estimate's power that is voice | of another rate; whose voice is silent |
 //! | `tokens` | texts, by a model of the next token | 1 - bits per byte / 8, from 0 to 1 | empty; of foreign tokens |
 
 use std::path::Path;
 use std::sync::Arc;
 
+use anabranch_models::artifact::architecture::Architecture;
 use anabranch_models::artifact::{Artifact, CARD};
 use anabranch_pipelines::graph::nearest;
 use anabranch_pipelines::record::Modality;
@@ -38,14 +41,22 @@ use crate::OptionsError;
 use crate::codec::Media;
 use crate::spectrum::{hop, window};
 
+mod ask;
 mod classify;
 #[cfg(test)]
 pub(crate) mod example;
+mod picture;
+mod segment;
+mod separate;
+#[cfg(test)]
+pub(crate) mod squares;
 #[cfg(test)]
 mod tests;
 mod tokens;
 #[cfg(test)]
 pub(crate) mod tones;
+#[cfg(test)]
+pub(crate) mod voices;
 
 /// How well a model did on a record.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -56,6 +67,40 @@ pub struct Outcome {
     pub answer: Option<u32>,
 }
 
+/// What is right of a record.
+#[derive(Debug, Clone, Copy)]
+pub enum Right<'a> {
+    /// Its class.
+    Class(u32),
+    /// Media like those of the record: the mask of a picture, or the voice in a sound by itself.
+    Media(Media<'a>),
+}
+
+impl<'a> Right<'a> {
+    fn class(self) -> Result<u32, String> {
+        match self {
+            Self::Class(class) => Ok(class),
+            Self::Media(_) => Err("its right answer is no class".to_owned()),
+        }
+    }
+
+    fn media(self) -> Result<Media<'a>, String> {
+        match self {
+            Self::Media(media) => Ok(media),
+            Self::Class(class) => Err(format!("its right answer is class {class}, not media")),
+        }
+    }
+}
+
+/// What the column of right answers holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Labels {
+    /// Whole numbers from 0. A task can do without: what the model answers to the original is right then.
+    Classes,
+    /// Decoded media, of the modality of the records; always needed.
+    Media,
+}
+
 /// A model and how its answers are judged.
 pub trait Task: Send + Sync {
     /// The name in job files.
@@ -64,10 +109,20 @@ pub trait Task: Send + Sync {
     /// What records it is about.
     fn modality(&self) -> Modality;
 
-    /// The outcome of each record, given its right answer. Where none is known, what the model answers is right.
+    /// What its right answers are.
+    fn labels(&self) -> Labels {
+        Labels::Classes
+    }
+
+    /// The outcome of each record, given its right answer. Where none is known, the class that the model answers is
+    /// right.
     ///
     /// A record that the model cannot take has an error instead, as a sentence.
-    fn outcomes(&self, media: &[Media<'_>], right: &[Option<u32>]) -> Vec<Result<Outcome, String>>;
+    fn outcomes(
+        &self,
+        media: &[Media<'_>],
+        right: &[Option<Right<'_>>],
+    ) -> Vec<Result<Outcome, String>>;
 
     /// The outcome of each text, for tasks that are about texts.
     fn texts(&self, texts: &[&str]) -> Vec<Result<Outcome, String>> {
@@ -78,8 +133,10 @@ pub trait Task: Send + Sync {
 
 /// Kinds of tasks.
 const CLASSIFY: &str = "classify";
+const SEGMENT: &str = "segment";
+const SEPARATE: &str = "separate";
 const TOKENS: &str = "tokens";
-const KINDS: [&str; 2] = [CLASSIFY, TOKENS];
+const KINDS: [&str; 4] = [CLASSIFY, SEGMENT, SEPARATE, TOKENS];
 
 /// How sounds become the spectra that a model takes, as the operator `spectrum` made them for its training; frames and
 /// bands are the model's.
@@ -100,8 +157,9 @@ pub struct Spectra {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TaskOptions {
-    /// `"classify"`: pictures or sounds, by a model of classes. `"tokens"`: texts, by a model of the next token;
-    /// `evaluate` takes no texts yet.
+    /// `"classify"`: pictures or sounds, by a model of classes. `"segment"`: pictures, by a model that draws masks of
+    /// what is in them. `"separate"`: sounds, by a model that tells which parts of their spectra are the voice.
+    /// `"tokens"`: texts, by a model of the next token; `evaluate` takes no texts yet.
     pub kind: String,
     /// The model: the folder of an artifact, with `card.json` and `weights.safetensors`.
     pub model: String,
@@ -109,11 +167,12 @@ pub struct TaskOptions {
     /// runs with that very model or not at all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sha256: Option<String>,
-    /// The column of right answers, whole numbers from 0. Without it, what the model answers to the original is right,
-    /// and every changed answer is a loss.
+    /// The column of right answers. For `"classify"` whole numbers from 0; without it, what the model answers to the
+    /// original is right, and every changed answer is a loss. For `"segment"` decoded pictures, white where there is
+    /// something; for `"separate"` decoded sounds, the voices by themselves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label: Option<String>,
-    /// For `"classify"`: the task is about sounds, which become spectra so.
+    /// For `"separate"`, and for `"classify"` when it is about sounds: how these become spectra.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spectrum: Option<Spectra>,
     /// For `"tokens"`: the `tokenizer.json` that the model was trained with; a token per byte unless said otherwise.
@@ -149,6 +208,28 @@ impl TaskOptions {
         if self.tokenizer.is_some() {
             let message = format!("`tokenizer` is an option of the task \"{TOKENS}\"");
             return Err(OptionsError(message));
+        }
+        let dense = [SEGMENT, SEPARATE].contains(&self.kind.as_str());
+        if dense && self.label.is_none() {
+            let of = if self.kind == SEGMENT { "masks" } else { "voices by themselves" };
+            let message = format!("the task \"{}\" needs `label`, the column of {of}", self.kind);
+            return Err(OptionsError(message));
+        }
+        if self.kind == SEGMENT {
+            if self.spectrum.is_some() {
+                let message =
+                    format!("the task \"{SEGMENT}\" is about pictures; leave `spectrum` out");
+                return Err(OptionsError(message));
+            }
+            return Ok(Arc::new(segment::Segment::new(&artifact).map_err(|e| wrong(&e))?));
+        }
+        if self.kind == SEPARATE {
+            let message = format!(
+                "the task \"{SEPARATE}\" needs `spectrum = {{ rate = .. }}`, which says how sounds become spectra"
+            );
+            let spectra = self.spectrum.ok_or(OptionsError(message))?;
+            let separate = separate::Separate::new(&artifact, spectra).map_err(|e| wrong(&e))?;
+            return Ok(Arc::new(separate));
         }
         let classify = classify::Classify::new(&artifact, self.spectrum).map_err(|e| wrong(&e))?;
         Ok(Arc::new(classify))
@@ -186,5 +267,56 @@ impl TaskOptions {
         let card = std::fs::read(&path)
             .map_err(|e| OptionsError(format!("the task's model: {}: {e}", path.display())))?;
         Ok(Sha256::digest(&card).iter().map(|byte| format!("{byte:02x}")).collect())
+    }
+}
+
+/// A record as a model of masks learns it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Lesson {
+    /// What the model takes.
+    pub values: Vec<f32>,
+    /// 0 or 1 for each of its logits, in their order.
+    pub bits: Vec<u32>,
+}
+
+/// What a model of these sizes learns of a record, so that it answers the task `"segment"` (a picture and its mask), or
+/// with `spectra` the task `"separate"` (a mixture and the voice in it).
+///
+/// ```
+/// use anabranch_models::artifact::architecture::{
+///     Architecture, FeedForward, Head, ImageTokens, Inputs,
+/// };
+/// use anabranch_operators::codec::{Facts, Media};
+/// use anabranch_operators::task::lesson;
+///
+/// // Two patches of 2 x 2 pixels, and a bit for each pixel.
+/// let architecture = Architecture {
+///     width: 8,
+///     heads: 1,
+///     layers: 1,
+///     inputs: Inputs::Image(ImageTokens { height: 2, width: 4, channels: 1, patch: 2 }),
+///     head: Head::Masks(4),
+///     feed_forward: FeedForward::None,
+/// };
+/// let facts = Facts::Image { width: 4, height: 2, channels: 1 };
+/// let picture = Media { samples: &[0, 0, 0, 255, 0, 0, 255, 255], facts };
+/// let mask = Media { samples: &[0, 0, 0, 255, 0, 0, 255, 255], facts };
+/// let lesson = lesson(&architecture, None, &picture, &mask)?;
+/// assert_eq!(lesson.values, [-1.0, -1.0, -1.0, 1.0, -1.0, -1.0, 1.0, 1.0]);
+/// assert_eq!(lesson.bits, [0, 0, 0, 0, 0, 1, 1, 1]);
+/// # Ok::<(), String>(())
+/// ```
+///
+/// # Errors
+/// When the sizes are not those of a model of the task, or the record cannot be taken, as a sentence.
+pub fn lesson(
+    architecture: &Architecture,
+    spectra: Option<Spectra>,
+    media: &Media<'_>,
+    right: &Media<'_>,
+) -> Result<Lesson, String> {
+    match spectra {
+        None => segment::lesson(&segment::takes(architecture)?, media, right),
+        Some(spectra) => separate::Hears::new(architecture, spectra)?.lesson(media, right),
     }
 }

@@ -13,7 +13,7 @@ use anabranch_models::artifact::architecture::{Head, Inputs};
 use anabranch_models::engine::Gpt;
 use anabranch_pipelines::record::Modality;
 
-use super::{Outcome, Task};
+use super::{Outcome, Right, Task};
 use crate::TextTokens;
 use crate::codec::Media;
 use crate::infer;
@@ -79,7 +79,11 @@ impl Task for Tokens {
         Modality::Text
     }
 
-    fn outcomes(&self, media: &[Media<'_>], _: &[Option<u32>]) -> Vec<Result<Outcome, String>> {
+    fn outcomes(
+        &self,
+        media: &[Media<'_>],
+        _: &[Option<Right<'_>>],
+    ) -> Vec<Result<Outcome, String>> {
         media.iter().map(|_| Err("the task is about texts".to_owned())).collect()
     }
 

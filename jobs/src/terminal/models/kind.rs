@@ -11,7 +11,7 @@ pub(super) fn kind(architecture: &Architecture) -> String {
     let Architecture { layers, width, .. } = architecture;
     let name = match (&architecture.inputs, architecture.head) {
         (Inputs::Tokens { .. }, Head::NextToken) => "GPT",
-        (Inputs::Tokens { .. }, Head::Classes(_)) => "text classifier",
+        (Inputs::Tokens { .. }, Head::Classes(_) | Head::Masks(_)) => "text classifier",
         (Inputs::Image(_), _) => "ViT",
         (Inputs::Modalities { .. }, _) => "encoder",
     };
@@ -45,6 +45,7 @@ pub(super) fn task(architecture: &Architecture) -> String {
     match architecture.head {
         Head::NextToken => format!("{inputs}; the next token"),
         Head::Classes(classes) => format!("{inputs}; {classes} classes"),
+        Head::Masks(bits) => format!("{inputs}; masks of {bits} bits for each token"),
     }
 }
 

@@ -37,6 +37,11 @@ pub enum ArchitectureError {
     /// Next tokens of something that has no vocabulary.
     #[error("a head for next tokens stands behind inputs of tokens only; use a head of classes")]
     NextOfNothing,
+    /// Masks of something that has no places, or of several things at once.
+    #[error(
+        "a head of masks stands behind one picture or one spectrum, whose places its bits are about; use a head of classes"
+    )]
+    MasksOfNothing,
     /// An encoder of no modality.
     #[error("inputs of modalities name none; give at least one of image, audio and text")]
     NoModality,
@@ -69,6 +74,13 @@ impl Architecture {
             (Head::NextToken, Inputs::Tokens { .. }) => (),
             (Head::NextToken, _) => return Err(ArchitectureError::NextOfNothing),
             (Head::Classes(classes), _) => range("head.classes", classes, 1, 1 << 20)?,
+            (
+                Head::Masks(bits),
+                Inputs::Image(_)
+                | Inputs::Modalities { image: Some(_), audio: None, text: None }
+                | Inputs::Modalities { image: None, audio: Some(_), text: None },
+            ) => range("head.masks", bits, 1, 1 << 20)?,
+            (Head::Masks(_), _) => return Err(ArchitectureError::MasksOfNothing),
         }
         match &self.feed_forward {
             FeedForward::None => (),
@@ -220,7 +232,12 @@ mod tests {
         assert!(message(nothing).contains("name none"));
         let text = Some(TextTokens { vocabulary: 9, length: 9 });
         let text = Inputs::Modalities { image: None, audio: None, text };
-        assert!(message(Architecture { inputs: text, ..base }).contains("next tokens"));
+        let text = Architecture { inputs: text, ..base.clone() };
+        assert!(message(text.clone()).contains("next tokens"));
+        for places in [text, base] {
+            let masks = Architecture { head: Head::Masks(4), ..places };
+            assert!(message(masks).contains("one picture or one spectrum"));
+        }
         let bits = Bits { levels: 8, nodes: vec![], inputs: 6 };
         assert!(message(gpt(FeedForward::Bits(bits))).contains("names no layer"));
         let image = ImageTokens { height: 28, width: 28, channels: 1, patch: 5 };
@@ -229,7 +246,15 @@ mod tests {
             head: Head::Classes(10),
             ..gpt(FeedForward::None)
         };
-        assert!(message(image).contains("inputs.image.height (28) is not divisible"));
+        assert!(message(image.clone()).contains("inputs.image.height (28) is not divisible"));
+        let whole = ImageTokens { height: 28, width: 28, channels: 1, patch: 7 };
+        let masks = |bits| Architecture {
+            inputs: Inputs::Image(whole),
+            head: Head::Masks(bits),
+            ..image.clone()
+        };
+        assert_eq!(masks(49).check(), Ok(()));
+        assert_eq!(message(masks(0)), "head.masks is 0; it must be from 1 to 1048576");
     }
 
     #[test]

@@ -8,7 +8,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Architecture, FeedForward, Head, Inputs, Wires};
+use super::{Architecture, FeedForward, Inputs, Wires};
 
 /// What an input of full length takes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -109,7 +109,7 @@ impl Architecture {
         // Scores and the weighted sum of values; for each head and pair a scale, a difference and a part of the sum.
         let heads = size(self.heads);
         operations.add(layers * pairs, (2 * width + heads, 2 * width + 2 * heads));
-        let heads_read = if self.head == Head::NextToken { tokens } else { 1 };
+        let heads_read = size(self.answers());
         operations.add(heads_read, norm);
         operations.add(heads_read, linear(width, size(self.outputs())));
         operations
@@ -189,7 +189,7 @@ fn size(size: usize) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Bits, ImageTokens, Rows};
+    use super::super::{Bits, Head, ImageTokens, Rows};
     use super::*;
 
     fn gpt(feed_forward: FeedForward) -> Architecture {
@@ -234,6 +234,25 @@ mod tests {
         assert_eq!(bytes.exported, 4 * (64 * 64 * 128 + 64 * 6 * 3 + 2 * 4 * 128));
         assert_eq!(bytes.mlp_f32, 4 * 4 * (2 * 128 * 512 + 512 + 128));
         assert_eq!(bytes.mlp_int8, 4 * (2 * 128 * 512 + 8 * (512 + 128)));
+    }
+
+    #[test]
+    fn a_head_of_masks_is_read_at_every_patch() {
+        let image = ImageTokens { height: 20, width: 30, channels: 3, patch: 10 };
+        let of = |head| Architecture {
+            width: 16,
+            heads: 2,
+            layers: 1,
+            inputs: Inputs::Image(image),
+            head,
+            feed_forward: FeedForward::None,
+        };
+        let (masks, classes) = (of(Head::Masks(100)), of(Head::Classes(100)));
+        assert_eq!((masks.answers(), masks.outputs(), classes.answers()), (6, 100, 1));
+        // Six patches, with a norm and the linear layer each, where there was one class token.
+        let more = masks.operations().multiplications - classes.operations().multiplications;
+        assert_eq!(more, 5 * (3 * 16 + 16 * 100));
+        assert_eq!(masks.parameters(), classes.parameters());
     }
 
     #[test]

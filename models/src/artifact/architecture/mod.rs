@@ -126,6 +126,10 @@ pub enum Head {
     NextToken,
     /// A logit for each of so many classes, read at the class token (behind [`Inputs::Tokens`]: at the last token).
     Classes(usize),
+    /// For each token but the class token, a logit for each of so many bits that are decided independently: the
+    /// pixels of a patch that show an object, the frequencies of a frame that a voice has. Only behind one picture, or
+    /// one spectrum.
+    Masks(usize),
 }
 
 /// The second half of a block.
@@ -199,13 +203,24 @@ impl Architecture {
         self.width.checked_div(self.heads).unwrap_or_default()
     }
 
-    /// Numbers that the head gives.
+    /// Numbers that the head gives where it is read.
     #[must_use]
     pub fn outputs(&self) -> usize {
         match (self.head, &self.inputs) {
-            (Head::Classes(classes), _) => classes,
+            (Head::Classes(outputs) | Head::Masks(outputs), _) => outputs,
             (Head::NextToken, Inputs::Tokens { vocabulary, .. }) => *vocabulary,
             (Head::NextToken, _) => 0,
+        }
+    }
+
+    /// Tokens of an input of full length at which the head is read.
+    #[must_use]
+    pub fn answers(&self) -> usize {
+        match self.head {
+            Head::NextToken => self.tokens(),
+            Head::Classes(_) => 1,
+            // The class token has no place in the record.
+            Head::Masks(_) => self.tokens().saturating_sub(1),
         }
     }
 

@@ -107,8 +107,8 @@ impl Architecture {
         }
         list.norm("norm", width);
         list.float("head.weight", &[self.outputs(), width]);
-        if let Head::Classes(classes) = self.head {
-            list.float("head.bias", &[classes]);
+        if let Head::Classes(outputs) | Head::Masks(outputs) = self.head {
+            list.float("head.bias", &[outputs]);
         }
         list.0
     }

@@ -14,14 +14,13 @@ use anabranch_models::train::export::{Precision, export};
 use anabranch_models::train::{Batch, Options, Trainer};
 use anabranch_models::transformer::{Input, Start, Transformer};
 use anabranch_operators::SpectrumOptions;
-use anabranch_operators::codec::Facts;
 use anabranch_operators::task::{Task, TaskOptions};
 use anabranch_pipelines::operator::{Allocation, Context};
-use anabranch_pipelines::record::{Modality, media};
-use arrow::array::{Array, ArrayRef, AsArray, Int32Array, Int64Array, RecordBatch, StringArray};
-use arrow::datatypes::{Float32Type, Schema};
+use arrow::array::{Array, AsArray};
+use arrow::datatypes::Float32Type;
 
 use super::recordings::Recording;
+use crate::records;
 
 const RATE: u32 = 8000;
 /// Half a second of 16 ms.
@@ -119,22 +118,7 @@ fn missed(of: usize, random: &mut Random) -> Range<usize> {
 
 /// The spectra that the model takes, by the operator that users make them with.
 fn spectra(recordings: &[&Recording]) -> Result<Vec<Vec<f32>>, Box<dyn Error>> {
-    let rows = recordings.len();
-    let bytes = recordings.iter().map(|recording| Some(recording.samples.as_slice())).collect();
-    let mut fields = vec![media::field("audio", Modality::Audio, media::State::Decoded)];
-    fields.extend(media::fact_fields("audio", Modality::Audio));
-    let frames = recordings.iter().map(|recording| match recording.facts {
-        Facts::Audio { frames, .. } => i64::try_from(frames).unwrap_or(i64::MAX),
-        Facts::Image { .. } => 0,
-    });
-    let columns: Vec<ArrayRef> = vec![
-        Arc::new(media::column(bytes, vec![None; rows])),
-        Arc::new(StringArray::from(vec!["pcm_s16le"; rows])),
-        Arc::new(Int32Array::from(vec![RATE as i32; rows])),
-        Arc::new(Int32Array::from(vec![1; rows])),
-        Arc::new(frames.collect::<Int64Array>()),
-    ];
-    let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?;
+    let batch = records::batch(&[("audio", recordings.iter().map(|r| r.media()).collect())])?;
     let options = serde_json::json!({ "rate": RATE, "frames": FRAMES, "bands": BANDS });
     let spectrum = serde_json::from_value::<SpectrumOptions>(options)?.build()?;
     let outcome = spectrum.invoke(batch, &Allocation::PLAIN, &Context::plain())?;

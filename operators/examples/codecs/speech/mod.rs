@@ -6,7 +6,7 @@
 //! first that cannot be shown to lose less than 1 %; the probability to be wrong is divided between the families.
 
 mod judge;
-mod recordings;
+pub(crate) mod recordings;
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -14,6 +14,7 @@ use std::error::Error;
 use anabranch_models::latent::{Fit, Media as Samples, Options};
 use anabranch_operators::choose::Losses;
 use anabranch_operators::codec::{self, Codec, Facts, Latent, Limits, Media};
+use anabranch_operators::task::Right;
 use serde_json::{Value, json};
 
 use self::recordings::{Recording, SPEAKERS};
@@ -145,7 +146,8 @@ fn fold(speaker: &str) -> Result<Value, Box<dyn Error>> {
         all.iter().partition(|recording| recording.speaker == speaker);
     let folder = tempfile::tempdir()?;
     let task = judge::judge(&train, SEED, &folder.path().join("model"))?;
-    let right: Vec<Option<u32>> = test.iter().map(|recording| Some(recording.digit)).collect();
+    let right = test.iter().map(|recording| Some(Right::Class(recording.digit)));
+    let right: Vec<Option<Right<'_>>> = right.collect();
     let scores = |media: &[Media<'_>]| -> Vec<bool> {
         let outcomes = task.outcomes(media, &right);
         outcomes.into_iter().map(|outcome| outcome.is_ok_and(|o| o.score > 0.5)).collect()
