@@ -406,6 +406,16 @@ fn a_vit_gives_the_logits_of_its_architecture() {
             close(&logits, &expected, level);
             // A record alone gives the same bits.
             assert_eq!(encoder.predict(&records[1..]).unwrap(), logits[10..], "{level}");
+            let features = encoder.features(records[1]).unwrap();
+            assert_eq!(features.logits, logits[10..], "{level}");
+            assert_eq!((features.width, features.blocks.len()), (40, 2));
+            assert!(features.blocks.iter().all(|block| block.len() == 7 * 40), "{level}");
+            // The head reads what the last block leaves of the class token.
+            let last: Vec<f64> = features.blocks[1][..40].iter().map(|v| f64::from(*v)).collect();
+            let mut head = plain.linear("head.weight", &plain.norm("norm", &last));
+            head.iter_mut().zip(plain.get("head.bias")).for_each(|(logit, bias)| *logit += bias);
+            close(&features.logits, &head, level);
+            assert_ne!(features.blocks[0], features.blocks[1]);
         });
     }
 }
