@@ -91,7 +91,7 @@ pub struct WatchOptions {
     /// Watched records from one row to the next.
     #[serde(default = "every")]
     pub every: u64,
-    /// What rows on their way may take in memory, twice. Part of the job's `credit`.
+    /// What a watch and rows on their way may take in memory, of which half is for these. Part of the job's `credit`.
     #[serde(default = "memory")]
     #[schemars(with = "String")]
     pub memory: ByteSize,
@@ -102,7 +102,7 @@ const fn every() -> u64 {
 }
 
 const fn memory() -> ByteSize {
-    ByteSize(32 << 20)
+    ByteSize(64 << 20)
 }
 
 /// Unless anybody says otherwise.
@@ -204,7 +204,7 @@ impl Keyed for Watch {
     }
 
     fn memory(&self) -> usize {
-        2 * self.options.memory.as_usize()
+        self.options.memory.as_usize()
     }
 
     /// All losses meet in one shard, in the order of the sources.
