@@ -59,7 +59,7 @@ use anabranch_pipelines::operator::{
 };
 use anabranch_pipelines::quantity::ByteSize;
 use arrow::array::{RecordBatch, UInt64Array};
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::datatypes::SchemaRef;
 use serde::{Deserialize, Serialize};
 
 use crate::{OptionsError, Share};

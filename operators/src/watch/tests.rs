@@ -6,7 +6,7 @@ use anabranch_pipelines::operator::Yield;
 use anabranch_pipelines::record::{KEY, with_ids};
 use arrow::array::{ArrayRef, AsArray, Float64Array, StringArray};
 use arrow::compute::concat_batches;
-use arrow::datatypes::{Field, Float64Type, Int64Type, Schema};
+use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, Schema};
 
 fn operator(every: u64) -> Arc<dyn Operator> {
     let options = serde_json::json!({ "column": "loss", "max_loss": "1%", "every": every });

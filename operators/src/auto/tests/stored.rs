@@ -84,7 +84,7 @@ fn what_is_protected_moves_most_and_what_was_tested_is_what_is_stored() {
 
     // The records on which the setting was tested, as they are stored.
     let step = &decision.steps[at].found;
-    let tested = &records[300..][..step.records as usize];
+    let tested = &records[decision.pilot as usize..][..step.records as usize];
     let acting = auto.acting(&decision).unwrap();
     let (setting, better) = (decision.setting().unwrap(), protected.protection().unwrap().better);
     let (mut losses, mut bytes, mut better_ones) = (Losses::default(), Vec::new(), 0);
@@ -162,7 +162,7 @@ fn watched_records_are_stored_without_loss_and_say_what_would_be_lost() {
 
 #[test]
 fn a_watch_of_what_was_stored_tells_when_records_change() {
-    let extra = r#", "codecs": ["png", "jpeg"], "max_loss": "5%", "shadow": "50%""#;
+    let extra = r#", "codecs": ["png", "webp"], "max_loss": "5%", "shadow": "50%""#;
     let operator = encode(extra);
     let batch = entering(&stripes(700, 44));
     let journaled = operator.journaled().unwrap();
