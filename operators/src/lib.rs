@@ -41,9 +41,10 @@ mod transcode;
 mod transform;
 mod trim;
 mod utf8;
+mod watch;
 
 pub use arrays::Arrays;
-pub use auto::{AutoOptions, CodecOption, Decision, NamedStep, Share, Sizes};
+pub use auto::{AutoOptions, CodecOption, Decision, NamedStep, Protected, Share, Sizes};
 pub use crop::CropOptions;
 pub use decode::DecodeOptions;
 pub use dedup::DedupOptions;
@@ -65,6 +66,7 @@ pub use tokenise::{TextTokens, TokenModel, TokeniseOptions, Training};
 pub use train::{AudioInput, Half, ImageInput, LabelInput, TextInput, TokensInput, TrainOptions};
 pub use transcode::TranscodeOptions;
 pub use trim::TrimOptions;
+pub use watch::WatchOptions;
 
 use thiserror::Error;
 

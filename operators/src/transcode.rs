@@ -31,7 +31,7 @@ use arrow::datatypes::SchemaRef;
 use serde::{Deserialize, Serialize};
 
 use crate::OptionsError;
-use crate::auto::{Auto, AutoOptions, Choosing, CodecOption};
+use crate::auto::{Acting, Auto, AutoOptions, Choosing, CodecOption};
 use crate::codec::{Codec, Limits, Media, Setting};
 use crate::decode;
 use crate::derived::Derived;
@@ -104,6 +104,10 @@ impl TranscodeOptions {
             let message = "with `codec = { auto = .. }` the setting is chosen: leave `quality` and `bitrate` out";
             return Err(OptionsError(message.to_owned()));
         }
+        if auto.protect.is_some() || auto.shadow.is_some() {
+            let message = "`protect` and `shadow` are for `encode`: `decode` before it, and `encode` instead of `transcode`";
+            return Err(OptionsError(message.to_owned()));
+        }
         let auto = Auto::new(auto)?;
         self.codec = CodecOption::Auto(Box::new(auto.options().clone()));
         let options = serde_json::to_value(&self).unwrap_or_default();
@@ -115,7 +119,8 @@ impl TranscodeOptions {
             let (facts, _) = facts.inspect_err(|_| samples.truncate(start)).ok()?;
             Some(decode::recolour(facts, start, &like.mode, samples))
         };
-        let with = move |setting| {
+        let with = move |acting: Acting| {
+            let setting = acting.setting();
             Arc::new(Transcode::new(self.clone(), setting, replace)) as Arc<dyn Operator>
         };
         Ok(Arc::new(Choosing::new(auto, options, Box::new(decoded), Box::new(with))))

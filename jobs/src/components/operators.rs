@@ -5,7 +5,7 @@ use anabranch_operators::{
     CropOptions, DecodeOptions, DedupOptions, DigestOptions, EncodeOptions, FilterOptions,
     InferOptions, JoinOptions, LoudnessOptions, MonoOptions, NormaliseOptions, QualityOptions,
     ResampleOptions, ResizeOptions, SelectOptions, SpectrumOptions, TokeniseOptions, TrainOptions,
-    TranscodeOptions, TrimOptions,
+    TranscodeOptions, TrimOptions, WatchOptions,
 };
 use anabranch_pipelines::operator::Operator;
 
@@ -36,5 +36,6 @@ pub(super) fn all() -> Vec<Component<dyn Operator>> {
         component!("train", TrainOptions),
         component!("transcode", TranscodeOptions),
         component!("trim", TrimOptions),
+        component!("watch", WatchOptions),
     ]
 }

@@ -34,6 +34,7 @@ examples![
     "operator-train",
     "operator-transcode",
     "operator-trim",
+    "operator-watch",
     "sink-files",
     "sink-jsonl",
     "sink-mds",

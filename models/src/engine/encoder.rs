@@ -4,7 +4,7 @@ use super::embedding::{Projection, Vocabulary};
 use super::feed_forward::FeedForward;
 use super::kernels::attention::Sight;
 use super::load::{Tensors, lanes};
-use super::transformer::{Caches, Room, Span, Transformer};
+use super::transformer::{Caches, Look, Room, Span, Transformer};
 use super::{EngineError, Options};
 use crate::artifact::Artifact;
 use crate::artifact::architecture::{
@@ -20,6 +20,18 @@ pub struct Input<'a> {
     pub audio: Option<&'a [f32]>,
     /// Tokens of a text.
     pub text: Option<&'a [u32]>,
+}
+
+/// What the blocks of a model make of a record: how a network sees it, layer by layer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Features {
+    /// Numbers of a token.
+    pub width: usize,
+    /// What each block leaves behind: token after token, the class token first, then those of the picture row by
+    /// row, of the spectrum and of the text. They are sums of all that came before, which no norm was applied to.
+    pub blocks: Vec<Vec<f32>>,
+    /// The logits.
+    pub logits: Vec<f32>,
 }
 
 /// A model of whole records: its tokens see each other.
@@ -109,12 +121,36 @@ impl Encoder {
     /// unknown token or a value that is no number; logits that are no numbers.
     pub fn predict(&self, records: &[Input<'_>]) -> Result<Vec<f32>, EngineError> {
         let mut room = Room::default();
-        let (x, spans) = self.read(records, &mut room, None)?;
+        let (x, spans) = self.read(records, &mut room, Look::Away)?;
+        self.logits(&x, &spans, &mut room)
+    }
+
+    /// What each block makes of a record, and its logits.
+    ///
+    /// # Errors
+    ///
+    /// As [`Encoder::predict`].
+    pub fn features(&self, record: Input<'_>) -> Result<Features, EngineError> {
+        let (mut room, mut blocks) = (Room::default(), Vec::new());
+        let (x, spans) = self.read(&[record], &mut room, Look::Blocks(&mut blocks))?;
+        let logits = self.logits(&x, &spans, &mut room)?;
+        let (width, stride) = (self.architecture().width, self.transformer.stride());
+        if width < stride {
+            for block in &mut blocks {
+                let tokens = block.chunks_exact(stride);
+                *block = tokens.flat_map(|token| token.iter().take(width)).copied().collect();
+            }
+        }
+        Ok(Features { width, blocks, logits })
+    }
+
+    /// The logits of records whose tokens went through the blocks.
+    fn logits(&self, x: &[f32], spans: &[Span], room: &mut Room) -> Result<Vec<f32>, EngineError> {
         let stride = self.transformer.stride();
         let architecture = self.architecture();
         let mut read = Vec::with_capacity(spans.len() * architecture.answers() * stride);
-        let mut rest = x.as_slice();
-        for span in &spans {
+        let mut rest = x;
+        for span in spans {
             let (tokens, others) = rest.split_at_checked(span.tokens * stride).unwrap_or_default();
             rest = others;
             let (class, places) = tokens.split_at_checked(stride).unwrap_or_default();
@@ -123,7 +159,7 @@ impl Encoder {
                 Head::Classes(_) | Head::NextToken => class,
             });
         }
-        let logits = self.transformer.logits(&read, &mut room);
+        let logits = self.transformer.logits(&read, room);
         if let Some(at) = logits.iter().position(|logit| !logit.is_finite()) {
             let outputs = (architecture.outputs() * architecture.answers()).max(1);
             let found = logits.get(at).copied().unwrap_or(f32::NAN);
@@ -140,7 +176,7 @@ impl Encoder {
     /// As [`Encoder::predict`].
     pub fn grids(&self, records: &[Input<'_>]) -> Result<Vec<Vec<u8>>, EngineError> {
         let mut grids = Vec::new();
-        self.read(records, &mut Room::default(), Some(&mut grids))?;
+        self.read(records, &mut Room::default(), Look::Grids(&mut grids))?;
         Ok(grids)
     }
 
@@ -154,7 +190,7 @@ impl Encoder {
         &self,
         records: &[Input<'_>],
         room: &mut Room,
-        grids: Option<&mut Vec<Vec<u8>>>,
+        look: Look<'_>,
     ) -> Result<(Vec<f32>, Vec<Span>), EngineError> {
         if records.is_empty() {
             return Err(EngineError::Empty("record"));
@@ -173,7 +209,7 @@ impl Encoder {
         let longest = spans.iter().map(|span| span.tokens).max().unwrap_or_default();
         let mut cache = self.transformer.cache(longest);
         let mut caches = Caches::Dropped(&mut cache);
-        self.transformer.forward(&mut x, &spans, &mut caches, Sight::All, room, grids);
+        self.transformer.forward(&mut x, &spans, &mut caches, Sight::All, room, look);
         Ok((x, spans))
     }
 

@@ -4,7 +4,7 @@ use super::embedding::Vocabulary;
 use super::feed_forward::FeedForward;
 use super::kernels::attention::{Cache, Sight};
 use super::load::Tensors;
-use super::transformer::{Caches, Room, Span, Transformer};
+use super::transformer::{Caches, Look, Room, Span, Transformer};
 use super::{Continuation, EngineError, Options, Sampling};
 use crate::artifact::Artifact;
 use crate::artifact::architecture::{Architecture, Inputs};
@@ -101,7 +101,7 @@ impl Gpt {
         let span = Span { tokens: tokens.len(), before: state.tokens };
         let mut caches = Caches::Kept(&mut state.caches);
         let room = &mut state.room;
-        self.transformer.forward(&mut x, &[span], &mut caches, Sight::Past, room, None);
+        self.transformer.forward(&mut x, &[span], &mut caches, Sight::Past, room, Look::Away);
         let last = x.len() - self.transformer.stride();
         let logits = self.transformer.logits(x.get(last..).unwrap_or_default(), room);
         finite(&logits, logits.len(), state.tokens + tokens.len() - 1)?;
@@ -125,7 +125,7 @@ impl Gpt {
     /// As [`Gpt::prefill`].
     pub fn logits(&self, sequences: &[&[u32]]) -> Result<Vec<f32>, EngineError> {
         let mut room = Room::default();
-        let x = self.read(sequences, &mut room, None)?;
+        let x = self.read(sequences, &mut room, Look::Away)?;
         let logits = self.transformer.logits(&x, &mut room);
         finite(&logits, self.architecture().outputs(), 0)?;
         Ok(logits)
@@ -138,7 +138,7 @@ impl Gpt {
     /// As [`Gpt::prefill`].
     pub fn last_logits(&self, sequences: &[&[u32]]) -> Result<Vec<f32>, EngineError> {
         let mut room = Room::default();
-        let x = self.read(sequences, &mut room, None)?;
+        let x = self.read(sequences, &mut room, Look::Away)?;
         let stride = self.transformer.stride();
         let mut last = Vec::with_capacity(sequences.len() * stride);
         let mut end = 0;
@@ -159,7 +159,7 @@ impl Gpt {
     /// As [`Gpt::prefill`].
     pub fn grids(&self, sequences: &[&[u32]]) -> Result<Vec<Vec<u8>>, EngineError> {
         let mut grids = Vec::new();
-        self.read(sequences, &mut Room::default(), Some(&mut grids))?;
+        self.read(sequences, &mut Room::default(), Look::Grids(&mut grids))?;
         Ok(grids)
     }
 
@@ -201,7 +201,7 @@ impl Gpt {
         &self,
         sequences: &[&[u32]],
         room: &mut Room,
-        grids: Option<&mut Vec<Vec<u8>>>,
+        look: Look<'_>,
     ) -> Result<Vec<f32>, EngineError> {
         let mut x = Vec::new();
         for tokens in sequences {
@@ -215,7 +215,7 @@ impl Gpt {
         let longest = spans.iter().map(|span| span.tokens).max().unwrap_or_default();
         let mut cache = self.transformer.cache(longest);
         let mut caches = Caches::Dropped(&mut cache);
-        self.transformer.forward(&mut x, &spans, &mut caches, Sight::Past, room, grids);
+        self.transformer.forward(&mut x, &spans, &mut caches, Sight::Past, room, look);
         Ok(x)
     }
 

@@ -42,7 +42,7 @@ mod tests;
 mod transformer;
 
 pub use continuation::Continuation;
-pub use encoder::{Encoder, Input};
+pub use encoder::{Encoder, Features, Input};
 pub use error::EngineError;
 pub use gpt::{Gpt, State};
 pub use kernels::Level;

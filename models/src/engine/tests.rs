@@ -414,6 +414,19 @@ fn a_vit_gives_the_logits_of_its_architecture() {
             // A record alone gives the same bits.
             let alone = encoder.predict(&records[1..]).unwrap();
             assert_eq!(alone, logits[logits.len() / 2..], "{level}");
+            let features = encoder.features(records[1]).unwrap();
+            assert_eq!(features.logits, alone, "{level}");
+            assert_eq!((features.width, features.blocks.len()), (40, 2));
+            assert!(features.blocks.iter().all(|block| block.len() == 7 * 40), "{level}");
+            assert_ne!(features.blocks[0], features.blocks[1]);
+            if let Head::Classes(_) = architecture.head {
+                // The head reads what the last block leaves of the class token.
+                let class = features.blocks[1][..40].iter();
+                let class: Vec<f64> = class.map(|v| f64::from(*v)).collect();
+                let mut head = plain.linear("head.weight", &plain.norm("norm", &class));
+                head.iter_mut().zip(plain.get("head.bias")).for_each(|(of, bias)| *of += bias);
+                close(&features.logits, &head, level);
+            }
         });
     }
 }

@@ -48,6 +48,16 @@ pub(super) enum Caches<'a> {
     Kept(&'a mut [Cache]),
 }
 
+/// What is looked at while tokens go through the blocks.
+pub(super) enum Look<'a> {
+    /// Nothing.
+    Away,
+    /// What the tables of each block see.
+    Grids(&'a mut Vec<Vec<u8>>),
+    /// What each block leaves behind, a stride from token to token.
+    Blocks(&'a mut Vec<Vec<f32>>),
+}
+
 /// Room to work in, kept between calls.
 #[derive(Debug, Default)]
 pub(super) struct Room {
@@ -94,7 +104,7 @@ impl Transformer {
         self.blocks.get(block)?.feed_forward.as_ref()
     }
 
-    /// All blocks, in place. `grids` takes what the tables of each block see.
+    /// All blocks, in place.
     pub(super) fn forward(
         &self,
         x: &mut [f32],
@@ -102,7 +112,7 @@ impl Transformer {
         caches: &mut Caches<'_>,
         sight: Sight,
         room: &mut Room,
-        mut grids: Option<&mut Vec<Vec<u8>>>,
+        mut look: Look<'_>,
     ) {
         let (level, stride) = (self.level, self.stride());
         let tokens = x.len() / stride;
@@ -139,10 +149,13 @@ impl Transformer {
                 add(level, x, out);
             }
             if let Some(feed_forward) = &block.feed_forward {
-                if let Some(grids) = grids.as_mut() {
+                if let Look::Grids(grids) = &mut look {
                     grids.push(feed_forward.grid(level, x));
                 }
                 feed_forward.add(level, x, scratch);
+            }
+            if let Look::Blocks(blocks) = &mut look {
+                blocks.push(x.to_vec());
             }
         }
     }

@@ -1,7 +1,8 @@
 //! The pilot, the walk, and what is made of them.
 
 use super::decision::{Decision, NamedStep, Sizes};
-use super::pilot::{self, Measured, Order};
+use super::pilot::{self, Order};
+use super::treatment::{Example, Protected, Treatment, protecting};
 use super::{Auto, Share};
 use crate::choose::{Step, Verdict, Walk, least_records, walk};
 use crate::codec::{Facts, Media, Setting};
@@ -26,6 +27,35 @@ struct Known<'a> {
     media: Media<'a>,
     right: Option<u32>,
     original: Outcome,
+    /// What the model says of it, where records are to be protected.
+    logits: Option<Vec<f32>>,
+}
+
+/// A setting of the order, and what comes of it.
+struct Candidate {
+    treatment: Treatment,
+    /// Bytes of all records of the pilot.
+    bytes: u64,
+    /// Records of the others that were protected.
+    protected: u64,
+}
+
+/// What is chosen.
+struct Choice {
+    setting: Setting,
+    protected: Option<Protected>,
+    /// Bytes of all records of the pilot, if they are known.
+    bytes: Option<u64>,
+    steps: Vec<NamedStep>,
+    why: String,
+}
+
+impl Choice {
+    /// What loses nothing, for a reason.
+    fn lossless(order: &Order, steps: Vec<NamedStep>, why: &str) -> Self {
+        let (setting, bytes) = (order.lossless.setting, Some(order.lossless.bytes));
+        Self { setting, protected: None, bytes, steps, why: format!("it loses nothing; {why}") }
+    }
 }
 
 impl Auto {
@@ -36,13 +66,17 @@ impl Auto {
         let (pilot, fresh) = known.split_at((known.len() / PILOT_SHARE).min(PILOT_MOST));
         let media: Vec<Media<'_>> = pilot.iter().map(|record| record.media).collect();
         let order = pilot::order(&self.settings, &media);
-        let (setting, steps, why) = match &order {
+        let Choice { setting, protected, bytes, steps, why } = match &order {
             Some(order) => self.choice(order, pilot, fresh),
             None => {
-                let why = "no setting that loses nothing can hold all records";
-                (self.lossless, Vec::new(), why.to_owned())
+                let why = "no setting that loses nothing can hold all records".to_owned();
+                let setting = self.lossless;
+                Choice { setting, protected: None, bytes: None, steps: Vec::new(), why }
             }
         };
+        let sizes = order
+            .zip(bytes)
+            .map(|(order, chosen)| Sizes::of(chosen, order.lossless.bytes, pilot.len()));
         Decision {
             told: format!("{setting}: {why}"),
             loss: Decision::Q_INFER.to_owned(),
@@ -54,20 +88,15 @@ impl Auto {
             pilot: pilot.len() as u64,
             fresh: fresh.len() as u64,
             skipped: (records.len() - known.len()) as u64,
-            sizes: order.map(|order| Sizes::of(&order, setting, pilot.len())),
+            protected,
+            sizes,
             steps,
         }
     }
 
     /// The setting, what was looked at for it, and why it is that one.
-    fn choice(
-        &self,
-        order: &Order,
-        pilot: &[Known<'_>],
-        fresh: &[Known<'_>],
-    ) -> (Setting, Vec<NamedStep>, String) {
-        let safe = order.lossless.setting;
-        let lossless = |steps, why: &str| (safe, steps, format!("it loses nothing; {why}"));
+    fn choice(&self, order: &Order, pilot: &[Known<'_>], fresh: &[Known<'_>]) -> Choice {
+        let lossless = |steps, why: &str| Choice::lossless(order, steps, why);
         let needed = least_records(self.rule.max_loss, 1.0 - self.rule.confidence);
         let found = fresh.len();
         if (found as u64) < needed {
@@ -77,22 +106,10 @@ impl Auto {
         if let Some(why) = blind(pilot) {
             return lossless(Vec::new(), &why);
         }
-        let walk = self.walk(fresh, &order.lossy);
-        let accepted = walk.chosen.and_then(|at| Some((order.lossy.get(at)?, walk.steps.get(at)?)));
-        let accepted = accepted.map(|(measured, step)| {
-            let sizes = Sizes::of(order, measured.setting, pilot.len());
-            let why = format!(
-                "it loses {} of {} accuracy (Q_infer), less than {} with confidence {} among records like the {} that were \
-                 looked at; {:.1} times smaller than {safe}",
-                percent(step.interval.mean),
-                self.task.name(),
-                percent(self.rule.max_loss),
-                percent(self.rule.confidence),
-                step.records,
-                sizes.lossless / sizes.chosen.max(f64::MIN_POSITIVE),
-            );
-            (measured.setting, why)
-        });
+        let mut candidates = Vec::new();
+        let walk = self.walk((pilot, fresh), order, &mut candidates);
+        let accepted = walk.chosen.and_then(|at| Some((candidates.get(at)?, walk.steps.get(at)?)));
+        let accepted = accepted.map(|(candidate, step)| self.accepted(order, candidate, step));
         let first = walk.steps.first().map(|step| step.verdict);
         let named = |step: Step| {
             let measured = order.lossy.get(step.setting)?;
@@ -100,7 +117,7 @@ impl Auto {
         };
         let steps = walk.steps.into_iter().filter_map(named).collect();
         match (accepted, first) {
-            (Some((setting, why)), _) => (setting, steps, why),
+            (Some(choice), _) => Choice { steps, ..choice },
             (None, Some(Verdict::Rejected)) => {
                 lossless(steps, "every other setting loses too much")
             }
@@ -111,30 +128,90 @@ impl Auto {
         }
     }
 
+    /// A setting that was shown to lose little enough.
+    fn accepted(&self, order: &Order, candidate: &Candidate, step: &Step) -> Choice {
+        let Candidate { treatment, bytes, protected } = *candidate;
+        let protection = treatment.protection.as_ref().zip(self.options.protect);
+        let protected = protection
+            .map(|(protection, share)| Protected::new(protection, share, step.records, protected));
+        let better = protected.as_ref().map(|of| {
+            let share = percent(of.protected as f64 / of.tested.max(1) as f64);
+            format!(", of which {share} would get a better setting")
+        });
+        let why = format!(
+            "it loses {} of {} accuracy (Q_infer), less than {} with confidence {} among records like the {} that were \
+             looked at{}; {:.1} times smaller than {}",
+            percent(step.interval.mean),
+            self.task.name(),
+            percent(self.rule.max_loss),
+            percent(self.rule.confidence),
+            step.records,
+            better.unwrap_or_default(),
+            order.lossless.bytes as f64 / bytes.max(1) as f64,
+            order.lossless.setting,
+        );
+        let setting = treatment.setting;
+        Choice { setting, protected, bytes: Some(bytes), steps: Vec::new(), why }
+    }
+
     fn known<'a>(&self, records: &[Sampled<'a>]) -> Vec<Known<'a>> {
         let media: Vec<Media<'a>> = records.iter().map(|record| record.media).collect();
         let right: Vec<Option<Right<'_>>> =
             records.iter().map(|record| record.label.map(Right::Class)).collect();
         let outcomes = self.task.outcomes(&media, &right);
+        let logits = self.options.protect.map(|_| self.task.logits(&media)).unwrap_or_default();
+        let mut logits = logits.into_iter().map(Result::ok);
         let known = records.iter().zip(outcomes).filter_map(|(record, outcome)| {
+            let logits = logits.next().flatten();
             let original = outcome.ok()?;
             // Without labels, what it answers is right.
             let right =
                 if self.options.label.is_some() { record.label? } else { original.answer? };
-            Some(Known { media: record.media, right: Some(right), original })
+            Some(Known { media: record.media, right: Some(right), original, logits })
         });
         known.collect()
     }
 
-    fn walk(&self, records: &[Known<'_>], lossy: &[Measured]) -> Walk {
+    /// Setting `at` of the order, as it would be acted on: who is protected goes by the pilot, so that what is then
+    /// tested on other records is what would be stored of them.
+    fn candidate(&self, order: &Order, at: usize, pilot: &[Known<'_>]) -> Option<Candidate> {
+        let measured = order.lossy.get(at)?;
+        let examples: Vec<Example<'_>> = pilot
+            .iter()
+            .filter_map(|of| Some(Example { media: of.media, logits: of.logits.as_deref()? }))
+            .collect();
+        let task = self.task.as_ref();
+        let protected =
+            self.options.protect.and_then(|share| protecting(order, at, share, task, &examples));
+        let plain = (Treatment::plain(measured.setting), measured.bytes);
+        let (treatment, bytes) = protected.unwrap_or(plain);
+        Some(Candidate { treatment, bytes, protected: 0 })
+    }
+
+    fn walk(
+        &self,
+        (pilot, records): (&[Known<'_>], &[Known<'_>]),
+        order: &Order,
+        candidates: &mut Vec<Candidate>,
+    ) -> Walk {
         let classes: Vec<Option<u32>> = records.iter().map(|record| record.right).collect();
         let mut room: Vec<(RoundTrip, Option<Facts>)> = Vec::new();
-        let walked = walk(&self.rule, lossy.len(), &classes, |setting, range| {
+        let walked = walk(&self.rule, order.lossy.len(), &classes, |setting, range| {
             let records = records.get(range).unwrap_or_default();
-            let setting = lossy.get(setting).map(|measured| measured.setting);
+            // One after the other is walked to.
+            if candidates.len() == setting {
+                candidates.extend(self.candidate(order, setting, pilot));
+            }
+            let mut candidate = candidates.get_mut(setting);
             room.resize_with(records.len().max(room.len()), Default::default);
             for (record, (trip, facts)) in records.iter().zip(&mut room) {
-                *facts = setting.and_then(|setting| trip.go(setting, &record.media).ok());
+                let gone = candidate.as_mut().and_then(|candidate| {
+                    let (task, logits) = (self.task.as_ref(), record.logits.as_deref());
+                    let gone = candidate.treatment.go(task, &record.media, logits, trip).ok()?;
+                    candidate.protected += u64::from(gone.protected);
+                    Some(gone)
+                });
+                *facts = gone.map(|gone| gone.facts);
             }
             let back = records.iter().zip(&room);
             let back: Vec<(&Known<'_>, Option<Media<'_>>)> =

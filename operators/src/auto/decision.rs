@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::pilot::Order;
+use super::treatment::Protected;
 use crate::choose::{Rule, Step};
 use crate::codec::{Setting, named};
 
@@ -29,6 +29,9 @@ pub struct Decision {
     pub fresh: u64,
     /// Records of the sample that the model cannot take, or that have no label.
     pub skipped: u64,
+    /// Which records get a better setting, if some do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protected: Option<Protected>,
     /// Bytes, if a lossless setting could hold all records.
     pub sizes: Option<Sizes>,
     /// The settings that were looked at, from the best.
@@ -62,14 +65,10 @@ impl NamedStep {
 }
 
 impl Sizes {
-    pub(super) fn of(order: &Order, chosen: Setting, records: usize) -> Self {
+    /// Of so many bytes of all records of the pilot.
+    pub(super) fn of(chosen: u64, lossless: u64, records: usize) -> Self {
         let each = |bytes: u64| bytes as f64 / records.max(1) as f64;
-        let is = |setting: &Setting| {
-            (setting.codec.name(), setting.step()) == (chosen.codec.name(), chosen.step())
-        };
-        let found = order.lossy.iter().find(|measured| is(&measured.setting));
-        let chosen = found.unwrap_or(&order.lossless).bytes;
-        Self { chosen: each(chosen), lossless: each(order.lossless.bytes) }
+        Self { chosen: each(chosen), lossless: each(lossless) }
     }
 }
 
@@ -82,12 +81,17 @@ impl Decision {
     /// # Errors
     /// When this program has no such codec.
     pub(crate) fn setting(&self) -> Result<Setting, String> {
-        let codec = named(&self.codec).filter(|codec| codec.encodes());
-        let codec = codec.ok_or_else(|| format!("there is no codec {:?}", self.codec))?;
-        let fits = |step: &u16| codec.ladder().is_some_and(|ladder| ladder.steps.contains(step));
-        match self.step.filter(|step| !fits(step)) {
-            Some(step) => Err(format!("{} has no step {step}", self.codec)),
-            None => Ok(Setting::of(codec, self.step)),
-        }
+        setting(&self.codec, self.step)
+    }
+}
+
+/// The setting that a decision names.
+pub(super) fn setting(codec: &str, step: Option<u16>) -> Result<Setting, String> {
+    let found = named(codec).filter(|codec| codec.encodes());
+    let found = found.ok_or_else(|| format!("there is no codec {codec:?}"))?;
+    let fits = |step: &u16| found.ladder().is_some_and(|ladder| ladder.steps.contains(step));
+    match step.filter(|step| !fits(step)) {
+        Some(step) => Err(format!("{codec} has no step {step}")),
+        None => Ok(Setting::of(found, step)),
     }
 }

@@ -19,6 +19,15 @@
 //! Sounds are judged by a model of their spectra: `spectrum = { rate = 8000 }` says how they become these, and `codecs`
 //! are those for sounds.
 //!
+//! With `protect = "5%"` the records whose answers move most get the next better setting: of the pilot 5 % move
+//! farther than a threshold, which the decision keeps. What is then tested, and stored, is the setting with that
+//! protection. It is off unless asked for, since every record is decoded and shown to the model once more while it is
+//! stored; which setting a record got stands in `image_encoding` and in its own bytes, which say all that decoding needs.
+//!
+//! With `shadow = "0.5%"` that share of records, by a hash of their ids, is stored without loss, and the column
+//! `image_shadow_loss` says what the chosen setting would have lost of each: the operator `watch` raises an alarm when
+//! that comes to too much.
+//!
 //! The loss is Q_infer: a model that was trained on originals, asked about what comes back.
 //!
 //! The decision, with every step, its interval and its number of records, stands in the run log of the table,
@@ -36,6 +45,7 @@ use crate::choose::Rule;
 use crate::codec::Setting;
 use crate::task::{Labels, Spectra, Task, TaskOptions};
 
+mod acting;
 mod decide;
 mod decision;
 pub(crate) mod ladder;
@@ -44,12 +54,16 @@ mod pilot;
 mod share;
 #[cfg(test)]
 mod tests;
+mod treatment;
 
+pub(crate) use acting::{Acting, Kept};
 #[cfg(test)]
 pub(crate) use decide::Sampled;
 pub use decision::{Decision, NamedStep, Sizes};
 pub(crate) use operator::{Choosing, label, number};
 pub use share::Share;
+pub use treatment::Protected;
+use treatment::Treatment;
 
 /// A codec, or how one is chosen.
 #[derive(Debug, Clone, Serialize, schemars::JsonSchema)]
@@ -94,6 +108,15 @@ pub struct AutoOptions {
     /// read too (`"opus_packets"` has to be named).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub codecs: Option<Vec<String>>,
+    /// Of `encode`: the share of records, those whose answers move most, that get the next better setting, e.g. `"5%"`.
+    /// What is shown to lose little is then the setting with that protection. None unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protect: Option<Share>,
+    /// Of `encode`: the share of records, drawn by a hash of their ids, that are stored without loss, e.g. `"0.5%"`.
+    /// A column `image_shadow_loss` (of the column `image`) says of each what the setting would have lost, for the
+    /// operator `watch`. None unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shadow: Option<Share>,
 }
 
 const fn max_loss() -> Share {
@@ -180,6 +203,12 @@ impl Auto {
                 "`confidence = {confidence}`: it is 0.5 to less than 1"
             )));
         }
+        for (name, share) in [("protect", options.protect), ("shadow", options.shadow)] {
+            if let Some(share) = share.filter(|share| !(share.0 > 0.0 && share.0 <= 0.5)) {
+                let message = format!("`{name} = \"{share}\"`: it is more than 0% and at most 50%");
+                return Err(OptionsError(message));
+            }
+        }
         let task = TaskOptions {
             kind: options.auto.clone(),
             model: options.model.clone(),
@@ -213,6 +242,20 @@ impl Auto {
         options.sha256 = task.sealed()?.sha256;
         let rule = Rule { max_loss: max_loss.0, class_loss: class_loss.0, confidence };
         Ok(Self { options, task: judge, rule, settings, lossless })
+    }
+
+    /// What is done before there is a decision, which has the same columns as what is done then.
+    pub(crate) fn undecided(&self) -> Acting {
+        Acting::new(self, Treatment::plain(self.lossless))
+    }
+
+    /// What a decision comes to.
+    ///
+    /// # Errors
+    /// When this program has no such codec.
+    pub(crate) fn acting(&self, decision: &Decision) -> Result<Acting, String> {
+        let protection = decision.protected.as_ref().map(Protected::protection).transpose()?;
+        Ok(Acting::new(self, Treatment { setting: decision.setting()?, protection }))
     }
 
     /// The options, with the hash of the model.

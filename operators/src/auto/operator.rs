@@ -14,8 +14,8 @@ use arrow::datatypes::{DataType, SchemaRef};
 use sha2::{Digest, Sha256};
 
 use super::decide::Sampled;
-use super::{Auto, Decision};
-use crate::codec::{Facts, Media, Setting};
+use super::{Acting, Auto, Decision};
+use crate::codec::{Facts, Media};
 
 /// Records and bytes that are looked at, at most; decoded ones count by what they hold then.
 const RECORDS: usize = 16_384;
@@ -25,8 +25,8 @@ const BYTES: usize = 256 << 20;
 pub(crate) type Decoded =
     Box<dyn Fn(&RecordBatch, usize, &mut Vec<u8>) -> Option<Facts> + Send + Sync>;
 
-/// Makes the operator of a setting.
-pub(crate) type With = Box<dyn Fn(Setting) -> Arc<dyn Operator> + Send + Sync>;
+/// Makes the operator that acts on a decision.
+pub(crate) type With = Box<dyn Fn(Acting) -> Arc<dyn Operator> + Send + Sync>;
 
 /// An operator that becomes another once its codec is chosen.
 pub(crate) struct Choosing {
@@ -45,7 +45,7 @@ impl Choosing {
         decoded: Decoded,
         with: With,
     ) -> Self {
-        let like = with(auto.lossless);
+        let like = with(auto.undecided());
         Self { auto, options, decoded, with, like }
     }
 }
@@ -119,7 +119,7 @@ impl Journaled for Choosing {
         let foreign = |e: String| OperatorError::Failed(format!("the decision on a codec: {e}"));
         let decision: Decision =
             serde_json::from_slice(decision).map_err(|e| foreign(e.to_string()))?;
-        Ok((self.with)(decision.setting().map_err(foreign)?))
+        Ok((self.with)(self.auto.acting(&decision).map_err(foreign)?))
     }
 }
 

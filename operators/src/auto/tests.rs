@@ -271,6 +271,13 @@ fn options_that_choose_nothing_are_told() {
     assert!(told(r#", "max_loss": "100%""#).contains("max_loss"));
     assert!(told(r#", "confidence": 1.0"#).contains("confidence"));
     assert!(told(r#", "class_loss": 0"#).contains("class_loss"));
+    assert!(told(r#", "protect": "60%""#).contains("`protect = \"60%\"`"));
+    assert!(told(r#", "shadow": 0"#).contains("`shadow = \"0%\"`"));
+    let transcode = serde_json::json!({
+        "column": "image", "codec": serde_json::to_value(options(r#", "shadow": 0.01"#)).unwrap(),
+    });
+    let error = serde_json::from_value::<TranscodeOptions>(transcode).unwrap().build().err();
+    assert!(error.unwrap().0.contains("are for `encode`"));
     assert!(told(r#", "codecs": ["jpeg"]"#).contains("add \"png\""));
     assert!(told(r#", "spectrum": { "rate": 8000 }"#).contains("leave `spectrum` out"));
     assert!(told(r#", "sha256": "00""#).contains("not 00"));
@@ -312,3 +319,5 @@ fn options_that_choose_nothing_are_told() {
     let error = encode.output(&[Arc::new(Schema::new(fields))]).unwrap_err().to_string();
     assert!(error.contains("whole numbers"), "{error}");
 }
+
+mod stored;

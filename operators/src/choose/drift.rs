@@ -4,6 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use super::stake::{self, COUNT};
 
+/// Words of a state.
+pub const WORDS: usize = COUNT + 4;
+
 /// A watch over the losses of a sample of a stream, for as long as it runs.
 ///
 /// While the mean loss is at most `max_loss`, it raises an alarm with probability `alpha` at most, however long it
@@ -12,7 +15,7 @@ use super::stake::{self, COUNT};
 /// kept. All of it together is one unit: Ville's inequality holds for the whole. A drift after `t` records is seen only
 /// `2 ln t` later, in units of what a record tells, than one at the start.
 ///
-/// The state is a few numbers: it goes into snapshots as it is.
+/// The state is a few numbers: it goes into snapshots as it is ([`to_words`](Self::to_words)).
 ///
 /// ```
 /// use anabranch_operators::choose::Drift;
@@ -51,15 +54,18 @@ impl Drift {
         let begun = 1.0 / (at * (at + 1.0));
         // The claim is a mean of at most `max_loss`: the same as a mean of at least that, signs turned.
         let factors = stake::factors(-self.max_loss, -loss);
-        let mut bet = 0.0;
         for (capital, factor) in self.capital.iter_mut().zip(factors) {
             // Beyond the largest number there is nothing more to tell.
             *capital = ((*capital + begun) * factor).min(f64::MAX / COUNT as f64);
-            bet += *capital / COUNT as f64;
         }
-        let kept = 1.0 / (at + 1.0);
-        self.alarmed |= bet + kept >= 1.0 / self.alpha;
+        self.alarmed |= self.evidence() >= 1.0 / self.alpha;
         self.alarmed
+    }
+
+    /// What one unit of capital became: an alarm is raised when it is `1 / alpha`.
+    pub fn evidence(&self) -> f64 {
+        let bet: f64 = self.capital.iter().map(|capital| capital / COUNT as f64).sum();
+        bet + 1.0 / (self.records as f64 + 1.0)
     }
 
     /// Whether the alarm was raised.
@@ -70,5 +76,37 @@ impl Drift {
     /// How many records were watched.
     pub fn records(&self) -> u64 {
         self.records
+    }
+
+    /// Whether it watches for such a loss, with such a probability of a false alarm.
+    pub fn claims(&self, max_loss: f64, alpha: f64) -> bool {
+        (self.max_loss, self.alpha) == (max_loss, alpha)
+    }
+
+    /// The state bit for bit, which text would not keep.
+    pub fn to_words(&self) -> [u64; WORDS] {
+        let mut words = [0; WORDS];
+        let rest = [self.records, u64::from(self.alarmed)];
+        let numbers = [self.max_loss, self.alpha].into_iter().chain(self.capital);
+        let all = numbers.map(f64::to_bits).chain(rest);
+        words.iter_mut().zip(all).for_each(|(word, of)| *word = of);
+        words
+    }
+
+    /// The watch with this state; `None` for what is none.
+    pub fn from_words(words: &[u64; WORDS]) -> Option<Self> {
+        let ([max_loss, alpha], rest) = words.split_first_chunk()?;
+        let (capital, [records, alarmed]) = rest.split_first_chunk()? else { return None };
+        let [max_loss, alpha] = [max_loss, alpha].map(|word| f64::from_bits(*word));
+        let capital: [f64; COUNT] = capital.map(f64::from_bits);
+        let sound = capital.iter().all(|of| of.is_finite() && *of >= 0.0);
+        let sound = sound && max_loss.is_finite() && alpha > 0.0 && *alarmed < 2;
+        sound.then_some(Self {
+            max_loss,
+            alpha,
+            records: *records,
+            capital,
+            alarmed: *alarmed == 1,
+        })
     }
 }

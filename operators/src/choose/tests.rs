@@ -104,6 +104,22 @@ fn a_watch_is_quiet_while_nothing_drifts_and_tells_when_something_does() {
 }
 
 #[test]
+fn a_watch_goes_on_from_its_words_bit_for_bit() {
+    let (mut dice, mut watch) = (Dice(5), Drift::new(0.01, ALPHA));
+    for _ in 0..500 {
+        watch.add(dice.loss(0.03, 0.01));
+        let again = Drift::from_words(&watch.to_words()).unwrap();
+        assert_eq!((again.to_words(), again.evidence()), (watch.to_words(), watch.evidence()));
+        watch = again;
+    }
+    assert!(watch.claims(0.01, ALPHA) && !watch.claims(0.02, ALPHA));
+    let mut damaged = watch.to_words();
+    damaged[5] = f64::NAN.to_bits();
+    assert_eq!(Drift::from_words(&damaged), None);
+    assert_eq!(Drift::from_words(&[u64::MAX; WORDS]), None);
+}
+
+#[test]
 fn losses_that_are_no_losses_count_as_the_worst() {
     let (mut losses, mut watch) = (Losses::default(), Drift::new(0.01, ALPHA));
     losses.extend([f64::NAN, f64::INFINITY, 7.0]);

@@ -40,13 +40,13 @@ pub(super) fn entering(input: &RecordBatch) -> Result<RecordBatch, Failure> {
 }
 
 /// What a run delivers, in order, and what it refuses, by the row's number.
-pub(super) struct Delivered {
-    pub(super) records: RecordBatch,
-    pub(super) refused: Vec<Refused>,
+pub(crate) struct Delivered {
+    pub(crate) records: RecordBatch,
+    pub(crate) refused: Vec<Refused>,
 }
 
 /// Runs `operator` over the rows of [`entering`].
-pub(super) fn run(
+pub(crate) fn run(
     operator: &Arc<dyn Operator>,
     input: &RecordBatch,
     schema: &SchemaRef,

@@ -23,7 +23,7 @@
 use thiserror::Error;
 
 pub mod codec;
-mod graph;
+pub(crate) mod graph;
 pub mod operator;
 #[cfg(test)]
 mod tests;

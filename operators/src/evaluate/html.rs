@@ -181,7 +181,8 @@ impl Summary {
         }
         for metric in self.metrics() {
             // A distance grows as quality falls.
-            let sign = if metric == "log_spectral_distance" { -1.0 } else { 1.0 };
+            let distance = ["log_spectral_distance", super::FEATURE_DISTANCE].contains(&metric);
+            let sign = if distance { -1.0 } else { 1.0 };
             let of = move |tried: &Tried| Some(sign * tried.metrics.get(metric)?.mean());
             measures.push((name(metric), Box::new(of)));
         }
@@ -238,6 +239,7 @@ fn name(metric: &str) -> &str {
         "ssimulacra2" => "SSIMULACRA2",
         "si_sdr" => "SI-SDR (dB)",
         "log_spectral_distance" => "log-spectral distance (dB)",
+        super::FEATURE_DISTANCE => "feature distance",
         other => other,
     }
 }

@@ -9,6 +9,10 @@
 //! what comes back ([`q_train`](fn@q_train) and [`q_latent`] are other questions). It is paired: the score of the original stands in the row (`score`), that of each setting in its
 //! point.
 //!
+//! With `models`, two or more networks that were trained on such records, a point also says how far apart original and
+//! what comes back are for these ([`FeatureDistance`]). How their layers are weighed is
+//! decided once for the run, from the first records, and stands in its log and report.
+//!
 //! Rows depend on the records alone, with the exception of `encode_seconds` and `decode_seconds`, which are another
 //! number every time: with them (`times = true`) the operator is `live`, without them `pure`.
 //!
@@ -51,9 +55,10 @@ use std::sync::Arc;
 
 use anabranch_pipelines::graph::{SchemaError, nearest};
 use anabranch_pipelines::operator::{
-    Allocation, Class, Context, Growth, Operator, OperatorError, Outcome,
+    Allocation, Class, Context, Growth, Journaled, Operator, OperatorError, Outcome,
 };
 use anabranch_pipelines::record::{Modality, media};
+use anabranch_pipelines::source::BatchSize;
 use arrow::array::{ArrayRef, Float64Builder, Int64Builder, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use serde::{Deserialize, Serialize};
@@ -62,13 +67,14 @@ use crate::OptionsError;
 use crate::auto::{self, ladder};
 use crate::codec::{Media, Setting};
 use crate::derived::Derived;
-use crate::metric::{self, MetricError};
+use crate::metric::{self, FeatureDistance, MetricError};
 use crate::rewrite::{self, Column};
 use crate::round_trip::RoundTrip;
 use crate::task::{Labels, Right, Task, TaskOptions};
 
 mod compare;
 mod html;
+mod networks;
 mod plot;
 mod point;
 mod q_train;
@@ -78,6 +84,7 @@ mod tests;
 
 pub use crate::brightness::latent_samples;
 pub use compare::{Correlation, bd_rate, correlation};
+pub use networks::{NetworkOptions, Weighting};
 use point::{Point, Points};
 pub use q_train::{
     Labelled, Proxy, ProxyError, SeedLoss, accuracy, q_latent, q_train, trained, trained_accuracy,
@@ -104,6 +111,12 @@ pub struct EvaluateOptions {
     /// `"log_spectral_distance"`; all of them unless said otherwise.
     #[serde(default)]
     pub metrics: Option<Vec<String>>,
+    /// Networks that were trained on such records, two or more, e.g.
+    /// `[{ model = "models/a" }, { model = "models/b" }]`: the distance of their features is computed too, as
+    /// `"feature_distance"`. A picture that is larger than a network takes is looked at in up to 64 pieces. Two of the
+    /// same sizes and the same seed are one network.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub models: Vec<NetworkOptions>,
     /// A task, whose outcome on what comes back is compared with that on the original.
     #[serde(default)]
     pub task: Option<TaskOptions>,
@@ -128,8 +141,11 @@ const PICTURES: [(&str, Compare); 4] = [
 const SOUNDS: [(&str, Compare); 2] =
     [("si_sdr", metric::si_sdr), ("log_spectral_distance", metric::log_spectral_distance)];
 
+/// The metric that has networks.
+const FEATURE_DISTANCE: &str = "feature_distance";
+
 /// Bytes of a point: its numbers, and its codec's name.
-const POINT: usize = 128;
+const POINT: usize = 136;
 
 impl EvaluateOptions {
     /// The operator.
@@ -137,8 +153,20 @@ impl EvaluateOptions {
     /// # Errors
     /// When there is no such codec, metric or task, or the task's model cannot be read.
     pub fn build(mut self) -> Result<Arc<dyn Operator>, OptionsError> {
+        let features = networks::read(&mut self.models)?;
         let all = || PICTURES.iter().chain(&SOUNDS).map(|(name, _)| *name);
         for name in self.metrics.iter().flatten() {
+            if name == FEATURE_DISTANCE {
+                match features {
+                    Some(_) => continue,
+                    None => {
+                        let message = format!(
+                            "the metric {name:?} needs networks: `models = [{{ model = .. }}, {{ model = .. }}]`"
+                        );
+                        return Err(OptionsError(message));
+                    }
+                }
+            }
             if !all().any(|metric| metric == name) {
                 let near = nearest(name, all());
                 let hint = near.map(|n| format!(" (did you mean {n:?}?)")).unwrap_or_default();
@@ -156,13 +184,23 @@ impl EvaluateOptions {
         };
         let task = self.task.as_ref().map(TaskOptions::build).transpose()?;
         self.task = self.task.map(TaskOptions::sealed).transpose()?;
-        Ok(Arc::new(Evaluate { options: self, task, most, plan: Derived::default() }))
+        Ok(Arc::new(Evaluate {
+            options: Arc::new(self),
+            task,
+            features,
+            weighed: false,
+            most,
+            plan: Derived::default(),
+        }))
     }
 }
 
 struct Evaluate {
-    options: EvaluateOptions,
+    options: Arc<EvaluateOptions>,
     task: Option<Arc<dyn Task>>,
+    features: Option<FeatureDistance>,
+    /// Whether it was decided how the layers of its networks are weighed.
+    weighed: bool,
     /// Settings at most, as far as is known without the column.
     most: usize,
     plan: Derived<Plan>,
@@ -174,6 +212,8 @@ struct Plan {
     modality: Modality,
     settings: Arc<[Setting]>,
     metrics: Arc<[(&'static str, Compare)]>,
+    /// Of the metrics, that of features included.
+    names: Arc<[&'static str]>,
     schema: SchemaRef,
 }
 
@@ -188,6 +228,11 @@ impl Evaluate {
             let (name, other) = (task.name(), task.modality());
             let message =
                 format!("the task `{name}` is about {other}, and `{column}` holds {modality}");
+            return Err(SchemaError::Mismatch(message));
+        }
+        if let Some(of) = self.features.as_ref().filter(|of| of.modality() != modality) {
+            let of = of.modality();
+            let message = format!("`models` are about {of}, and `{column}` holds {modality}");
             return Err(SchemaError::Mismatch(message));
         }
         let label = self.options.task.as_ref().and_then(|task| task.label.as_ref());
@@ -221,9 +266,11 @@ impl Evaluate {
         let mut fields: Vec<Arc<Field>> =
             input.fields().iter().filter(|field| !gone(field.name())).cloned().collect();
         let names = metrics.iter().map(|(name, _)| *name);
+        let names: Arc<[&'static str]> =
+            names.chain(self.features.as_ref().map(|_| FEATURE_DISTANCE)).collect();
         let mut new = vec![Field::new(RAW_BYTES, DataType::Int64, true)];
         new.extend(self.task.as_ref().map(|_| Field::new(SCORE, DataType::Float64, true)));
-        new.push(Field::new(POINTS, point::list(names), true));
+        new.push(Field::new(POINTS, point::list(names.iter().copied()), true));
         for field in new {
             if fields.iter().any(|other| other.name() == field.name()) {
                 let message =
@@ -236,6 +283,7 @@ impl Evaluate {
             modality,
             settings: settings.into(),
             metrics,
+            names,
             schema: Arc::new(Schema::new(fields)),
         })
     }
@@ -253,6 +301,8 @@ impl Evaluate {
         task: Option<(&Arc<dyn Task>, Option<Right<'_>>)>,
         room: &mut RoundTrip,
     ) -> Vec<Point> {
+        let features = self.features.as_ref();
+        let seen = features.and_then(|of| Some((of, of.seen(media).ok()?)));
         let point = |setting: &Setting| {
             let mut point =
                 Point { codec: setting.codec.name(), step: setting.step(), ..Point::default() };
@@ -264,6 +314,10 @@ impl Evaluate {
             let back = room.media(facts);
             let compare = |(_, compare): &(&str, Compare)| compare(media, &back).ok();
             point.metrics = plan.metrics.iter().map(compare).collect();
+            if features.is_some() {
+                let distance = seen.as_ref().and_then(|(of, seen)| of.to(seen, &back).ok());
+                point.metrics.push(distance);
+            }
             let outcome = task.and_then(|(task, right)| task.outcomes(&[back], &[right]).pop());
             // What the model cannot take any more it gets wrong.
             point.score = outcome.map(|outcome| outcome.map_or(0.0, |outcome| outcome.score));
@@ -279,11 +333,15 @@ impl Operator for Evaluate {
     }
 
     fn options(&self) -> serde_json::Value {
-        serde_json::to_value(&self.options).unwrap_or_default()
+        serde_json::to_value(self.options.as_ref()).unwrap_or_default()
     }
 
     fn class(&self) -> Class {
-        if self.options.times { Class::Live } else { Class::Pure }
+        match self.journaled() {
+            _ if self.options.times => Class::Live,
+            Some(_) => Class::Journaled,
+            None => Class::Pure,
+        }
     }
 
     fn output(&self, inputs: &[SchemaRef]) -> Result<SchemaRef, SchemaError> {
@@ -303,6 +361,10 @@ impl Operator for Evaluate {
         _: &Allocation,
         context: &Context,
     ) -> Result<Outcome, OperatorError> {
+        if self.journaled().is_some() {
+            let message = "it was not decided yet how the layers of `models` are weighed";
+            return Err(OperatorError::Failed(message.to_owned()));
+        }
         let input = batch.schema();
         let plan = self.plan.of(&input, || self.plan(&input))?;
         let column = Column::of(&batch, &self.options.column, plan.modality);
@@ -311,7 +373,7 @@ impl Operator for Evaluate {
             Labels::Classes => (label.map(|label| auto::label(&batch, label)).transpose()?, None),
             Labels::Media => (None, label.map(|label| Column::of(&batch, label, plan.modality))),
         };
-        let mut points = Points::new(plan.metrics.iter().map(|(name, _)| *name), batch.num_rows());
+        let mut points = Points::new(plan.names.iter().copied(), batch.num_rows());
         let (mut raw, mut scores) = (Int64Builder::new(), Float64Builder::new());
         let mut room = RoundTrip::default();
         let mut cancelled = Ok(());
@@ -350,5 +412,50 @@ impl Operator for Evaluate {
         }
         let Outcome { records, refused } = outcome;
         Ok(Outcome { records: rewrite::replace(&records, &plan.schema, &columns)?, refused })
+    }
+
+    fn journaled(&self) -> Option<&dyn Journaled> {
+        let waits = self.features.is_some() && !self.weighed;
+        waits.then_some(self as &dyn Journaled)
+    }
+}
+
+impl Journaled for Evaluate {
+    fn sample(&self) -> BatchSize {
+        BatchSize { records: networks::RECORDS, bytes: 256 << 20 }
+    }
+
+    fn decide(&self, sample: &[RecordBatch]) -> Result<Vec<u8>, OperatorError> {
+        let mut pairs = Vec::new();
+        for batch in sample {
+            let plan = self.plan(&batch.schema())?;
+            let column = Column::of(batch, &self.options.column, plan.modality);
+            for row in 0..batch.num_rows() {
+                let (Some(features), Ok(Some(media))) = (&self.features, column.samples(row))
+                else {
+                    continue;
+                };
+                pairs.extend(networks::pairs(features, &plan.settings, &media, row));
+            }
+        }
+        let weighting = self.features.as_ref().map(|features| Weighting::of(features, &pairs));
+        serde_json::to_vec_pretty(&weighting).map_err(|e| OperatorError::Failed(e.to_string()))
+    }
+
+    fn decided(&self, decision: &[u8]) -> Result<Arc<dyn Operator>, OperatorError> {
+        let foreign =
+            |e: String| OperatorError::Failed(format!("the decision on weights of layers: {e}"));
+        let weighting: Weighting =
+            serde_json::from_slice(decision).map_err(|e| foreign(e.to_string()))?;
+        let weighed = |of: &FeatureDistance| of.weighed(&weighting.networks);
+        let features = self.features.as_ref().map(weighed).transpose();
+        Ok(Arc::new(Self {
+            options: Arc::clone(&self.options),
+            task: self.task.clone(),
+            features: features.map_err(|e| foreign(e.to_string()))?,
+            weighed: true,
+            most: self.most,
+            plan: Derived::default(),
+        }))
     }
 }

@@ -189,6 +189,59 @@ fn rows_without_times_depend_on_the_records_alone() {
 }
 
 #[test]
+fn networks_tell_how_far_off_records_are() {
+    let records = stripes(24, 23);
+    let media: Vec<_> =
+        records.iter().map(|record| (record.samples.clone(), example::FACTS)).collect();
+    let labels: Vec<u32> = records.iter().map(|record| record.class).collect();
+    let batch = pictures(&media, &labels);
+    let [one, other] = [example::model(), example::other_model()].map(|m| m.display().to_string());
+    let options = |times: bool| -> EvaluateOptions {
+        serde_json::from_value(serde_json::json!({
+            "column": "image", "codecs": ["png", "jpeg"], "metrics": ["psnr"], "times": times,
+            "models": [{ "model": one }, { "model": other }],
+            "task": { "kind": "classify", "model": one, "label": "label" },
+        }))
+        .unwrap()
+    };
+    let operator = options(false).build().unwrap();
+    assert_eq!(operator.class(), Class::Journaled);
+    assert_eq!(options(true).build().unwrap().class(), Class::Live);
+    assert_eq!(operator.options()["models"][1]["sha256"].as_str().map(str::len), Some(64));
+    assert!(operator.invoke(batch.clone(), &Allocation::PLAIN, &Context::plain()).is_err());
+    let journaled = operator.journaled().unwrap();
+    let decision = journaled.decide(std::slice::from_ref(&batch)).unwrap();
+    assert_eq!(decision, journaled.decide(&[batch.slice(0, 24)]).unwrap());
+    let weighting: Weighting = serde_json::from_slice(&decision).unwrap();
+    assert_eq!(weighting.pairs, 24 * 4);
+    assert!(weighting.told.contains("stripes by how its logits change"), "{}", weighting.told);
+    let decided = journaled.decided(&decision).unwrap();
+    assert!(decided.journaled().is_none() && journaled.decided(b"{}").is_err());
+    let outcome = decided.invoke(batch.clone(), &Allocation::PLAIN, &Context::plain()).unwrap();
+    assert_eq!(outcome.records.schema(), operator.output(&[batch.schema()]).unwrap());
+    assert!(bytes_fit(&operator, &batch, &outcome.records));
+    let mut summary = Summary::default();
+    summary.add(&outcome.records).unwrap();
+    let tried = |name: &str| summary.settings().iter().find(|tried| tried.name() == name).unwrap();
+    let far = |name: &str| tried(name).metrics["feature_distance"];
+    assert_eq!((far("png").mean(), far("png").count()), (0.0, 24));
+    assert!(far("jpeg 5").mean() > 2.0 * far("jpeg 90").mean(), "{:?}", far("jpeg 5"));
+    let pairs =
+        summary.settings().iter().map(|t| (t.metrics["feature_distance"].mean(), t.score.mean()));
+    assert!(correlation(&pairs.collect::<Vec<_>>()).unwrap().r < -0.5);
+    let page = summary.html("Stripes");
+    assert!(page.contains("<h2>feature distance over bytes</h2>"));
+    assert!(page.contains("<tr><td>feature distance</td><td>-0."));
+    // A record alone is as far off as among others.
+    let alone = decided.invoke(batch.slice(7, 1), &Allocation::PLAIN, &Context::plain()).unwrap();
+    assert_eq!(alone.records, outcome.records.slice(7, 1));
+    // With few records layers count alike, and the decision says so.
+    let few = journaled.decide(&[batch.slice(0, 2)]).unwrap();
+    let few: Weighting = serde_json::from_slice(&few).unwrap();
+    assert!(few.told.contains("alike, since too few pairs"), "{}", few.told);
+}
+
+#[test]
 fn sounds_are_evaluated_too() {
     let example = Example::sound(Pcm::S16, 1, 4000);
     let column = media::column(vec![Some(example.samples.as_slice()), None], vec![None; 2]);
@@ -234,6 +287,18 @@ fn options_that_evaluate_nothing_are_told() {
         told(serde_json::json!({ "column": "a", "codecs": ["mp3"] }))
             .contains("only one that decodes")
     );
+    assert!(
+        told(serde_json::json!({ "column": "a", "metrics": ["feature_distance"] }))
+            .contains("needs networks")
+    );
+    let one = example::model().display().to_string();
+    let models = |models: &[&str]| {
+        let models: Vec<_> = models.iter().map(|m| serde_json::json!({ "model": m })).collect();
+        serde_json::json!({ "column": "a", "models": models })
+    };
+    assert!(told(models(&[&one])).contains("two networks or more; found 1"));
+    assert!(told(models(&[&one, &one])).contains("one network looked at twice"));
+    assert!(told(models(&[&one, "/nowhere"])).contains("a network of `models`: "));
     let task = serde_json::json!({ "kind": "classify", "model": "/nowhere" });
     assert!(told(serde_json::json!({ "column": "a", "task": task })).contains("/nowhere"));
 }

@@ -11,6 +11,7 @@
 //! | [`ssimulacra2()`] | up to 100 | 100 | Sneyers, Cloudinary, by the crate of that name |
 //! | [`si_sdr`] | decibels | infinite | Le Roux, Wisdom, Erdogan, Hershey, ICASSP 2019 |
 //! | [`log_spectral_distance`] | decibels | 0 | Gray and Markel, IEEE TASSP 24, 1976 |
+//! | [`FeatureDistance`] | 0 to 4 | 0 | ours, by networks that one trains |
 //!
 //! ```
 //! use anabranch_operators::codec::{Facts, Media};
@@ -29,12 +30,16 @@ use thiserror::Error;
 
 use crate::codec::{Facts, Media};
 
+mod feature;
+mod fit;
 mod picture;
+mod pieces;
 mod similarity;
 mod sound;
 #[cfg(test)]
 mod tests;
 
+pub use feature::{Change, FeatureDistance, FeatureError, Seen, Weights};
 pub use picture::{psnr, ssimulacra2};
 pub use similarity::{ms_ssim, ssim};
 pub use sound::{log_spectral_distance, si_sdr};

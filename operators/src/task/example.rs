@@ -64,8 +64,8 @@ pub(crate) fn architecture() -> Architecture {
     }
 }
 
-fn trained() -> Artifact {
-    let model = Transformer::to_train(&architecture(), &Start::default(), 1).unwrap();
+fn trained(name: &str, architecture: &Architecture, seed: u64) -> Artifact {
+    let model = Transformer::to_train(architecture, &Start::default(), seed).unwrap();
     let options = Options { rate: 8e-3, steps: 120, warm_up: 10, ..Options::default() };
     let mut trainer = Trainer::new(model, options);
     let records = stripes(120 * 32, 7);
@@ -78,7 +78,9 @@ fn trained() -> Artifact {
     let tensors = exported.map(|tensor| {
         (tensor.shape.name.clone(), Tensor::from_bytes(&tensor.shape, &tensor.bytes))
     });
-    Artifact::new(Card::new("stripes", architecture()), tensors.collect()).unwrap()
+    let mut card = Card::new(name, architecture.clone());
+    card.training.seed = seed;
+    Artifact::new(card, tensors.collect()).unwrap()
 }
 
 pub(crate) fn saved(artifact: &Artifact, name: &str) -> PathBuf {
@@ -90,7 +92,14 @@ pub(crate) fn saved(artifact: &Artifact, name: &str) -> PathBuf {
 /// The folder of a model that tells stripes apart, trained once.
 pub(crate) fn model() -> &'static Path {
     static MODEL: OnceLock<PathBuf> = OnceLock::new();
-    MODEL.get_or_init(|| saved(&trained(), "stripes"))
+    MODEL.get_or_init(|| saved(&trained("stripes", &architecture(), 1), "stripes"))
+}
+
+/// The folder of a deeper model that was taught the same, from another start.
+pub(crate) fn other_model() -> &'static Path {
+    static MODEL: OnceLock<PathBuf> = OnceLock::new();
+    let deeper = || Architecture { layers: 2, ..architecture() };
+    MODEL.get_or_init(|| saved(&trained("deeper", &deeper(), 2), "deeper"))
 }
 
 /// The folder of a model that answers 0 to everything.

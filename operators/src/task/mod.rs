@@ -50,6 +50,7 @@ mod segment;
 mod separate;
 #[cfg(test)]
 pub(crate) mod squares;
+pub(crate) mod takes;
 #[cfg(test)]
 mod tests;
 mod tokens;
@@ -101,6 +102,28 @@ pub enum Labels {
     Media,
 }
 
+impl Outcome {
+    /// Of a model of classes: whether the likeliest is right; of equals the first is taken. Where no answer is known,
+    /// what the model says is right.
+    pub(crate) fn of(logits: &[f32], right: Option<u32>) -> Self {
+        let all = logits.iter().enumerate().rev();
+        let likeliest = all.max_by(|(_, a), (_, b)| a.total_cmp(b));
+        let answer = likeliest.map_or(0, |(class, _)| class as u32);
+        let score = f64::from(u8::from(right.is_none_or(|right| right == answer)));
+        Self { score, answer: Some(answer) }
+    }
+}
+
+/// How far apart two answers of a model of classes are: the root mean square of the differences of their logits, of
+/// which the mean is taken away, since adding a number to all of them says nothing.
+pub(crate) fn moved(original: &[f32], decoded: &[f32]) -> f64 {
+    let differences = original.iter().zip(decoded).map(|(a, b)| f64::from(*b) - f64::from(*a));
+    let differences: Vec<f64> = differences.collect();
+    let count = differences.len().max(1) as f64;
+    let mean = differences.iter().sum::<f64>() / count;
+    (differences.iter().map(|difference| (difference - mean).powi(2)).sum::<f64>() / count).sqrt()
+}
+
 /// A model and how its answers are judged.
 pub trait Task: Send + Sync {
     /// The name in job files.
@@ -123,6 +146,12 @@ pub trait Task: Send + Sync {
         media: &[Media<'_>],
         right: &[Option<Right<'_>>],
     ) -> Vec<Result<Outcome, String>>;
+
+    /// The logits of each record, for tasks whose model knows classes; an error for each record that it cannot take.
+    fn logits(&self, media: &[Media<'_>]) -> Vec<Result<Vec<f32>, String>> {
+        let told = || Err(format!("the model of `{}` has no classes", self.name()));
+        media.iter().map(|_| told()).collect()
+    }
 
     /// The outcome of each text, for tasks that are about texts.
     fn texts(&self, texts: &[&str]) -> Vec<Result<Outcome, String>> {
@@ -194,14 +223,8 @@ impl TaskOptions {
                 "there is no task {kind:?}{hint}; there are {kinds}"
             )));
         }
-        let folder = Path::new(&self.model);
         let wrong = |e: &dyn std::fmt::Display| OptionsError(format!("the task's model: {e}"));
-        let artifact = Artifact::open(folder).map_err(|e| wrong(&e))?;
-        let found = self.hash()?;
-        if let Some(said) = self.sha256.as_ref().filter(|said| !said.eq_ignore_ascii_case(&found)) {
-            let message = format!("the SHA-256 of its {CARD} is {found}, not {said}");
-            return Err(wrong(&message));
-        }
+        let (artifact, _) = open(&self.model, self.sha256.as_deref()).map_err(|e| wrong(&e))?;
         if self.kind == TOKENS {
             return self.tokens(&artifact);
         }
@@ -263,10 +286,27 @@ impl TaskOptions {
     }
 
     fn hash(&self) -> Result<String, OptionsError> {
-        let path = Path::new(&self.model).join(CARD);
-        let card = std::fs::read(&path)
-            .map_err(|e| OptionsError(format!("the task's model: {}: {e}", path.display())))?;
-        Ok(Sha256::digest(&card).iter().map(|byte| format!("{byte:02x}")).collect())
+        hash(&self.model).map_err(|e| OptionsError(format!("the task's model: {e}")))
+    }
+}
+
+/// The SHA-256 of the card of an artifact in a folder.
+fn hash(folder: &str) -> Result<String, String> {
+    let path = Path::new(folder).join(CARD);
+    let card = std::fs::read(&path).map_err(|e| format!("{}: {e}", path.display()))?;
+    Ok(Sha256::digest(&card).iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// The artifact in a folder, and the SHA-256 of its card.
+///
+/// # Errors
+/// When it cannot be read, or its card is another than was said, as a sentence.
+pub(crate) fn open(folder: &str, said: Option<&str>) -> Result<(Artifact, String), String> {
+    let artifact = Artifact::open(Path::new(folder)).map_err(|e| e.to_string())?;
+    let found = hash(folder)?;
+    match said.filter(|said| !said.eq_ignore_ascii_case(&found)) {
+        Some(said) => Err(format!("the SHA-256 of its {CARD} is {found}, not {said}")),
+        None => Ok((artifact, found)),
     }
 }
 
