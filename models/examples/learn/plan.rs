@@ -39,8 +39,6 @@ const GPT: Part = Part {
     tried: &[
         ("rows:128x6:axis:table-bits=4", &[4e-3]),
         ("rows:128x6:axis:choices=4:table-bits=4:teacher=700:fit=300", &[4e-3]),
-        ("rows:64x6:projected:damping=0.5", &[2e-3]),
-        ("bits:4", &[4e-3]),
     ],
     by_accuracy: false,
 };
@@ -49,7 +47,7 @@ const GPT: Part = Part {
 const LUT: &str = "rows:128x6:axis:choices=4:table-bits=4";
 
 /// For pictures: with fewer examples, smaller tables on projected wires learn by heart less.
-const LUT_OF_PICTURES: &str = "rows:128x4:projected";
+const LUT_OF_PICTURES: &str = "rows:64x4:projected";
 
 /// How [`LUT_OF_PICTURES`] was found.
 const TRIED_ON_FASHION: &[(&str, &[f32])] = &[
@@ -60,7 +58,7 @@ const TRIED_ON_FASHION: &[(&str, &[f32])] = &[
     ("rows:64x2:projected", &[4e-3]),
     ("rows:64x3:projected", &[4e-3]),
     ("rows:128x3:projected", &[4e-3]),
-    ("rows:64x4:projected", &[2e-3, 4e-3]),
+    ("rows:128x4:projected", &[2e-3, 4e-3]),
     ("rows:64x4:projected:table-rate=1", &[4e-3]),
     ("rows:64x4:projected:damping=0.5", &[4e-3]),
     ("rows:64x4:projected:damping=0.3", &[6e-3]),
