@@ -14,6 +14,8 @@ pub(crate) struct Contender {
     pub(crate) start: Start,
     /// The learning rate of tables, as a multiple of that of weights.
     pub(crate) table_rate: f32,
+    /// The decay of tables.
+    pub(crate) table_decay: f32,
     /// Steps of an MLP model whose blocks the tables are fitted to; 0 starts from scratch.
     pub(crate) teacher: u64,
     /// Steps of the fit.
@@ -66,8 +68,9 @@ impl FromStr for Contender {
             other => return Err(format!("{other} is no feed-forward").into()),
         };
         let start = Start { choices: 1, ..Start::default() };
+        let (table_rate, table_decay, precision) = (2.0, 0.0, Precision::Int8);
         let mut contender =
-            Self { kind, start, table_rate: 2.0, teacher: 0, fit: 0, precision: Precision::Int8 };
+            Self { kind, start, table_rate, table_decay, teacher: 0, fit: 0, precision };
         for part in parts {
             let (name, value) =
                 part.split_once('=').ok_or_else(|| format!("{part}: NAME=VALUE"))?;
@@ -76,6 +79,7 @@ impl FromStr for Contender {
                 "deviation" => contender.start.deviation = Some(value.parse()?),
                 "choices" => contender.start.choices = value.parse()?,
                 "table-rate" => contender.table_rate = value.parse()?,
+                "decay" => contender.table_decay = value.parse()?,
                 "teacher" => contender.teacher = value.parse()?,
                 "fit" => contender.fit = value.parse()?,
                 "table-bits" => {

@@ -11,7 +11,7 @@
 //! Tasks: `shakespeare` (nanoGPT's configuration for processors: 4 layers, 4 heads, 128 wide, context 64, batches of
 //! 12), `cifar10` and `fashion` (small ViTs). Contenders: `mlp`, `none`, `rows:NODESxINPUTS:axis`,
 //! `rows:NODESxINPUTS:projected`, `bits:MULTIPLE`; behind rows and bits stand `:damping=0.5`, `:choices=8`,
-//! `:table-rate=2`; `teacher=1000:fit=300` among them warm-starts tables with so many steps of an MLP model and so many
+//! `:table-rate=2`, `:decay=0.5`, `:table-bits=4`; `teacher=1000:fit=300` among them warm-starts tables with so many steps of an MLP model and so many
 //! of distillation, which count. `--save FOLDER` writes the artifact. The data stand in `$ANABRANCH_DATA` or in
 //! `../shared/data` beside the workspace. A run ends with a line of JSON.
 

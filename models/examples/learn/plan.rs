@@ -46,8 +46,8 @@ const GPT: Part = Part {
 /// The tables that are judged: fast enough with values of 4 bits. Those on projections learn better and are slower.
 const LUT: &str = "rows:128x6:axis:choices=4:table-bits=4";
 
-/// For pictures: with fewer examples, smaller tables on projected wires learn by heart less.
-const LUT_OF_PICTURES: &str = "rows:64x4:projected";
+/// For pictures, half as wide and of few examples, which tables learn by heart unless they decay.
+const LUT_OF_PICTURES: &str = "rows:64x6:axis:choices=4:decay=0.5:table-bits=4";
 
 /// How [`LUT_OF_PICTURES`] was found.
 const TRIED_ON_FASHION: &[(&str, &[f32])] = &[
@@ -59,6 +59,10 @@ const TRIED_ON_FASHION: &[(&str, &[f32])] = &[
     ("rows:64x3:projected", &[4e-3]),
     ("rows:128x3:projected", &[4e-3]),
     ("rows:128x4:projected", &[2e-3, 4e-3]),
+    ("rows:64x6:axis:choices=4:decay=2", &[4e-3]),
+    ("rows:64x4:projected", &[2e-3, 4e-3]),
+    ("rows:64x4:projected:decay=0.1", &[4e-3]),
+    ("rows:64x4:projected:decay=0.5", &[4e-3]),
     ("rows:64x4:projected:table-rate=1", &[4e-3]),
     ("rows:64x4:projected:damping=0.5", &[4e-3]),
     ("rows:64x4:projected:damping=0.3", &[6e-3]),

@@ -154,6 +154,7 @@ fn options(settings: &Settings, contender: &Contender, steps: u64) -> Options {
         steps,
         warm_up: Options::default().warm_up.min(steps / 4),
         table_rate: contender.table_rate,
+        table_decay: contender.table_decay,
         seed: settings.seed,
         ..Options::default()
     }

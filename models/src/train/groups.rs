@@ -9,7 +9,7 @@ pub enum Group {
     Plain,
     /// Thresholds of wires: not decayed, clipped, with a rate of their own.
     Threshold,
-    /// Look-up tables of rows and the scores of learned wires: a rate of their own, not decayed, and
+    /// Look-up tables of rows and the scores of learned wires: a rate and a decay of their own, and
     /// outside the clipped norm, which their many entries would dominate.
     Table,
     /// Tables of bits: as tables, and kept in `[-1, 1]` (an entry that wandered off would never

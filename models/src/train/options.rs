@@ -18,6 +18,9 @@ pub struct Options {
     pub betas: [f32; 2],
     /// Decoupled weight decay of weights, per unit of rate.
     pub decay: f32,
+    /// Decoupled weight decay of look-up tables of rows, per unit of their rate. What few examples address is learned by
+    /// heart otherwise.
+    pub table_decay: f32,
     /// The largest global norm of all gradients but those of tables; 0 does not clip.
     pub clip: f32,
     /// The rate of look-up tables, as a multiple of `rate`.
@@ -39,6 +42,7 @@ impl Default for Options {
             steps: 2_000,
             betas: [0.9, 0.99],
             decay: 0.1,
+            table_decay: 0.0,
             clip: 1.0,
             table_rate: 2.0,
             threshold_rate: 1.0,
@@ -49,6 +53,15 @@ impl Default for Options {
 }
 
 impl Options {
+    /// The decay of a group.
+    pub(super) const fn decay_of(&self, group: Group) -> f32 {
+        match group {
+            Group::Weight => self.decay,
+            Group::Table => self.table_decay,
+            Group::Plain | Group::Threshold | Group::BitTable => 0.0,
+        }
+    }
+
     /// The rate of weights at a step, counted from 0: linear warm-up, then half a cosine.
     pub fn rate_at(&self, step: u64) -> f32 {
         if step < self.warm_up {

@@ -166,7 +166,7 @@ impl<M: Module> Trainer<M> {
             let group = Group::of(path);
             let by = Update {
                 rate: rate * options.factor(group),
-                decay: if group == Group::Weight { options.decay } else { 0.0 },
+                decay: options.decay_of(group),
                 betas: options.betas,
                 step: *updates,
                 scale: if group.clipped() { scale } else { 1.0 },

@@ -59,6 +59,10 @@ pub struct TrainOptions {
     /// The rate of look-up tables, as a multiple of `rate`. Default 2.
     #[serde(default = "table_rate")]
     pub table_rate: f32,
+    /// Weight decay of tables of rows, per unit of their rate: 0.5 where examples are few and tables learn them by heart.
+    /// Default 0.
+    #[serde(default)]
+    pub table_decay: f32,
     /// Steps until the rate is at its largest, a quarter of `steps` at most. Default 100.
     #[serde(default = "warm_up")]
     pub warm_up: u64,
@@ -316,6 +320,7 @@ impl TrainOptions {
             steps: self.steps,
             warm_up: self.warm_up.min(self.steps / 4),
             table_rate: self.table_rate,
+            table_decay: self.table_decay,
             modality_dropout: self.modality_dropout,
             seed: self.seed,
             ..Rates::default()
@@ -364,6 +369,7 @@ impl TrainOptions {
                 !(0.0..100.0).contains(&self.table_rate),
                 "`table_rate` is a multiple of `rate`, from 0 to 100",
             ),
+            (!(0.0..100.0).contains(&self.table_decay), "`table_decay` is from 0 to 100"),
             (
                 !(0.0..1.0).contains(&self.modality_dropout),
                 "`modality_dropout` is a probability below 1",
