@@ -45,7 +45,7 @@ pub(crate) struct Size {
 }
 
 impl Size {
-    const TINY: Self = Self { steps: 10, records: 6 };
+    const TINY: Self = Self { steps: 10, records: 2 };
 }
 
 /// A network and how it learns.
