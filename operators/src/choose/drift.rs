@@ -4,9 +4,6 @@ use serde::{Deserialize, Serialize};
 
 use super::stake::{self, COUNT};
 
-/// Words of a state.
-pub const WORDS: usize = COUNT + 4;
-
 /// A watch over the losses of a sample of a stream, for as long as it runs.
 ///
 /// While the mean loss is at most `max_loss`, it raises an alarm with probability `alpha` at most, however long it
@@ -40,6 +37,9 @@ pub struct Drift {
 }
 
 impl Drift {
+    /// Words of a state.
+    pub const WORDS: usize = COUNT + 4;
+
     /// A watch that has seen nothing.
     pub fn new(max_loss: f64, alpha: f64) -> Self {
         Self { max_loss, alpha, records: 0, capital: [0.0; COUNT], alarmed: false }
@@ -84,8 +84,8 @@ impl Drift {
     }
 
     /// The state bit for bit, which text would not keep.
-    pub fn to_words(&self) -> [u64; WORDS] {
-        let mut words = [0; WORDS];
+    pub fn to_words(&self) -> [u64; Self::WORDS] {
+        let mut words = [0; Self::WORDS];
         let rest = [self.records, u64::from(self.alarmed)];
         let numbers = [self.max_loss, self.alpha].into_iter().chain(self.capital);
         let all = numbers.map(f64::to_bits).chain(rest);
@@ -94,7 +94,7 @@ impl Drift {
     }
 
     /// The watch with this state; `None` for what is none.
-    pub fn from_words(words: &[u64; WORDS]) -> Option<Self> {
+    pub fn from_words(words: &[u64; Self::WORDS]) -> Option<Self> {
         let ([max_loss, alpha], rest) = words.split_first_chunk()?;
         let (capital, [records, alarmed]) = rest.split_first_chunk()? else { return None };
         let [max_loss, alpha] = [max_loss, alpha].map(|word| f64::from_bits(*word));

@@ -35,5 +35,5 @@ mod tests;
 mod walk;
 
 pub use bound::{Interval, Losses, least_records};
-pub use drift::{Drift, WORDS};
+pub use drift::Drift;
 pub use walk::{LEAST_OF_CLASS, Rule, Step, Verdict, Walk, WorstClass, walk};

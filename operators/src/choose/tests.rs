@@ -116,7 +116,7 @@ fn a_watch_goes_on_from_its_words_bit_for_bit() {
     let mut damaged = watch.to_words();
     damaged[5] = f64::NAN.to_bits();
     assert_eq!(Drift::from_words(&damaged), None);
-    assert_eq!(Drift::from_words(&[u64::MAX; WORDS]), None);
+    assert_eq!(Drift::from_words(&[u64::MAX; Drift::WORDS]), None);
 }
 
 #[test]

@@ -24,7 +24,7 @@ fn batch(losses: &[f64]) -> RecordBatch {
 
 /// So many losses of which every 500th is lost, and then of which every fifth is.
 fn drifting(quiet: usize, loud: usize) -> Vec<f64> {
-    let lost = |every: usize| move |at: usize| f64::from(u8::from(at % every == 0));
+    let lost = |every: usize| move |at: usize| f64::from(u8::from(at.is_multiple_of(every)));
     (0..quiet).map(lost(500)).chain((0..loud).map(lost(5))).collect()
 }
 
