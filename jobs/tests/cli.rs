@@ -77,7 +77,7 @@ fn a_run_whose_records_were_all_refused_exits_with_1() {
     let done = anabranch(folder.path(), &["run", "job.toml"]);
     assert_eq!(done.status.code(), Some(1), "{}", err(&done));
     assert!(
-        err(&done).contains("nothing was written: all 2 records were refused"),
+        err(&done).contains("nothing was written: every record was refused (2)"),
         "{}",
         err(&done)
     );

@@ -46,7 +46,9 @@ fn example_in_rust_equals_the_job_file() {
     let place = folder.path().join("table");
     let photos = data().join("photos");
     let mut command = Command::new(env!("CARGO"));
-    command.args(["run", "--quiet", "--offline", "-p", "anabranch", "--example", "photos", "--"]);
+    // As the tests are built, so that little is compiled again.
+    command.args(["run", "--quiet", "--offline", "--profile", "test", "-p", "anabranch"]);
+    command.args(["--example", "photos", "--"]);
     let output = command.arg(photos).arg(&place).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(Table::at(&place).hashes("table"), from_file.1.hashes("table"));

@@ -30,7 +30,7 @@ pub(super) fn run(
     if report.refused_all() {
         // The report says where they are; the exit code is for whoever waits for the output.
         let message =
-            format!("error: nothing was written: all {} records were refused", report.refused);
+            format!("error: nothing was written: every record was refused ({})", report.refused);
         return Err(Failure::new(Exit::Failed, message));
     }
     Ok(exit(&report))

@@ -24,9 +24,9 @@
 //! column = "image_shadow_loss"
 //! inputs = ["watched"]
 //!
-//! [sink.watch]
+//! [sink.alarms]
 //! kind = "jsonl"
-//! path = "watch"
+//! path = "alarms"
 //! inputs = ["watch"]
 //! ```
 //!
