@@ -3,6 +3,7 @@
 use anabranch_models::engine::{Encoder, Input};
 use anabranch_pipelines::record::Modality;
 
+use super::takes::input;
 use crate::codec::Media;
 
 /// Records that go through the model at once.
@@ -47,10 +48,6 @@ pub(super) fn ask<'a, T>(
 }
 
 fn predict(model: &Encoder, modality: Modality, values: &[&[f32]]) -> Result<Vec<f32>, String> {
-    let input = |values| match modality {
-        Modality::Audio => Input { audio: Some(values), ..Input::default() },
-        _ => Input { image: Some(values), ..Input::default() },
-    };
-    let inputs: Vec<Input<'_>> = values.iter().map(|values| input(*values)).collect();
+    let inputs: Vec<Input<'_>> = values.iter().map(|values| input(modality, values)).collect();
     model.predict(&inputs).map_err(|e| e.to_string())
 }

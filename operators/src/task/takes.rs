@@ -67,9 +67,14 @@ impl Takes {
 
     /// Values as an input of the model.
     pub(crate) fn input<'a>(&self, values: &'a [f32]) -> Input<'a> {
-        match self {
-            Self::Pictures(_) => Input { image: Some(values), ..Input::default() },
-            Self::Sounds(_) => Input { audio: Some(values), ..Input::default() },
-        }
+        input(self.modality(), values)
+    }
+}
+
+/// Values of a picture or a sound as an input of a model.
+pub(super) fn input(modality: Modality, values: &[f32]) -> Input<'_> {
+    match modality {
+        Modality::Audio => Input { audio: Some(values), ..Input::default() },
+        _ => Input { image: Some(values), ..Input::default() },
     }
 }
