@@ -1,6 +1,7 @@
 //! The pictures of CIFAR-10 that are here, the small model that learns them, and latent codecs for them.
 
 use std::error::Error;
+use std::path::Path;
 
 use anabranch_models::artifact::architecture::{
     Architecture, FeedForward, Head, ImageTokens, Inputs,
@@ -10,6 +11,7 @@ use anabranch_operators::codec::{Facts, Latent, Media};
 use anabranch_operators::evaluate::{Labelled, Proxy};
 
 use crate::data;
+use crate::network::Network;
 
 /// Pixels of a side.
 pub(crate) const SIDE: usize = 32;
@@ -22,6 +24,8 @@ pub(crate) const POSITIONS: usize = 8;
 /// Steps of the small model, and of codecs' gradients.
 pub(crate) const STEPS: u64 = 1000;
 const GRADIENT_STEPS: u64 = 400;
+/// Steps of a network that judges.
+pub(crate) const JUDGED: u64 = 4000;
 
 /// The pixel-exact records: the first 4,000 training pictures. Every fourth one tests.
 pub(crate) fn exact() -> Result<[Vec<Labelled>; 2], Box<dyn Error>> {
@@ -87,4 +91,32 @@ pub(crate) fn model(side: usize, channels: usize) -> Proxy {
         rate: 2e-3,
         seeds: Vec::new(),
     }
+}
+
+/// Trains a network of the same sizes on these pictures, mirrored or not, and saves it into a folder.
+pub(crate) fn train_on(
+    records: &[Labelled],
+    seed: u64,
+    steps: u64,
+    folder: &Path,
+) -> Result<(), Box<dyn Error>> {
+    let Proxy { architecture, batch, rate, .. } = model(SIDE, 3);
+    let network = Network { name: "pictures", architecture, batch, rate, steps, seed };
+    network.train(folder, |random| {
+        let record = records.get(random.below(records.len())).ok_or("no record to train on")?;
+        let pixels = record.samples.chunks_exact(3);
+        let mirrored = random.below(2) == 1;
+        let row = |row: &[&[u8]]| -> Vec<u8> {
+            let pixels: Vec<&[u8]> = match mirrored {
+                true => row.iter().rev().copied().collect(),
+                false => row.to_vec(),
+            };
+            pixels.concat()
+        };
+        let samples: Vec<u8> = pixels.collect::<Vec<_>>().chunks(SIDE).flat_map(row).collect();
+        // As the task `classify` makes them.
+        let values = samples.iter().map(|sample| f32::from(*sample) / 127.5 - 1.0);
+        Ok((values.collect(), vec![record.class]))
+    })?;
+    Ok(())
 }

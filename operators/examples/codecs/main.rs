@@ -22,11 +22,13 @@
 
 mod cifar;
 mod dense;
+mod families;
+mod image;
 mod latents;
+mod network;
 mod page;
 mod part;
 mod photos;
-mod pictures;
 mod program;
 mod records;
 mod speech;
@@ -43,10 +45,11 @@ const PARTS: &[&dyn Part] = &[
     &speech::Speech,
     &text::Text,
     &photos::Photos,
-    &pictures::Pictures,
+    &image::Images,
     &latents::Latents,
     &dense::Segment,
     &dense::Separate,
+    &families::Families,
 ];
 
 const USAGE: &str = "codecs results|verify|try [PART ..]";

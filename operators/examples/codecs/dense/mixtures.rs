@@ -14,13 +14,13 @@ use anabranch_pipelines::record::media;
 use crate::speech::recordings;
 use crate::{data, records};
 
-pub(super) const RATE: u32 = 8000;
+pub(crate) const RATE: u32 = 8000;
 /// Samples of a window, from one to the next, and frames of a mixture.
-pub(super) const WINDOW: usize = 256;
-pub(super) const HOP: usize = 128;
-pub(super) const FRAMES: usize = 32;
+pub(crate) const WINDOW: usize = 256;
+pub(crate) const HOP: usize = 128;
+pub(crate) const FRAMES: usize = 32;
 const LENGTH: usize = (FRAMES - 1) * HOP + WINDOW;
-pub(super) const FACTS: Facts =
+pub(crate) const FACTS: Facts =
     Facts::Audio { format: Pcm::S16, rate: RATE, channels: 1, frames: LENGTH as u64 };
 const CLIPS: [&str; 2] = ["trumpet_44k_stereo.wav", "vibe_ace_10-16s_44k_stereo.wav"];
 /// Who tests.
@@ -33,29 +33,29 @@ const LOUDER: f32 = 5.0;
 const PEAK: f32 = 0.7;
 
 /// A mixture, and the voice in it by itself.
-pub(super) struct Mixture {
+pub(crate) struct Mixture {
     samples: Vec<u8>,
     voice: Vec<u8>,
 }
 
 impl Mixture {
-    pub(super) fn media(&self) -> Media<'_> {
+    pub(crate) fn media(&self) -> Media<'_> {
         Media { samples: &self.samples, facts: FACTS }
     }
 
-    pub(super) fn right(&self) -> Media<'_> {
+    pub(crate) fn right(&self) -> Media<'_> {
         Media { samples: &self.voice, facts: FACTS }
     }
 }
 
 /// Voices and music that mixtures are made of.
-pub(super) struct Sounds {
-    pub(super) voices: Vec<Vec<f32>>,
+pub(crate) struct Sounds {
+    pub(crate) voices: Vec<Vec<f32>>,
     music: Vec<Vec<f32>>,
 }
 
 /// What trains and what tests.
-pub(super) fn all() -> Result<[Sounds; 2], Box<dyn Error>> {
+pub(crate) fn all() -> Result<[Sounds; 2], Box<dyn Error>> {
     let (mut train, mut test) = (Vec::new(), Vec::new());
     for recording in recordings::all()? {
         let Facts::Audio { format, .. } = recording.facts else { continue };
@@ -93,7 +93,7 @@ fn music(file: &str) -> Result<Vec<f32>, Box<dyn Error>> {
 
 impl Sounds {
     /// The mixture of a voice with music that chance draws.
-    pub(super) fn mixture(
+    pub(crate) fn mixture(
         &self,
         voice: usize,
         random: &mut Random,

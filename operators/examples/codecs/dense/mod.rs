@@ -4,25 +4,17 @@
 //! from every setting of some codecs. The loss is Q_infer, paired record by record. Of each codec one goes from the best
 //! setting to the cheapest, and stops at the first that cannot be shown to lose less than 1 %.
 
-mod mixtures;
-mod scenes;
-mod segment;
-mod separate;
+pub(crate) mod mixtures;
+pub(crate) mod scenes;
+pub(crate) mod segment;
+pub(crate) mod separate;
 
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::fmt::Write as _;
-use std::path::Path;
 
-use anabranch_models::artifact::architecture::Architecture;
-use anabranch_models::artifact::{Artifact, Card, Tensor};
-use anabranch_models::random::Random;
-use anabranch_models::train::export::{Precision, export};
-use anabranch_models::train::{Batch, Options, Trainer};
-use anabranch_models::transformer::{Input, Start, Transformer};
 use anabranch_operators::codec::Media;
 use anabranch_operators::evaluate::{EvaluateOptions, Summary, Tried, correlation};
-use anabranch_operators::task::Lesson;
 use anabranch_pipelines::operator::{Allocation, Context};
 pub(crate) use segment::Segment;
 pub(crate) use separate::Separate;
@@ -33,67 +25,19 @@ use crate::records;
 
 /// The one run of each part.
 const RUN: &str = "sweep";
-const SEED: u64 = 1;
+pub(crate) const SEED: u64 = 1;
 /// How much of the score may be lost.
 const MAX_LOSS: f64 = 0.01;
 
 /// How much is done: all of it, or just enough to see that it works.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Size {
-    steps: u64,
-    records: usize,
+    pub(crate) steps: u64,
+    pub(crate) records: usize,
 }
 
 impl Size {
-    const TINY: Self = Self { steps: 10, records: 2 };
-}
-
-/// A network and how it learns.
-struct Network {
-    name: &'static str,
-    architecture: Architecture,
-    batch: usize,
-    rate: f32,
-}
-
-impl Network {
-    /// Trains on what `draw` gives and saves the model into a folder. Gives the loss of the last tenth of the steps.
-    fn train(
-        &self,
-        steps: u64,
-        folder: &Path,
-        mut draw: impl FnMut(&mut Random) -> Result<Lesson, Box<dyn Error>>,
-        input: impl Fn(usize, Vec<f32>) -> Input,
-    ) -> Result<f64, Box<dyn Error>> {
-        let model = Transformer::to_train(&self.architecture, &Start::default(), SEED)?;
-        let warm_up = steps / 20;
-        let options = Options { rate: self.rate, steps, warm_up, seed: SEED, ..Options::default() };
-        let mut trainer = Trainer::new(model, options);
-        let random = &mut Random::new(!SEED);
-        let last = (steps / 10).max(1);
-        let mut loss = 0.0;
-        for step in 0..steps {
-            let (mut values, mut targets) = (Vec::new(), Vec::new());
-            for _ in 0..self.batch {
-                let lesson = draw(random)?;
-                values.extend(lesson.values);
-                targets.extend(lesson.bits);
-            }
-            let batch = Batch { input: input(self.batch, values), targets };
-            let found = trainer.step(&batch)?;
-            if step + last >= steps {
-                loss += f64::from(found.loss) / last as f64;
-            }
-        }
-        let exported = export(&trainer.trained(), Precision::Int8).into_iter();
-        let tensors = exported.map(|tensor| {
-            (tensor.shape.name.clone(), Tensor::from_bytes(&tensor.shape, &tensor.bytes))
-        });
-        let mut card = Card::new(self.name, self.architecture.clone());
-        (card.training.seed, card.training.steps) = (SEED, steps);
-        Artifact::new(card, tensors.collect())?.save(folder)?;
-        Ok(loss)
-    }
+    pub(crate) const TINY: Self = Self { steps: 10, records: 2 };
 }
 
 /// What every setting of these codecs costs the task: a JSON object.

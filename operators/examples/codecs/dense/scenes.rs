@@ -14,33 +14,33 @@ use serde_json::Value;
 use crate::data;
 
 /// Pixels of a side of a box, and from the left of one to that of the next.
-pub(super) const SIDE: usize = 100;
+pub(crate) const SIDE: usize = 100;
 const NEXT: usize = 150;
 const BOXES: usize = 3;
-pub(super) const PICTURE: Facts =
+pub(crate) const PICTURE: Facts =
     Facts::Image { width: SIDE as u32, height: SIDE as u32, channels: 3 };
 const MASK: Facts = Facts::Image { width: SIDE as u32, height: SIDE as u32, channels: 1 };
 /// Of so many sentences the boxes of one test: enough that a setting which loses nothing can be shown to.
 const TESTED: u32 = 3;
 
 /// A box, and white where its objects are.
-pub(super) struct Scene {
+pub(crate) struct Scene {
     samples: Vec<u8>,
     mask: Vec<u8>,
 }
 
 impl Scene {
-    pub(super) fn media(&self) -> Media<'_> {
+    pub(crate) fn media(&self) -> Media<'_> {
         Media { samples: &self.samples, facts: PICTURE }
     }
 
-    pub(super) fn right(&self) -> Media<'_> {
+    pub(crate) fn right(&self) -> Media<'_> {
         Media { samples: &self.mask, facts: MASK }
     }
 }
 
 /// Boxes to train on and boxes to test on; no sentence has some of both.
-pub(super) fn all() -> Result<[Vec<Scene>; 2], Box<dyn Error>> {
+pub(crate) fn all() -> Result<[Vec<Scene>; 2], Box<dyn Error>> {
     let folder = data().join("nlvr");
     let text = std::fs::read_to_string(folder.join("dev.json"))?;
     let described = text.lines().map(serde_json::from_str::<Value>);

@@ -1,37 +1,52 @@
 //! Objects of drawings.
 
 use std::error::Error;
+use std::path::Path;
 
 use anabranch_models::artifact::architecture::{
     Architecture, FeedForward, Head, ImageTokens, Inputs,
 };
-use anabranch_models::random::Random;
-use anabranch_models::transformer::Input;
 use anabranch_operators::task::{Right, TaskOptions, lesson};
 use serde_json::{Value, json};
 
 use super::scenes::{self, PICTURE, SIDE, Scene};
-use super::{Network, RUN, SEED, Size};
+use super::{RUN, SEED, Size};
+use crate::network::Network;
 use crate::part::{Found, Part, Runs};
 
 pub(crate) struct Segment;
 
-const FULL: Size = Size { steps: 1200, records: usize::MAX };
+pub(crate) const FULL: Size = Size { steps: 1200, records: usize::MAX };
 /// Pixels of a side of a patch.
 const PATCH: usize = 10;
+pub(crate) const WIDTH: usize = 48;
 const CODECS: [&str; 4] = ["png", "webp", "jpeg", "qoi"];
 
-fn network() -> Network {
+/// A network that draws masks.
+pub(crate) fn network(seed: u64, width: usize, steps: u64) -> Network {
     let image = ImageTokens { height: SIDE, width: SIDE, channels: 3, patch: PATCH };
     let architecture = Architecture {
-        width: 48,
+        width,
         heads: 4,
         layers: 2,
         inputs: Inputs::Image(image),
         head: Head::Masks(PATCH * PATCH),
-        feed_forward: FeedForward::Mlp { hidden: 96 },
+        feed_forward: FeedForward::Mlp { hidden: 2 * width },
     };
-    Network { name: "objects", architecture, batch: 16, rate: 3e-3 }
+    Network { name: "objects", architecture, batch: 16, rate: 3e-3, steps, seed }
+}
+
+/// Trains a network on these and saves it into a folder. Gives its last loss.
+pub(crate) fn train_on(
+    scenes: &[Scene],
+    network: &Network,
+    folder: &Path,
+) -> Result<f64, Box<dyn Error>> {
+    network.train(folder, |random| {
+        let scene = scenes.get(random.below(scenes.len())).ok_or("no record to train on")?;
+        let lesson = lesson(&network.architecture, None, &scene.media(), &scene.right())?;
+        Ok((lesson.values, lesson.bits))
+    })
 }
 
 fn run(size: Size) -> Result<Value, Box<dyn Error>> {
@@ -39,12 +54,7 @@ fn run(size: Size) -> Result<Value, Box<dyn Error>> {
     test.truncate(size.records);
     let folder = tempfile::tempdir()?;
     let model = folder.path().join("model");
-    let network = network();
-    let draw = |random: &mut Random| {
-        let scene = train.get(random.below(train.len())).ok_or("no record to train on")?;
-        Ok(lesson(&network.architecture, None, &scene.media(), &scene.right())?)
-    };
-    let loss = network.train(size.steps, &model, draw, |_, values| Input::Images(values))?;
+    let loss = train_on(&train, &network(SEED, WIDTH, size.steps), &model)?;
     let task = json!({ "kind": "segment", "model": model, "label": "mask" });
     let judge = serde_json::from_value::<TaskOptions>(task.clone())?.build()?;
     let media: Vec<_> = test.iter().map(Scene::media).collect();

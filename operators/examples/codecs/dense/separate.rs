@@ -1,37 +1,54 @@
 //! Voices in music.
 
 use std::error::Error;
+use std::path::Path;
 
 use anabranch_models::artifact::architecture::{
     Architecture, AudioTokens, FeedForward, Head, Inputs,
 };
 use anabranch_models::random::Random;
-use anabranch_models::transformer::Input;
 use anabranch_operators::metric::si_sdr;
 use anabranch_operators::task::{Right, Spectra, TaskOptions, lesson};
 use serde_json::{Value, json};
 
-use super::mixtures::{self, FACTS, FRAMES, HOP, Mixture, RATE, WINDOW};
-use super::{Network, RUN, SEED, Size};
+use super::mixtures::{self, FACTS, FRAMES, HOP, Mixture, RATE, Sounds, WINDOW};
+use super::{RUN, SEED, Size};
+use crate::network::Network;
 use crate::part::{Found, Part, Runs};
 
 pub(crate) struct Separate;
 
-const FULL: Size = Size { steps: 1500, records: usize::MAX };
-const SPECTRA: Spectra = Spectra { rate: RATE, window: WINDOW, hop: HOP };
+pub(crate) const FULL: Size = Size { steps: 1500, records: usize::MAX };
+pub(crate) const WIDTH: usize = 64;
+pub(crate) const SPECTRA: Spectra = Spectra { rate: RATE, window: WINDOW, hop: HOP };
 const CODECS: [&str; 4] = ["wav", "flac", "opus", "opus_packets"];
 
-fn network() -> Network {
+/// A network that finds the voice.
+pub(crate) fn network(seed: u64, width: usize, steps: u64) -> Network {
     let audio = AudioTokens { bands: WINDOW / 4, frames: FRAMES, frames_per_token: 1 };
     let architecture = Architecture {
-        width: 64,
+        width,
         heads: 4,
         layers: 3,
         inputs: Inputs::Modalities { image: None, audio: Some(audio), text: None },
         head: Head::Masks(WINDOW / 2 + 1),
-        feed_forward: FeedForward::Mlp { hidden: 128 },
+        feed_forward: FeedForward::Mlp { hidden: 2 * width },
     };
-    Network { name: "voices", architecture, batch: 32, rate: 2e-3 }
+    Network { name: "voices", architecture, batch: 32, rate: 2e-3, steps, seed }
+}
+
+/// Trains a network on mixtures of these, other ones in every step, and saves it into a folder. Gives its last loss.
+pub(crate) fn train_on(
+    sounds: &Sounds,
+    network: &Network,
+    folder: &Path,
+) -> Result<f64, Box<dyn Error>> {
+    network.train(folder, |random| {
+        let mixture = sounds.mixture(random.below(sounds.voices.len()), random)?;
+        let (media, right) = (mixture.media(), mixture.right());
+        let lesson = lesson(&network.architecture, Some(SPECTRA), &media, &right)?;
+        Ok((lesson.values, lesson.bits))
+    })
 }
 
 /// A score as decibels.
@@ -43,16 +60,7 @@ fn run(size: Size) -> Result<Value, Box<dyn Error>> {
     let [train, test] = mixtures::all()?;
     let folder = tempfile::tempdir()?;
     let model = folder.path().join("model");
-    let network = network();
-    let draw = |random: &mut Random| {
-        let voice = random.below(train.voices.len());
-        let mixture = train.mixture(voice, random)?;
-        let (media, right) = (mixture.media(), mixture.right());
-        Ok(lesson(&network.architecture, Some(SPECTRA), &media, &right)?)
-    };
-    let input =
-        |batch, values| Input::Modalities { batch, image: None, audio: Some(values), text: None };
-    let loss = network.train(size.steps, &model, draw, input)?;
+    let loss = train_on(&train, &network(SEED, WIDTH, size.steps), &model)?;
     let random = &mut Random::new(SEED);
     let voices = 0..test.voices.len().min(size.records);
     let mixtures = voices.map(|voice| test.mixture(voice, random));

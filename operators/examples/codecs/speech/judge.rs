@@ -8,26 +8,25 @@ use std::sync::Arc;
 use anabranch_models::artifact::architecture::{
     Architecture, AudioTokens, FeedForward, Head, Inputs,
 };
-use anabranch_models::artifact::{Artifact, Card, Tensor};
 use anabranch_models::random::Random;
-use anabranch_models::train::export::{Precision, export};
-use anabranch_models::train::{Batch, Options, Trainer};
-use anabranch_models::transformer::{Input, Start, Transformer};
 use anabranch_operators::SpectrumOptions;
-use anabranch_operators::task::{Task, TaskOptions};
+use anabranch_operators::task::{Spectra, Task, TaskOptions};
 use anabranch_pipelines::operator::{Allocation, Context};
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::Float32Type;
 
 use super::recordings::Recording;
+use crate::network::Network;
 use crate::records;
 
 const RATE: u32 = 8000;
 /// Half a second of 16 ms.
 const FRAMES: usize = 32;
 const BANDS: usize = 32;
-const STEPS: u64 = 3000;
-const BATCH: usize = 32;
+pub(crate) const WIDTH: usize = 64;
+pub(crate) const STEPS: u64 = 3000;
+/// How recordings become spectra.
+pub(crate) const SPECTRA: Spectra = Spectra { rate: RATE, window: 256, hop: 128 };
 /// A sound is heard up to so many frames later, another time than the last.
 const SHIFT: usize = 6;
 /// And up to so much faster or slower.
@@ -35,53 +34,42 @@ const SPEED: f32 = 1.3;
 /// And its bands are up to so much closer together or farther apart.
 const THROAT: f32 = 1.2;
 
-fn architecture() -> Architecture {
-    Architecture {
-        width: 64,
+/// A network of digits.
+pub(crate) fn network(seed: u64, width: usize, steps: u64) -> Network {
+    let audio = AudioTokens { bands: BANDS, frames: FRAMES, frames_per_token: 2 };
+    let architecture = Architecture {
+        width,
         heads: 4,
         layers: 3,
-        inputs: Inputs::Modalities {
-            image: None,
-            audio: Some(AudioTokens { bands: BANDS, frames: FRAMES, frames_per_token: 2 }),
-            text: None,
-        },
+        inputs: Inputs::Modalities { image: None, audio: Some(audio), text: None },
         head: Head::Classes(10),
-        feed_forward: FeedForward::Mlp { hidden: 256 },
-    }
+        feed_forward: FeedForward::Mlp { hidden: 4 * width },
+    };
+    Network { name: "digits", architecture, batch: 32, rate: 3e-3, steps, seed }
 }
 
-/// Trains on these recordings, saves the model into a folder and gives the task that asks it.
-pub(crate) fn judge(
+/// Trains a network on these recordings and saves it into a folder.
+pub(crate) fn train_on(
     recordings: &[&Recording],
-    seed: u64,
+    network: &Network,
     folder: &Path,
-) -> Result<Arc<dyn Task>, Box<dyn Error>> {
+) -> Result<(), Box<dyn Error>> {
     let spectra = spectra(recordings)?;
-    let model = Transformer::to_train(&architecture(), &Start::default(), seed)?;
-    let options = Options { rate: 3e-3, steps: STEPS, warm_up: 50, seed, ..Options::default() };
-    let mut trainer = Trainer::new(model, options);
-    let order = &mut Random::new(!seed);
-    for _ in 0..STEPS {
-        let (mut audio, mut targets) = (Vec::new(), Vec::new());
-        for _ in 0..BATCH {
-            let at = order.below(recordings.len());
-            let (Some(spectrum), Some(recording)) = (spectra.get(at), recordings.get(at)) else {
-                continue;
-            };
-            heard(spectrum, order, &mut audio);
-            targets.push(recording.digit);
-        }
-        let input = Input::Modalities { batch: BATCH, image: None, audio: Some(audio), text: None };
-        trainer.step(&Batch { input, targets })?;
-    }
-    let exported = export(&trainer.trained(), Precision::Int8).into_iter();
-    let tensors = exported.map(|tensor| {
-        (tensor.shape.name.clone(), Tensor::from_bytes(&tensor.shape, &tensor.bytes))
-    });
-    let artifact = Artifact::new(Card::new("digits", architecture()), tensors.collect())?;
-    artifact.save(folder)?;
+    let draw = |random: &mut Random| {
+        let at = random.below(recordings.len());
+        let spectrum = spectra.get(at).ok_or("no recording to train on")?;
+        let mut audio = Vec::new();
+        heard(spectrum, random, &mut audio);
+        Ok((audio, recordings.iter().skip(at).take(1).map(|recording| recording.digit).collect()))
+    };
+    network.train(folder, draw)?;
+    Ok(())
+}
+
+/// The task that asks the network in a folder.
+pub(crate) fn task(folder: &Path) -> Result<Arc<dyn Task>, Box<dyn Error>> {
     let options = serde_json::json!({
-        "kind": "classify", "model": folder, "label": "digit", "spectrum": { "rate": RATE },
+        "kind": "classify", "model": folder, "label": "digit", "spectrum": SPECTRA,
     });
     Ok(serde_json::from_value::<TaskOptions>(options)?.build()?)
 }

@@ -1,4 +1,4 @@
-//! Pictures of 32 x 32: how many bytes a model's training set may be reduced to.
+//! Images of 32 x 32: how many bytes a model's training set may be reduced to.
 //!
 //! The 4,000 pixel-exact records of CIFAR-10, of which every fourth tests. Of each setting: its bytes (the whole record),
 //! **Q_infer** of a model that was trained on originals, and **Q_train** over paired seeds: the same small model trained
@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use crate::cifar::{self, FACTS, SIDE};
 use crate::part::{Found, Part, Runs};
 
-pub(crate) struct Pictures;
+pub(crate) struct Images;
 
 /// Latent codecs by channels and step.
 const LATENTS: [(usize, u16); 6] = [(40, 8), (32, 12), (24, 18), (20, 26), (14, 38), (10, 56)];
@@ -132,9 +132,9 @@ fn sweep(train: &[Labelled], test: &[Labelled]) -> Result<Value, Box<dyn Error>>
     Ok(found.into())
 }
 
-impl Part for Pictures {
+impl Part for Images {
     fn name(&self) -> &'static str {
-        "pictures"
+        "image"
     }
 
     fn runs(&self) -> Vec<String> {
@@ -220,9 +220,9 @@ impl Part for Pictures {
             inferred.extend(q_infer.map(|loss| (setting.clone(), loss)));
         }
         let mut figures = BTreeMap::from([
-            ("pictures.jpeg90_bytes".to_owned(), jpeg),
-            ("pictures.jpeg90_without_tables_bytes".to_owned(), own),
-            ("pictures.accuracy_percent".to_owned(), 100.0 * mean),
+            ("image.jpeg90_bytes".to_owned(), jpeg),
+            ("image.jpeg90_without_tables_bytes".to_owned(), own),
+            ("image.accuracy_percent".to_owned(), 100.0 * mean),
         ]);
         // From the most bytes on; what comes behind the first failure is not looked at.
         let last = |codec: &str, losses: &BTreeMap<String, SeedLoss>| {
@@ -237,7 +237,7 @@ impl Part for Pictures {
         for codec in ["latent", "webp", "jpeg"] {
             if let Some(last) = last(codec, &inferred) {
                 figures.insert(
-                    format!("pictures.{codec}.vs_raw_at_q_infer"),
+                    format!("image.{codec}.vs_raw_at_q_infer"),
                     raw / bytes(&last, "bytes"),
                 );
                 least = least.min(bytes(&last, "bytes"));
@@ -245,7 +245,7 @@ impl Part for Pictures {
             let Some(last) = last(codec, &losses) else { continue };
             let last = &last;
             let size = bytes(last, "bytes");
-            figures.insert(format!("pictures.{codec}.vs_jpeg90"), jpeg / size);
+            figures.insert(format!("image.{codec}.vs_jpeg90"), jpeg / size);
             if best.as_ref().is_none_or(|(_, least)| size < *least) {
                 best = Some((last.clone(), size));
             }
