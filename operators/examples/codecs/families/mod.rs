@@ -39,12 +39,10 @@ struct Row<'a> {
     metrics: &'a Value,
 }
 
-fn rows(run: &Value) -> Vec<Row<'_>> {
-    let settings = run["settings"].as_array().into_iter().flatten();
-    let row = |setting: &'_ Value| -> Option<Row<'_>> {
-        let setting: &Value = setting;
+impl<'a> Row<'a> {
+    fn of(setting: &'a Value) -> Option<Self> {
         let number = |name: &str| setting[name].as_f64().unwrap_or(f64::NAN);
-        Some(Row {
+        Some(Self {
             name: setting["name"].as_str()?,
             family: setting["family"].as_str()?,
             bytes: number("bytes"),
@@ -52,8 +50,7 @@ fn rows(run: &Value) -> Vec<Row<'_>> {
             loss: [0, 1, 2].map(|at| setting["loss"][at].as_f64().unwrap_or(f64::NAN)),
             metrics: &setting["metrics"],
         })
-    };
-    settings.filter_map(row).collect()
+    }
 }
 
 /// The fewest bytes of a family whose mean loss is what is allowed, at most.
@@ -105,7 +102,9 @@ impl Part for Families {
         let (mut agreement, mut best, mut gains) = (String::new(), String::new(), Vec::new());
         for task in &STUDY {
             let Some(run) = runs.get(task.ours) else { continue };
-            let (rows, score, raw) = (rows(run), number(run, "score"), number(run, "raw"));
+            let rows = run["settings"].as_array().into_iter().flatten();
+            let rows: Vec<Row<'_>> = rows.filter_map(Row::of).collect();
+            let (score, raw) = (number(run, "score"), number(run, "raw"));
             let names: Vec<String> = rows
                 .iter()
                 .filter_map(|row| row.metrics.as_object())
