@@ -137,7 +137,7 @@ impl Codec for Mean {
 }
 
 #[test]
-fn a_codec_that_returns_the_mean_colour_is_rejected() {
+fn honest_figures_a_codec_that_returns_the_mean_colour_is_rejected() {
     let mut auto = Auto::new(options(r#", "codecs": ["png"]"#)).unwrap();
     auto.settings.push(Setting::of(&Mean, None));
     let decision = auto.decide(sampled(&stripes(1_000, 14)));

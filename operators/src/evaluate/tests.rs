@@ -59,7 +59,7 @@ fn bytes_fit(operator: &Arc<dyn Operator>, input: &RecordBatch, output: &RecordB
 }
 
 #[test]
-fn bits_per_pixel_are_the_bytes_on_disk_for_every_codec() {
+fn honest_figures_bits_per_pixel_are_the_bytes_on_disk_for_every_codec() {
     let example = Example::picture(37, 23, 3);
     let batch = pictures(&[(example.samples.clone(), example.facts)], &[0]);
     let rows = evaluated(serde_json::json!({ "column": "image", "metrics": ["psnr"] }), &batch);
@@ -92,7 +92,7 @@ fn bits_per_pixel_are_the_bytes_on_disk_for_every_codec() {
 }
 
 #[test]
-fn what_loses_nothing_shows_exactly_no_loss_and_what_loses_much_shows_it() {
+fn honest_figures_what_loses_nothing_shows_exactly_no_loss_and_what_loses_much_shows_it() {
     let records = stripes(200, 21);
     let media: Vec<_> =
         records.iter().map(|record| (record.samples.clone(), example::FACTS)).collect();
@@ -133,7 +133,7 @@ fn what_loses_nothing_shows_exactly_no_loss_and_what_loses_much_shows_it() {
 }
 
 #[test]
-fn shuffled_labels_do_not_improve() {
+fn honest_figures_shuffled_labels_do_not_improve() {
     let records = stripes(300, 22);
     let media: Vec<_> =
         records.iter().map(|record| (record.samples.clone(), example::FACTS)).collect();
