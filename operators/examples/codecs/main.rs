@@ -9,10 +9,10 @@
 //! ```
 //!
 //! A part is a module with a [`Part`](part::Part): it names its runs, makes one of them, and says what they come to. A
-//! finished run is kept in `$ANABRANCH_RESULTS/codecs/PART-RUN.json` (`target/results`) and not repeated. With names of
-//! parts, only those are run; the page keeps what it has of the others. Data are those of `$ANABRANCH_DATA`, by default
-//! `../shared/data` beside the workspace; the program is `$ANABRANCH_PROGRAM`, by default the one that was built beside
-//! this example.
+//! finished run is kept in `$ANABRANCH_RESULTS/codecs/PART-RUN.json` (`target/results`) and not repeated, and several
+//! processes that are started at once share the runs that are missing. With names of parts, only those are run; the page
+//! keeps what it has of the others. Data are those of `$ANABRANCH_DATA`, by default `../shared/data` beside the workspace;
+//! the program is `$ANABRANCH_PROGRAM`, by default the one that was built beside this example.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program that reports to a person")]
 #![allow(

@@ -1,7 +1,9 @@
 //! Makes the runs that are missing and writes the page; or one run of each part again.
 
 use std::error::Error;
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
@@ -16,20 +18,23 @@ pub(crate) fn results(parts: &[&dyn Part]) -> Result<(), Box<dyn Error>> {
     std::fs::create_dir_all(&folder)?;
     let mut recorded = Recorded::read()?;
     for part in parts {
-        let (mut runs, mut commits) = (Runs::new(), Vec::new());
+        let (mut runs, mut commits, mut others) = (Runs::new(), Vec::new(), Vec::new());
         for name in part.runs() {
             let file = folder.join(format!("{}-{name}.json", part.name()));
-            let kept: Value = match std::fs::read(&file) {
-                Ok(text) => serde_json::from_slice(&text)?,
-                Err(_) => {
-                    println!("{} {name}", part.name());
-                    let kept = json!({ "commit": page::commit()?, "run": part.run(&name)? });
-                    std::fs::write(&file, serde_json::to_vec(&kept)?)?;
-                    kept
-                }
+            let Some(kept) = kept(&file, || {
+                println!("{} {name}", part.name());
+                part.run(&name)
+            })?
+            else {
+                others.push(format!("{} {name}", part.name()));
+                continue;
             };
             commits.extend(kept["commit"].as_str().map(str::to_owned));
             runs.insert(name, kept["run"].clone());
+        }
+        if !others.is_empty() {
+            println!("left to others, which are at it: {}; run this again then", others.join(", "));
+            continue;
         }
         commits.sort_unstable();
         commits.dedup();
@@ -40,6 +45,29 @@ pub(crate) fn results(parts: &[&dyn Part]) -> Result<(), Box<dyn Error>> {
         recorded.put(part.name(), &found, &runs, &part.seeds(), &commits.join(" "))?;
     }
     recorded.write()
+}
+
+/// The run that is kept in a file, or is made and kept there now; `None` when another process is making it. (One that
+/// was killed leaves its claim, `.claim`, to be removed.)
+fn kept(
+    file: &Path,
+    make: impl FnOnce() -> Result<Value, Box<dyn Error>>,
+) -> Result<Option<Value>, Box<dyn Error>> {
+    if let Ok(text) = std::fs::read(file) {
+        return Ok(Some(serde_json::from_slice(&text)?));
+    }
+    let claim = file.with_extension("claim");
+    if let Err(error) = File::create_new(&claim) {
+        let claimed = error.kind() == ErrorKind::AlreadyExists;
+        return if claimed { Ok(None) } else { Err(error.into()) };
+    }
+    let made = page::commit().and_then(|commit| Ok(json!({ "commit": commit, "run": make()? })));
+    let written = made.and_then(|kept| {
+        std::fs::write(file, serde_json::to_vec(&kept)?)?;
+        Ok(kept)
+    });
+    std::fs::remove_file(claim)?;
+    written.map(Some)
 }
 
 /// The first run of each part at a tiny size, of those that have such: what its section would look like.
