@@ -27,7 +27,7 @@ const JPEG: [u16; 4] = [90, 60, 30, 10];
 /// Seeds that say which settings are worth more, and those that figures are made of: accuracies of two seeds differ by
 /// more than what is asked for, so that few would show nothing.
 const PILOTS: RangeInclusive<u64> = 101..=102;
-const SEEDS: RangeInclusive<u64> = 1..=30;
+const SEEDS: RangeInclusive<u64> = 1..=20;
 /// Seeds of the models whose answers to decoded pictures are looked at.
 const INFERRED: RangeInclusive<u64> = 1..=10;
 /// The loss of pilots beyond which a setting is given up.
