@@ -5,7 +5,7 @@ use std::error::Error;
 use anabranch_operators::choose::Losses;
 use anabranch_operators::codec::{Facts, Limits, Media};
 use anabranch_operators::metric::{
-    MetricError, log_spectral_distance, ms_ssim, psnr, si_sdr, ssim, ssimulacra2,
+    MetricError, Seen, log_spectral_distance, ms_ssim, psnr, si_sdr, ssim, ssimulacra2,
 };
 use anabranch_operators::task::Right;
 use serde_json::{Map, Value, json};
@@ -35,6 +35,8 @@ pub(super) fn judged(subject: &Subject, scale: &Scale) -> Result<Value, Box<dyn 
         outcomes.map(|outcome| outcome.map_or(0.0, |outcome| outcome.score)).collect()
     };
     let before = scores(&subject.tested);
+    let seen = subject.tested.iter().map(|record| subject.features.seen(&record.media()));
+    let seen = seen.collect::<Result<Vec<Seen>, _>>()?;
     let mut found = Vec::new();
     for setting in settings::all(subject, scale)? {
         let (bytes, back) = through(&setting, &subject.tested)?;
@@ -48,7 +50,7 @@ pub(super) fn judged(subject: &Subject, scale: &Scale) -> Result<Value, Box<dyn 
             "bytes": bytes as f64 / back.len() as f64,
             "score": mean(after),
             "loss": [loss.low, loss.mean, loss.high],
-            "metrics": metrics(subject, &back)?,
+            "metrics": metrics(subject, &seen, &back)?,
         }));
     }
     let raw = subject.tested.iter().map(|record| record.samples.len() as f64);
@@ -81,7 +83,11 @@ fn through(setting: &Setting, records: &[Record]) -> Result<(usize, Vec<Record>)
 
 /// The means of the metrics over records. Of records that came back exactly there is no mean in decibels, so they are
 /// left out there.
-fn metrics(subject: &Subject, back: &[Record]) -> Result<Map<String, Value>, Box<dyn Error>> {
+fn metrics(
+    subject: &Subject,
+    seen: &[Seen],
+    back: &[Record],
+) -> Result<Map<String, Value>, Box<dyn Error>> {
     let known: &[(&str, Compare)] = match subject.tested.first().map(|record| record.facts) {
         Some(Facts::Image { .. }) => &PICTURES,
         _ => &SOUNDS,
@@ -93,10 +99,8 @@ fn metrics(subject: &Subject, back: &[Record]) -> Result<Map<String, Value>, Box
         let values = values.collect::<Result<Vec<f64>, _>>()?;
         found.insert((*name).to_owned(), json!(mean(values.into_iter().filter(|v| v.is_finite()))));
     }
-    let distance = |(one, other): (&Record, &Record)| {
-        subject.features.to(&subject.features.seen(&one.media())?, &other.media())
-    };
-    let distances = subject.tested.iter().zip(back).map(distance);
+    let pairs = seen.iter().zip(back);
+    let distances = pairs.map(|(seen, back)| subject.features.to(seen, &back.media()));
     let distances = distances.collect::<Result<Vec<f64>, _>>()?;
     found.insert(DEEP.to_owned(), json!(-10.0 * mean(distances).log10()));
     Ok(found)
