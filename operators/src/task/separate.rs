@@ -40,6 +40,21 @@ impl Separate {
         Ok(Self { model, hears })
     }
 
+    /// What is told of each mixture, judged as if it were told of the mixture so many places behind it.
+    fn judged(
+        &self,
+        media: &[Media<'_>],
+        right: &[Option<Right<'_>>],
+        by: usize,
+    ) -> Vec<Result<Outcome, String>> {
+        let judge = |place: usize, logits: &[f32]| {
+            let of = (place + by) % media.len().max(1);
+            let mixture = media.get(of).ok_or("it is not there")?;
+            self.score(mixture, logits, right.get(of).copied().flatten())
+        };
+        ask(&self.model, Modality::Audio, media, |media| self.hears.values(media), judge)
+    }
+
     fn score(
         &self,
         mixture: &Media<'_>,
@@ -128,10 +143,14 @@ impl Task for Separate {
         media: &[Media<'_>],
         right: &[Option<Right<'_>>],
     ) -> Vec<Result<Outcome, String>> {
-        let judge = |place: usize, logits: &[f32]| {
-            let mixture = media.get(place).ok_or("it is not there")?;
-            self.score(mixture, logits, right.get(place).copied().flatten())
-        };
-        ask(&self.model, Modality::Audio, media, |media| self.hears.values(media), judge)
+        self.judged(media, right, 0)
+    }
+
+    fn outcomes_by_others(
+        &self,
+        media: &[Media<'_>],
+        right: &[Option<Right<'_>>],
+    ) -> Vec<Result<Outcome, String>> {
+        self.judged(media, right, 1)
     }
 }
