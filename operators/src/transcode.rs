@@ -225,8 +225,7 @@ impl Operator for Transcode {
             let Some(came) = decode::stored(&column, &fetched, row)? else { return Ok(None) };
             self.transcode((&column, row), came, storing.as_mut(), &mut samples, bytes).map(Some)
         };
-        let outcome =
-            rewrite::column(&batch, name, modality, &rewritten, &self.bytes, transcode)?;
+        let outcome = rewrite::column(&batch, name, modality, &rewritten, &self.bytes, transcode)?;
         match storing {
             Some(storing) => storing.finish(outcome, name, &schema),
             None => Ok(outcome),

@@ -48,9 +48,7 @@ impl<'a> Answers<'a> {
         match self {
             Self::Unknown => Ok(None),
             Self::Classes(numbers) if row >= numbers.len() || numbers.is_null(row) => Ok(None),
-            Self::Classes(numbers) => {
-                Ok(u32::try_from(numbers.value(row)).ok().map(Right::Class))
-            }
+            Self::Classes(numbers) => Ok(u32::try_from(numbers.value(row)).ok().map(Right::Class)),
             Self::Media(column) => Ok(column.samples(row)?.map(Right::Media)),
         }
     }

@@ -225,8 +225,7 @@ impl Auto {
                 back.map(|(known, (trip, facts))| (known, facts.map(|f| trip.media(f)))).collect();
             let media: Vec<Media<'_>> = back.iter().filter_map(|(_, media)| *media).collect();
             let there = back.iter().filter(|(_, media)| media.is_some());
-            let right: Vec<Option<Right<'_>>> =
-                there.map(|(known, _)| Some(known.right)).collect();
+            let right: Vec<Option<Right<'_>>> = there.map(|(known, _)| Some(known.right)).collect();
             let mut outcomes = self.task.outcomes(&media, &right).into_iter();
             let losses = back.into_iter().map(|(known, media)| {
                 let decoded = media.and_then(|_| outcomes.next()).and_then(Result::ok);
@@ -254,8 +253,7 @@ impl Auto {
     /// same to everything, or never anything that is right, has none.
     fn same_to_all(&self, pilot: &[Known<'_>]) -> Option<String> {
         let media: Vec<Media<'_>> = pilot.iter().map(|record| record.media).collect();
-        let right: Vec<Option<Right<'_>>> =
-            pilot.iter().map(|record| Some(record.right)).collect();
+        let right: Vec<Option<Right<'_>>> = pilot.iter().map(|record| Some(record.right)).collect();
         let others = self.task.outcomes_by_others(&media, &right).into_iter().flatten();
         let others: f64 = others.map(|outcome| outcome.score).sum();
         let [own, others] = [score(pilot), others].map(|sum| sum / pilot.len().max(1) as f64);
