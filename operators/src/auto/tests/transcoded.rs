@@ -48,7 +48,7 @@ fn watched_files_lose_nothing_and_say_what_would_be_lost() {
         assert!(!setting.lossless(), "{}", decision.told);
         // The smallest that there is of files that are coarse already: nothing makes them smaller.
         for (codec, step) in [("png", None), ("qoi", None), ("jpeg", Some(90)), ("webp", Some(1))] {
-            let batch = files(&records, codec, step);
+            let batch = files(&records[..200], codec, step);
             let rows = invoke(&decided, &batch);
             assert_eq!(rows.schema(), operator.output(&[batch.schema()]).unwrap());
             let (came, losses) = (stored(&batch), losses_of(&rows));
@@ -77,13 +77,15 @@ fn watched_files_lose_nothing_and_say_what_would_be_lost() {
                 };
                 assert_eq!(loss, lost, "{codec}");
             }
-            assert!((100..180).contains(&watched), "{watched}");
+            assert!((20..60).contains(&watched), "{watched}");
             match (codec, if_larger) {
                 // They are of the lossless codec already.
                 ("png", _) => assert_eq!(kept, watched),
                 // No lossless codec makes them smaller.
-                ("jpeg" | "webp", "keep") => assert_eq!(kept, watched, "{codec}"),
-                ("jpeg" | "webp", _) => assert_eq!(kept, 0, "{codec}"),
+                ("webp", "keep") => assert_eq!(kept, watched),
+                ("webp", _) => assert_eq!(kept, 0),
+                // The tables of a JPEG file are more than so few pixels.
+                ("jpeg", _) => assert_eq!(kept, 0),
                 _ => {}
             }
         }
@@ -104,7 +106,7 @@ fn protected_files_get_the_better_setting_or_stay() {
     let (mut room, mut far, mut kept) = (RoundTrip::default(), 0, 0);
     for coarse in [false, true] {
         let (codec, step) = if coarse { ("webp", Some(20)) } else { ("png", None) };
-        let batch = files(&records, codec, step);
+        let batch = files(&records[..350], codec, step);
         let came = stored(&batch);
         for (row, after) in stored(&invoke(&decided, &batch)).iter().enumerate() {
             let (samples, facts) = read(&came[row]);
