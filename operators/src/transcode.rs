@@ -5,7 +5,7 @@
 //!
 //! That holds of a codec that is chosen, `codec = { auto = .. }`, too. A record that `shadow` watches, which is to be
 //! stored without loss, is transcoded like any other, only by a lossless codec: a PNG file stays as it is, and so does a
-//! JPEG file, which no lossless codec makes smaller; with `if_larger = "replace"` it becomes one of that codec. Its loss
+//! JPEG file that is smaller than a lossless one of what it shows; with `if_larger = "replace"` it becomes that. Its loss
 //! is that of what it would have become otherwise: none where its original would have been kept. Of a record that
 //! `protect` protects the better setting is taken, and then the original where that is no larger.
 //!

@@ -225,11 +225,11 @@ out = "table"
 
 [source.drawn]
 kind = "sample"
-records = 240
+records = 160
 
 [operator.pictures]
 kind = "select"
-keep = ["key", "image"]
+drop = ["audio", "audio_encoding", "audio_sample_rate", "audio_channels", "audio_frames", "caption", "label"]
 inputs = ["drawn"]
 
 [operator.stored]
@@ -278,7 +278,7 @@ fn kill_a_watch_and_its_alarms() {
     let architecture = Architecture {
         width: 16,
         heads: 2,
-        layers: 1,
+        layers: 2,
         inputs: Inputs::Image(image),
         head: Head::Classes(10),
         feed_forward: FeedForward::None,
@@ -298,7 +298,7 @@ fn kill_a_watch_and_its_alarms() {
     let changed = (1..raised.len()).filter(|row| raised.value(*row) != raised.value(row - 1));
     assert_eq!(changed.count(), 1, "one alarm on the way: {raised:?}");
     let losses = pictures.column_by_name("image_shadow_loss").unwrap();
-    assert!((60..140).contains(&(losses.len() - losses.null_count())), "{losses:?}");
+    assert!((40..90).contains(&(losses.len() - losses.null_count())), "{losses:?}");
 
     let mut random = Random::seeded();
     let (mut killed, kills, mut rounds) = (0, if soak() { 20 } else { 3 }, 0);
@@ -307,6 +307,13 @@ fn kill_a_watch_and_its_alarms() {
         let [found, stored] = tables(&name);
         rounds += 1;
         let job = job.clone().out(&name);
+        // Once at least when some losses are counted and others are not.
+        let mut running = job.start();
+        if Moment::Commit(3).wait(&mut running, &found) {
+            running.kill_all();
+            killed += 1;
+        }
+        drop(running);
         while !finishes(&job, &found, &mut random, whole, (&mut killed, kills), &ANY) {}
         found.check("alarms");
         assert_same(&found.rows("alarms"), &alarms, "alarms after kills");
