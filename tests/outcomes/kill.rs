@@ -301,7 +301,7 @@ fn kill_a_watch_and_its_alarms() {
     assert!((40..90).contains(&(losses.len() - losses.null_count())), "{losses:?}");
 
     let mut random = Random::seeded();
-    let (mut killed, kills, mut rounds) = (0, if soak() { 20 } else { 3 }, 0);
+    let (mut killed, kills, mut rounds) = (0, if soak() { 20 } else { 2 }, 0);
     while killed < kills {
         let name = format!("killed-{rounds}");
         let [found, stored] = tables(&name);
