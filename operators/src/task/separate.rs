@@ -6,7 +6,7 @@
 //! mixture.
 //!
 //! The score of a sound is the share of the estimate's power that is voice: with SI-SDR in decibels
-//! ([`metric::si_sdr`](crate::metric::si_sdr), which forgives a codec that it is late and louder) it is
+//! ([`metric::si_sdr`], which forgives a codec that it is late and louder) it is
 //! `1 / (1 + 10^(-SI-SDR / 10))`, from 0 to 1, one half at 0 dB. Decibels have no bounds and could not be paired by
 //! [`choose`](crate::choose), which wants losses from -1 to 1; the order of estimates is the same.
 
