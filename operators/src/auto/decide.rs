@@ -255,8 +255,10 @@ impl Auto {
         let media: Vec<Media<'_>> = pilot.iter().map(|record| record.media).collect();
         let right: Vec<Option<Right<'_>>> = pilot.iter().map(|record| Some(record.right)).collect();
         let others = self.task.outcomes_by_others(&media, &right).into_iter().flatten();
-        let others: f64 = others.map(|outcome| outcome.score).sum();
-        let [own, others] = [score(pilot), others].map(|sum| sum / pilot.len().max(1) as f64);
+        let others: Vec<f64> = others.map(|outcome| outcome.score).collect();
+        let own = score(pilot) / pilot.len().max(1) as f64;
+        // What cannot be judged is left out. When nothing can, this is no number, and nothing is lost.
+        let others = others.iter().sum::<f64>() / others.len() as f64;
         if own - others > self.rule.max_loss {
             return None;
         }
