@@ -1,6 +1,6 @@
 //! `kind = "encode"`: decoded media, texts and lists of numbers to a codec's bytes.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use anabranch_pipelines::graph::SchemaError;
@@ -8,17 +8,16 @@ use anabranch_pipelines::operator::{
     Allocation, Context, Growth, Operator, OperatorError, Outcome,
 };
 use anabranch_pipelines::quantity::ByteSize;
-use anabranch_pipelines::record::{Modality, RecordId, media};
-use arrow::array::{ArrayRef, Float64Array, RecordBatch};
-use arrow::datatypes::{Field, Schema, SchemaRef};
+use anabranch_pipelines::record::{Modality, media};
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
 use serde::{Deserialize, Serialize};
 
 use crate::OptionsError;
-use crate::auto::{self, Acting, Auto, AutoOptions, Choosing, CodecOption, Kept};
+use crate::auto::{Acting, Auto, AutoOptions, Choosing, CodecOption};
 use crate::codec::{self, LATENT, RAW, Setting};
 use crate::derived::Derived;
 use crate::rewrite::{self, Column, Expected, Rewritten};
-use crate::round_trip::RoundTrip;
 use crate::text::blocks::{self, BZIP2};
 use crate::{LatentLearning, latent, tensor, text};
 
@@ -147,7 +146,8 @@ struct Encode {
     /// Where the setting was chosen: what else was decided.
     acting: Option<Acting>,
     options: EncodeOptions,
-    schema: Derived<SchemaRef>,
+    /// That of its output, and the one before losses are added to it.
+    schema: Derived<[SchemaRef; 2]>,
     bytes: Expected,
 }
 
@@ -155,45 +155,6 @@ impl Encode {
     fn new(options: EncodeOptions, setting: Setting) -> Self {
         let (schema, bytes) = (Derived::default(), Expected::default());
         Self { setting, acting: None, options, schema, bytes }
-    }
-
-    /// The column of losses, where some records are watched.
-    fn losses(&self) -> Option<Field> {
-        self.acting.as_ref()?.losses(&self.options.column)
-    }
-
-    /// As it was decided for each record.
-    fn act(
-        &self,
-        acting: &Acting,
-        batch: &RecordBatch,
-        output: &SchemaRef,
-    ) -> Result<Outcome, OperatorError> {
-        let (column, modality) = (&self.options.column, self.setting.codec.modality());
-        let media = Column::of(batch, column, modality);
-        let label = match self.options.codec.named() {
-            Err(AutoOptions { label: Some(label), .. }) => Some(auto::label(batch, label)?),
-            _ => None,
-        };
-        let encoded = rewrite::schema(&batch.schema(), column, modality, media::State::Encoded);
-        let (mut room, mut losses) = (RoundTrip::default(), vec![None; batch.num_rows()]);
-        let store = |row: usize, bytes: &mut Vec<u8>| {
-            let Some(media) = media.samples(row)? else { return Ok(None) };
-            let id = RecordId::of_row(batch, row);
-            let right = label.as_ref().and_then(|label| auto::number(label, row));
-            let Kept { codec, loss } = acting.store(id, &media, right, &mut room, bytes)?;
-            losses.get_mut(row).into_iter().for_each(|of| *of = loss);
-            Ok(Some(Rewritten { encoding: codec, facts: Some(media.facts) }))
-        };
-        let mut outcome = rewrite::column(batch, column, modality, &encoded, &self.bytes, store)?;
-        if let Some(field) = self.losses() {
-            let refused: HashSet<usize> = outcome.refused.iter().map(|of| of.row).collect();
-            let losses = losses.into_iter().enumerate().filter(|(row, _)| !refused.contains(row));
-            let losses: Float64Array = losses.map(|(_, loss)| loss).collect();
-            let losses = HashMap::from([(field.name().clone(), Arc::new(losses) as ArrayRef)]);
-            outcome.records = rewrite::replace(&outcome.records, output, &losses)?;
-        }
-        Ok(outcome)
     }
 }
 
@@ -213,14 +174,10 @@ impl Operator for Encode {
         let (column, modality) = (&self.options.column, self.setting.codec.modality());
         SchemaError::require_media(input, column, modality, Some(media::State::Decoded))?;
         let output = rewrite::schema(input, column, modality, media::State::Encoded);
-        let Some(losses) = self.losses() else { return Ok(output) };
-        if input.field_with_name(losses.name()).is_ok() {
-            let message =
-                format!("there is a column `{}` already; `select` it away", losses.name());
-            return Err(SchemaError::Mismatch(message));
+        match &self.acting {
+            Some(acting) => acting.output(output, column),
+            None => Ok(output),
         }
-        let fields = output.fields().iter().cloned().chain([Arc::new(losses)]);
-        Ok(Arc::new(Schema::new(fields.collect::<Vec<_>>())))
     }
 
     fn growth(&self) -> Growth {
@@ -236,11 +193,21 @@ impl Operator for Encode {
     ) -> Result<Outcome, OperatorError> {
         let (column, modality) = (&self.options.column, self.setting.codec.modality());
         let input = batch.schema();
-        let schema = self.schema.of(&input, || self.output(&[Arc::clone(&input)]))?;
-        if let Some(acting) = &self.acting {
-            return self.act(acting, &batch, &schema);
-        }
+        let [schema, encoded] = self.schema.of(&input, || {
+            let output = self.output(&[Arc::clone(&input)])?;
+            let encoded = rewrite::schema(&input, column, modality, media::State::Encoded);
+            Ok::<_, SchemaError>([output, encoded])
+        })?;
         let media = Column::of(&batch, column, modality);
+        if let Some(acting) = &self.acting {
+            let mut storing = acting.storing(&batch)?;
+            let store = |row: usize, bytes: &mut Vec<u8>| match media.samples(row)? {
+                Some(media) => storing.store(row, &media, None, bytes).map(Some),
+                None => Ok(None),
+            };
+            let outcome = rewrite::column(&batch, column, modality, &encoded, &self.bytes, store)?;
+            return storing.finish(outcome, column, &schema);
+        }
         rewrite::column(&batch, column, modality, &schema, &self.bytes, |row, bytes| {
             let Some(media) = media.samples(row)? else { return Ok(None) };
             self.setting.encode(&media, bytes).map_err(|e| e.to_string())?;

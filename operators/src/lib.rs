@@ -25,6 +25,7 @@ mod loudness;
 pub mod metric;
 mod mono;
 mod normalise;
+mod original;
 mod quality;
 mod resample;
 mod resize;

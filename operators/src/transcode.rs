@@ -3,6 +3,13 @@
 //! Each record is decoded, so that a damaged one is refused, and encoded. The original is kept where it is
 //! right already (the same lossless codec), and where encoding would make it larger.
 //!
+//! That holds of a codec that is chosen, `codec = { auto = .. }`, too: it was chosen as if nothing were kept, and what is
+//! kept loses nothing. A record that `shadow` watches, which is to be
+//! stored without loss, is transcoded like any other, only by a lossless codec: a PNG file stays as it is, and so does a
+//! JPEG file that is smaller than a lossless one of what it shows; with `if_larger = "replace"` it becomes that. Its loss
+//! is that of what it would have become otherwise: none where its original would have been kept. Of a record that
+//! `protect` protects the better setting is taken, and then the original where that is no larger.
+//!
 //! ```
 //! use anabranch_operators::TranscodeOptions;
 //! use anabranch_pipelines::graph::SchemaError;
@@ -31,10 +38,11 @@ use arrow::datatypes::SchemaRef;
 use serde::{Deserialize, Serialize};
 
 use crate::OptionsError;
-use crate::auto::{Acting, Auto, AutoOptions, Choosing, CodecOption};
+use crate::auto::{Acting, Auto, AutoOptions, Choosing, CodecOption, Storing};
 use crate::codec::{Codec, Limits, Media, Setting};
 use crate::decode;
 use crate::derived::Derived;
+use crate::original::{self, Original};
 use crate::rewrite::{self, Column, Expected, Rewritten};
 
 /// Options of `kind = "transcode"`: stored pictures and sounds get another encoding, where it is worth it.
@@ -104,10 +112,6 @@ impl TranscodeOptions {
             let message = "with `codec = { auto = .. }` the setting is chosen: leave `quality` and `bitrate` out";
             return Err(OptionsError(message.to_owned()));
         }
-        if auto.protect.is_some() || auto.shadow.is_some() {
-            let message = "`protect` and `shadow` are for `encode`: `decode` before it, and `encode` instead of `transcode`";
-            return Err(OptionsError(message.to_owned()));
-        }
         let auto = Auto::new(auto)?;
         self.codec = CodecOption::Auto(Box::new(auto.options().clone()));
         let options = serde_json::to_value(&self).unwrap_or_default();
@@ -120,8 +124,8 @@ impl TranscodeOptions {
             Some(decode::recolour(facts, start, &like.mode, samples))
         };
         let with = move |acting: Acting| {
-            let setting = acting.setting();
-            Arc::new(Transcode::new(self.clone(), setting, replace)) as Arc<dyn Operator>
+            let transcode = Transcode::new(self.clone(), acting.setting(), replace);
+            Arc::new(Transcode { acting: Some(acting), ..transcode }) as Arc<dyn Operator>
         };
         Ok(Arc::new(Choosing::new(auto, options, Box::new(decoded), Box::new(with))))
     }
@@ -129,45 +133,48 @@ impl TranscodeOptions {
 
 struct Transcode {
     setting: Setting,
+    /// Where the setting was chosen: what else was decided.
+    acting: Option<Acting>,
     replace: bool,
     options: TranscodeOptions,
-    schema: Derived<SchemaRef>,
+    /// That of its output, and the one before losses are added to it.
+    schema: Derived<[SchemaRef; 2]>,
     bytes: Expected,
 }
 
 impl Transcode {
     fn new(options: TranscodeOptions, setting: Setting, replace: bool) -> Self {
-        Self { setting, replace, options, schema: Derived::default(), bytes: Expected::default() }
+        let (schema, bytes) = (Derived::default(), Expected::default());
+        Self { setting, acting: None, replace, options, schema, bytes }
     }
 
-    /// Appends what becomes of the record in row `row`. `samples` is room to decode it into.
+    /// Appends what becomes of the record in row `row`. `samples` is room to decode it into; `storing` is there where
+    /// the setting was chosen.
     fn transcode(
         &self,
-        column: &Column<'_>,
-        original: &[u8],
-        row: usize,
+        (column, row): (&Column<'_>, usize),
+        came: &[u8],
+        storing: Option<&mut Storing<'_>>,
         samples: &mut Vec<u8>,
         bytes: &mut Vec<u8>,
     ) -> Result<Rewritten, String> {
         let modality = self.setting.codec.modality();
         samples.clear();
         let (stored, codec) =
-            decode::one(column, original, row, (modality, &self.options.limits), samples)?;
+            decode::one(column, came, row, (modality, &self.options.limits), samples)?;
         let facts = decode::recolour(stored, 0, &self.options.mode, samples);
         let encoding = codec.map_or(stored.encoding(), Codec::name);
-        let kept = Rewritten { encoding, facts: Some(stored) };
-        if facts == stored && encoding == self.setting.codec.name() && self.setting.lossless() {
-            bytes.extend_from_slice(original);
-            return Ok(kept);
+        // One whose colours changed is another picture.
+        let original = Original { bytes: came, encoding, smaller: !self.replace };
+        let original = Some(original).filter(|_| facts == stored);
+        let media = Media { samples, facts };
+        match storing {
+            Some(storing) => storing.store(row, &media, original, bytes),
+            None => {
+                let encoding = original::store(self.setting, &media, original, bytes)?;
+                Ok(Rewritten { encoding, facts: Some(facts) })
+            }
         }
-        let start = bytes.len();
-        self.setting.encode(&Media { samples, facts }, bytes).map_err(|e| e.to_string())?;
-        if facts == stored && !self.replace && bytes.len() - start >= original.len() {
-            bytes.truncate(start);
-            bytes.extend_from_slice(original);
-            return Ok(kept);
-        }
-        Ok(Rewritten { encoding: self.setting.codec.name(), facts: Some(facts) })
     }
 }
 
@@ -186,7 +193,11 @@ impl Operator for Transcode {
         };
         let (column, modality) = (&self.options.column, self.setting.codec.modality());
         SchemaError::require_media(input, column, modality, Some(media::State::Encoded))?;
-        Ok(rewrite::schema(input, column, modality, media::State::Encoded))
+        let output = rewrite::schema(input, column, modality, media::State::Encoded);
+        match &self.acting {
+            Some(acting) => acting.output(output, column),
+            None => Ok(output),
+        }
     }
 
     fn growth(&self) -> Growth {
@@ -202,16 +213,24 @@ impl Operator for Transcode {
     ) -> Result<Outcome, OperatorError> {
         let (name, modality) = (&self.options.column, self.setting.codec.modality());
         let input = batch.schema();
-        let schema = self.schema.of(&input, || self.output(&[Arc::clone(&input)]))?;
+        let [schema, rewritten] = self.schema.of(&input, || {
+            let output = self.output(&[Arc::clone(&input)])?;
+            let rewritten = rewrite::schema(&input, name, modality, media::State::Encoded);
+            Ok::<_, SchemaError>([output, rewritten])
+        })?;
         let fetched = decode::fetch(&batch, name, &self.options.limits, context)?;
         let column = Column::of(&batch, name, modality);
+        let mut storing = self.acting.as_ref().map(|of| of.storing(&batch)).transpose()?;
         let mut samples = Vec::new();
-        rewrite::column(&batch, name, modality, &schema, &self.bytes, |row, bytes| {
-            match decode::stored(&column, &fetched, row)? {
-                Some(stored) => self.transcode(&column, stored, row, &mut samples, bytes).map(Some),
-                None => Ok(None),
-            }
-        })
+        let transcode = |row: usize, bytes: &mut Vec<u8>| {
+            let Some(came) = decode::stored(&column, &fetched, row)? else { return Ok(None) };
+            self.transcode((&column, row), came, storing.as_mut(), &mut samples, bytes).map(Some)
+        };
+        let outcome = rewrite::column(&batch, name, modality, &rewritten, &self.bytes, transcode)?;
+        match storing {
+            Some(storing) => storing.finish(outcome, name, &schema),
+            None => Ok(outcome),
+        }
     }
 }
 

@@ -3,13 +3,18 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use anabranch_models::artifact::architecture::{
+    Architecture, FeedForward, Head, ImageTokens, Inputs,
+};
+use anabranch_models::engine;
 use anabranch_tests::dataset::Dataset;
 use anabranch_tests::program::{Job, Running, signal_process};
 use anabranch_tests::random::Random;
 use anabranch_tests::table::{Table, assert_same};
+use arrow::array::{Array, AsArray};
 use rustix::process::Signal;
 
-use crate::{example, folder, soak, table, training};
+use crate::{PROGRAM, example, folder, soak, table, training};
 
 /// A moment of a run.
 #[derive(Debug, Clone, Copy)]
@@ -200,6 +205,119 @@ fn resume_training() {
         while !finishes(&job, &table, &mut random, whole, (&mut killed, kills), &ANY) {}
         let undisturbed = folder.path().join("undisturbed");
         training::assert_learned_alike(&undisturbed, &out, "after kills");
+    }
+    println!("{killed} kills in {rounds} runs of {} ms", whole.as_millis());
+}
+
+/// A codec is chosen by what a model answers to the originals, some records go on being watched, and what is lost of
+/// them is more than the watch, which is told to be stricter than the choice, lets pass.
+const WATCHED: &str = r#"
+[job]
+name = "watched"
+credit = "1GiB"
+restarts = 20
+part = { records = 20 }
+commit = { parts = 1 }
+snapshot_every = 2
+
+[vars]
+out = "table"
+
+[source.drawn]
+kind = "sample"
+records = 160
+
+[operator.pictures]
+kind = "select"
+drop = ["audio", "audio_encoding", "audio_sample_rate", "audio_channels", "audio_frames", "caption", "label"]
+inputs = ["drawn"]
+
+[operator.stored]
+kind = "encode"
+column = "image"
+inputs = ["pictures"]
+
+[operator.stored.codec]
+auto = "classify"
+model = "model"
+codecs = ["png", "jpeg"]
+max_loss = "45%"
+class_loss = "90%"
+confidence = 0.5
+shadow = "40%"
+
+[operator.shadow]
+kind = "filter"
+where = "image_shadow_loss != null"
+inputs = ["stored"]
+
+[operator.watch]
+kind = "watch"
+column = "image_shadow_loss"
+max_loss = "0.5%"
+confidence = 0.6
+every = 7
+inputs = ["shadow"]
+
+[sink.alarms]
+kind = "table"
+path = "${out}/alarms"
+inputs = ["watch"]
+
+[sink.table]
+kind = "table"
+path = "${out}/pictures"
+inputs = ["stored"]
+"#;
+
+#[test]
+fn kill_a_watch_and_its_alarms() {
+    let folder = folder();
+    // It was taught nothing: its answers change with little.
+    let image = ImageTokens { height: 96, width: 96, channels: 3, patch: 32 };
+    let architecture = Architecture {
+        width: 16,
+        heads: 2,
+        layers: 2,
+        inputs: Inputs::Image(image),
+        head: Head::Classes(10),
+        feed_forward: FeedForward::None,
+    };
+    engine::example::random(&architecture).unwrap().save(&folder.path().join("model")).unwrap();
+    let job = Job::text(PROGRAM, folder.path(), WATCHED);
+    let tables = |name: &str| {
+        let of = |table| Table::at(folder.path().join(name).join(table));
+        [of("alarms"), of("pictures")]
+    };
+    let begun = Instant::now();
+    job.clone().out("undisturbed").succeed();
+    let whole = begun.elapsed();
+    let [alarms, pictures] = tables("undisturbed");
+    let (alarms, pictures) = (alarms.rows("alarms"), pictures.sorted());
+    let raised = alarms.column_by_name("alarm").unwrap().as_boolean();
+    let changed = (1..raised.len()).filter(|row| raised.value(*row) != raised.value(row - 1));
+    assert_eq!(changed.count(), 1, "one alarm on the way: {raised:?}");
+    let losses = pictures.column_by_name("image_shadow_loss").unwrap();
+    assert!((40..90).contains(&(losses.len() - losses.null_count())), "{losses:?}");
+
+    let mut random = Random::seeded();
+    let (mut killed, kills, mut rounds) = (0, if soak() { 20 } else { 2 }, 0);
+    while killed < kills {
+        let name = format!("killed-{rounds}");
+        let [found, stored] = tables(&name);
+        rounds += 1;
+        let job = job.clone().out(&name);
+        // Once at least when some losses are counted and others are not.
+        let mut running = job.start();
+        if Moment::Commit(3).wait(&mut running, &found) {
+            running.kill_all();
+            killed += 1;
+        }
+        drop(running);
+        while !finishes(&job, &found, &mut random, whole, (&mut killed, kills), &ANY) {}
+        found.check("alarms");
+        assert_same(&found.rows("alarms"), &alarms, "alarms after kills");
+        assert_same(&stored.sorted(), &pictures, "pictures after kills");
     }
     println!("{killed} kills in {rounds} runs of {} ms", whole.as_millis());
 }

@@ -7,7 +7,7 @@ use super::{Auto, Share};
 use crate::choose::{Step, Verdict, Walk, least_records, walk};
 use crate::codec::{Facts, Media, Setting};
 use crate::round_trip::RoundTrip;
-use crate::task::{Outcome, Right};
+use crate::task::{Labels, Outcome, Right};
 
 /// Records of the pilot: one of so many, and no more than so many.
 const PILOT_SHARE: usize = 5;
@@ -17,7 +17,8 @@ const PILOT_MOST: usize = 256;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Sampled<'a> {
     pub(crate) media: Media<'a>,
-    pub(crate) label: Option<u32>,
+    /// What is right of it, if anybody knows.
+    pub(crate) right: Option<Right<'a>>,
     /// Says nothing of the record; records are looked at in its order.
     pub(crate) order: u128,
 }
@@ -25,7 +26,7 @@ pub(crate) struct Sampled<'a> {
 /// A record of which the task knows what it makes of the original.
 struct Known<'a> {
     media: Media<'a>,
-    right: Option<u32>,
+    right: Right<'a>,
     original: Outcome,
     /// What the model says of it, where records are to be protected.
     logits: Option<Vec<f32>>,
@@ -103,7 +104,7 @@ impl Auto {
             let why = format!("{found} records are fewer than the {needed} that a decision needs");
             return lossless(Vec::new(), &why);
         }
-        if let Some(why) = blind(pilot) {
+        if let Some(why) = self.blind(pilot) {
             return lossless(Vec::new(), &why);
         }
         let mut candidates = Vec::new();
@@ -139,10 +140,14 @@ impl Auto {
             format!(", of which {share} would get a better setting")
         });
         let why = format!(
-            "it loses {} of {} accuracy (Q_infer), less than {} with confidence {} among records like the {} that were \
+            "it loses {} of {} {} (Q_infer), less than {} with confidence {} among records like the {} that were \
              looked at{}; {:.1} times smaller than {}",
             percent(step.interval.mean),
             self.task.name(),
+            match self.task.labels() {
+                Labels::Classes => "accuracy",
+                Labels::Media => "score",
+            },
             percent(self.rule.max_loss),
             percent(self.rule.confidence),
             step.records,
@@ -156,8 +161,7 @@ impl Auto {
 
     fn known<'a>(&self, records: &[Sampled<'a>]) -> Vec<Known<'a>> {
         let media: Vec<Media<'a>> = records.iter().map(|record| record.media).collect();
-        let right: Vec<Option<Right<'_>>> =
-            records.iter().map(|record| record.label.map(Right::Class)).collect();
+        let right: Vec<Option<Right<'_>>> = records.iter().map(|record| record.right).collect();
         let outcomes = self.task.outcomes(&media, &right);
         let logits = self.options.protect.map(|_| self.task.logits(&media)).unwrap_or_default();
         let mut logits = logits.into_iter().map(Result::ok);
@@ -165,9 +169,11 @@ impl Auto {
             let logits = logits.next().flatten();
             let original = outcome.ok()?;
             // Without labels, what it answers is right.
-            let right =
-                if self.options.label.is_some() { record.label? } else { original.answer? };
-            Some(Known { media: record.media, right: Some(right), original, logits })
+            let right = match self.options.label {
+                Some(_) => record.right?,
+                None => Right::Class(original.answer?),
+            };
+            Some(Known { media: record.media, right, original, logits })
         });
         known.collect()
     }
@@ -194,7 +200,8 @@ impl Auto {
         order: &Order,
         candidates: &mut Vec<Candidate>,
     ) -> Walk {
-        let classes: Vec<Option<u32>> = records.iter().map(|record| record.right).collect();
+        let classes: Vec<Option<u32>> =
+            records.iter().map(|record| record.right.class().ok()).collect();
         let mut room: Vec<(RoundTrip, Option<Facts>)> = Vec::new();
         let walked = walk(&self.rule, order.lossy.len(), &classes, |setting, range| {
             let records = records.get(range).unwrap_or_default();
@@ -218,8 +225,7 @@ impl Auto {
                 back.map(|(known, (trip, facts))| (known, facts.map(|f| trip.media(f)))).collect();
             let media: Vec<Media<'_>> = back.iter().filter_map(|(_, media)| *media).collect();
             let there = back.iter().filter(|(_, media)| media.is_some());
-            let right: Vec<Option<Right<'_>>> =
-                there.map(|(known, _)| known.right.map(Right::Class)).collect();
+            let right: Vec<Option<Right<'_>>> = there.map(|(known, _)| Some(known.right)).collect();
             let mut outcomes = self.task.outcomes(&media, &right).into_iter();
             let losses = back.into_iter().map(|(known, media)| {
                 let decoded = media.and_then(|_| outcomes.next()).and_then(Result::ok);
@@ -233,10 +239,39 @@ impl Auto {
             Err(never) => match never {},
         }
     }
+
+    /// Why the model's answers say nothing of what is lost, if that is so.
+    fn blind(&self, pilot: &[Known<'_>]) -> Option<String> {
+        match self.task.labels() {
+            Labels::Classes => one_class(pilot),
+            Labels::Media => self.same_to_all(pilot),
+        }
+    }
+
+    /// The same of a model whose answers are media. What can be lost is the part of its scores that hangs on its looking
+    /// at the record: that by which they are higher than with its answers to other records. A model that answers the
+    /// same to everything, or never anything that is right, has none.
+    fn same_to_all(&self, pilot: &[Known<'_>]) -> Option<String> {
+        let media: Vec<Media<'_>> = pilot.iter().map(|record| record.media).collect();
+        let right: Vec<Option<Right<'_>>> = pilot.iter().map(|record| Some(record.right)).collect();
+        let others = self.task.outcomes_by_others(&media, &right).into_iter().flatten();
+        let others: Vec<f64> = others.map(|outcome| outcome.score).collect();
+        let own = score(pilot) / pilot.len().max(1) as f64;
+        // What cannot be judged is left out. When nothing can, this is no number, and nothing is lost.
+        let others = others.iter().sum::<f64>() / others.len() as f64;
+        if own - others > self.rule.max_loss {
+            return None;
+        }
+        let [own, others, most] = [own, others, self.rule.max_loss].map(percent);
+        Some(format!(
+            "the model scores {own}, and {others} with its answers to other records: too little hangs on the record for \
+             a loss of {most} to be seen"
+        ))
+    }
 }
 
-/// Why a task's answers say nothing of what is lost, if that is so.
-fn blind(pilot: &[Known<'_>]) -> Option<String> {
+/// Why a model of classes says nothing of what is lost, if that is so.
+fn one_class(pilot: &[Known<'_>]) -> Option<String> {
     let mut answers: Vec<u32> = pilot.iter().filter_map(|record| record.original.answer).collect();
     answers.sort_unstable();
     let (first, last) = (answers.first()?, answers.last()?);
@@ -245,14 +280,20 @@ fn blind(pilot: &[Known<'_>]) -> Option<String> {
             "the model answers {first} to everything, so that no loss can be seen"
         ));
     }
-    let mut right: Vec<u32> = pilot.iter().filter_map(|record| record.right).collect();
+    let right = pilot.iter().filter_map(|record| record.right.class().ok());
+    let mut right: Vec<u32> = right.collect();
     right.sort_unstable();
     let most = right.chunk_by(|one, other| one == other).map(<[u32]>::len).max()?;
-    let score: f64 = pilot.iter().map(|record| record.original.score).sum();
+    let score = score(pilot);
     (score <= most as f64).then(|| {
         let share = percent(score / pilot.len() as f64);
         format!("the model is right in {share} of the records, no more than always the same answer would be")
     })
+}
+
+/// The sum of the scores of originals.
+fn score(pilot: &[Known<'_>]) -> f64 {
+    pilot.iter().map(|record| record.original.score).sum()
 }
 
 fn percent(share: f64) -> String {

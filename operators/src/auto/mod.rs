@@ -19,9 +19,16 @@
 //! Sounds are judged by a model of their spectra: `spectrum = { rate = 8000 }` says how they become these, and `codecs`
 //! are those for sounds.
 //!
+//! `auto = "segment"` and `auto = "separate"` judge pictures and sounds by models that are right by degrees (see
+//! [`task`](crate::task)): a loss is what the score of a record falls by, and `label` is a column of decoded media, the
+//! masks of the pictures or the voices in the sounds. There are no classes to look at by themselves. Such a model says
+//! nothing of what is lost when its answers do not hang on the records: when it draws nothing, everything, or always
+//! the same, when nothing that it draws is ever right, or when records are all alike. So its answers to other records of
+//! the pilot are put in the place of those to each one; unless that costs more than `max_loss`, nothing is lost at all.
+//!
 //! With `protect = "5%"` the records whose answers move most get the next better setting: of the pilot 5 % move
 //! farther than a threshold, which the decision keeps. What is then tested, and stored, is the setting with that
-//! protection. It is off unless asked for, since every record is decoded and shown to the model once more while it is
+//! protection. It goes by the logits of classes, which `classify` alone has. It is off unless asked for, since every record is decoded and shown to the model once more while it is
 //! stored; which setting a record got stands in `image_encoding` and in its own bytes, which say all that decoding needs.
 //!
 //! With `shadow = "0.5%"` that share of records, by a hash of their ids, is stored without loss, and the column
@@ -46,22 +53,25 @@ use crate::codec::Setting;
 use crate::task::{Labels, Spectra, Task, TaskOptions};
 
 mod acting;
+pub(crate) mod answers;
 mod decide;
 mod decision;
 pub(crate) mod ladder;
 mod operator;
 mod pilot;
 mod share;
+mod storing;
 #[cfg(test)]
 mod tests;
 mod treatment;
 
-pub(crate) use acting::{Acting, Kept};
+pub(crate) use acting::Acting;
 #[cfg(test)]
 pub(crate) use decide::Sampled;
 pub use decision::{Decision, NamedStep, Sizes};
-pub(crate) use operator::{Choosing, label, number};
+pub(crate) use operator::Choosing;
 pub use share::Share;
+pub(crate) use storing::Storing;
 pub use treatment::Protected;
 use treatment::Treatment;
 
@@ -79,26 +89,30 @@ pub enum CodecOption {
 #[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AutoOptions {
-    /// The task that codecs are judged by: `"classify"`, pictures or sounds by a model of classes.
+    /// The task that codecs are judged by: `"classify"`, pictures or sounds by a model of classes; `"segment"`, pictures
+    /// by a model that draws masks of what is in them; or `"separate"`, sounds by a model that tells which parts of
+    /// their spectra are the voice.
     pub auto: String,
     /// The model: the folder of an artifact, with `card.json` and `weights.safetensors`.
     pub model: String,
     /// The SHA-256 of its `card.json`; taken when the job starts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sha256: Option<String>,
-    /// The column of right answers, whole numbers from 0. Without it, what the model answers to the original is right,
-    /// and every changed answer is a loss.
+    /// The column of right answers. For `"classify"` whole numbers from 0; without it, what the model answers to the
+    /// original is right, and every changed answer is a loss. For `"segment"` decoded pictures, white where there is
+    /// something, and for `"separate"` decoded sounds, the voices by themselves; these two need it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label: Option<String>,
-    /// The model is asked about sounds, which become its spectra so.
+    /// The model is asked about sounds, which become its spectra so; `"separate"` needs it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spectrum: Option<Spectra>,
-    /// How much accuracy may be lost, as a share of all records: from 90% right to 89% is `"1%"`, the default. It is
-    /// shown of records like those of the first part (`job.part`).
+    /// How much accuracy may be lost, as a share of all records: from 90% right to 89% is `"1%"`, the default. For
+    /// `"segment"` and `"separate"` how much the mean score may fall, which is from 0 to 1. It is shown of records like
+    /// those of the first part (`job.part`).
     #[serde(default = "max_loss")]
     pub max_loss: Share,
     /// The share that each class may lose; five times `max_loss` unless said otherwise. Classes of few records are
-    /// looked at together.
+    /// looked at together. For `"classify"`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub class_loss: Option<Share>,
     /// How sure that must be. Default 0.95.
@@ -108,13 +122,13 @@ pub struct AutoOptions {
     /// read too (`"opus_packets"` has to be named).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub codecs: Option<Vec<String>>,
-    /// Of `encode`: the share of records, those whose answers move most, that get the next better setting, e.g. `"5%"`.
-    /// What is shown to lose little is then the setting with that protection. None unless given.
+    /// For `"classify"`: the share of records, those whose answers move most, that get the next better setting, e.g.
+    /// `"5%"`. What is shown to lose little is then the setting with that protection. None unless given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub protect: Option<Share>,
-    /// Of `encode`: the share of records, drawn by a hash of their ids, that are stored without loss, e.g. `"0.5%"`.
-    /// A column `image_shadow_loss` (of the column `image`) says of each what the setting would have lost, for the
-    /// operator `watch`. None unless given.
+    /// The share of records, drawn by a hash of their ids, that are stored without loss, e.g. `"0.5%"`. A column
+    /// `image_shadow_loss` (of the column `image`) says of each what the setting would have lost, for the operator
+    /// `watch`. None unless given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shadow: Option<Share>,
 }
@@ -224,12 +238,17 @@ impl Auto {
             return Err(OptionsError(message.to_owned()));
         }
         if judge.labels() == Labels::Media {
-            let message = format!(
-                "`auto = \"{}\"`: its right answers are media, which a decision does not look at yet; `anabranch \
-                 evaluate` shows what each setting costs it, and `codec` names the one that you take",
-                judge.name()
-            );
-            return Err(OptionsError(message));
+            let of_classes = [
+                ("protect", "how far the answers of classes move", options.protect),
+                ("class_loss", "the classes of records", options.class_loss),
+            ];
+            if let Some((name, by, _)) = of_classes.iter().find(|(_, _, there)| there.is_some()) {
+                let message = format!(
+                    "`{name}` goes by {by}, and the task \"{}\" has no classes; leave it out",
+                    judge.name()
+                );
+                return Err(OptionsError(message));
+            }
         }
         let settings = ladder::settings(judge.modality(), options.codecs.as_deref())?;
         let Some(lossless) = settings.iter().copied().find(Setting::lossless) else {

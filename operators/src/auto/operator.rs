@@ -8,16 +8,18 @@ use anabranch_pipelines::operator::{
 };
 use anabranch_pipelines::record::RecordId;
 use anabranch_pipelines::source::BatchSize;
-use arrow::array::{Array, Int64Array, RecordBatch};
-use arrow::compute::cast;
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
 use sha2::{Digest, Sha256};
 
+use super::answers::{self, Answers};
 use super::decide::Sampled;
 use super::{Acting, Auto, Decision};
 use crate::codec::{Facts, Media};
+use crate::task::Right;
 
-/// Records and bytes that are looked at, at most; decoded ones count by what they hold then.
+/// Records and bytes that are looked at, at most: of a sample with all its columns, right answers that are media among
+/// them, which stay where they are; and of its records, which count by what they hold when they are decoded.
 const RECORDS: usize = 16_384;
 const BYTES: usize = 256 << 20;
 
@@ -62,7 +64,7 @@ impl Operator for Choosing {
     fn output(&self, inputs: &[SchemaRef]) -> Result<SchemaRef, SchemaError> {
         let output = self.like.output(inputs)?;
         if let (Some(label), [input]) = (&self.auto.options().label, inputs) {
-            label_type(input, label)?;
+            answers::check(input, label, self.auto.task.as_ref())?;
         }
         Ok(output)
     }
@@ -92,10 +94,10 @@ impl Journaled for Choosing {
 
     fn decide(&self, sample: &[RecordBatch]) -> Result<Vec<u8>, OperatorError> {
         let mut samples = Vec::new();
-        let mut found: Vec<(std::ops::Range<usize>, Facts, Option<u32>, u128)> = Vec::new();
+        let mut found: Vec<(std::ops::Range<usize>, Facts, Option<Right<'_>>, u128)> = Vec::new();
         for batch in sample {
-            let labels = self.auto.options().label.as_deref();
-            let labels = labels.map(|label| self::label(batch, label)).transpose()?;
+            let label = self.auto.options().label.as_deref();
+            let answers = Answers::of(batch, label, self.auto.task.as_ref())?;
             for row in 0..batch.num_rows() {
                 let start = samples.len();
                 let facts = (self.decoded)(batch, row, &mut samples);
@@ -103,13 +105,13 @@ impl Journaled for Choosing {
                     samples.truncate(start);
                     continue;
                 };
-                let label = labels.as_ref().and_then(|labels| number(labels, row));
-                found.push((start..samples.len(), facts, label, order(batch, row)));
+                let right = answers.right(row).ok().flatten();
+                found.push((start..samples.len(), facts, right, order(batch, row)));
             }
         }
-        let records = found.into_iter().filter_map(|(range, facts, label, order)| {
+        let records = found.into_iter().filter_map(|(range, facts, right, order)| {
             let media = Media { samples: samples.get(range)?, facts };
-            Some(Sampled { media, label, order })
+            Some(Sampled { media, right, order })
         });
         let decision = self.auto.decide(records.collect());
         serde_json::to_vec_pretty(&decision).map_err(|e| OperatorError::Failed(e.to_string()))
@@ -130,33 +132,4 @@ fn order(batch: &RecordBatch, row: usize) -> u128 {
     // Hashed again, for ids that somebody numbered.
     order.iter_mut().zip(Sha256::digest(id)).for_each(|(to, from)| *to = from);
     u128::from_be_bytes(order)
-}
-
-/// Whether the column holds whole numbers.
-fn label_type(schema: &SchemaRef, label: &str) -> Result<(), SchemaError> {
-    let field = SchemaError::require(schema, label)?;
-    match field.data_type().is_integer() {
-        true => Ok(()),
-        false => Err(SchemaError::Unfit {
-            column: label.to_owned(),
-            found: format!("of type {}", field.data_type()),
-            expected: "whole numbers".to_owned(),
-            hint: "`label` is the number of the right class, from 0".to_owned(),
-        }),
-    }
-}
-
-/// The labels of a batch.
-pub(crate) fn label(batch: &RecordBatch, label: &str) -> Result<Int64Array, OperatorError> {
-    label_type(&batch.schema(), label)?;
-    let column = batch.column_by_name(label);
-    let column = column.ok_or_else(|| OperatorError::Failed(format!("no column `{label}`")))?;
-    let numbers = cast(column, &DataType::Int64)?;
-    let numbers = numbers.as_any().downcast_ref::<Int64Array>().cloned();
-    numbers.ok_or_else(|| OperatorError::Failed(format!("column `{label}` holds no numbers")))
-}
-
-/// The label in a row.
-pub(crate) fn number(labels: &Int64Array, row: usize) -> Option<u32> {
-    (row < labels.len() && labels.is_valid(row)).then(|| u32::try_from(labels.value(row)).ok())?
 }

@@ -11,10 +11,10 @@ use crate::task::example::{self, FACTS, Stripes, stripes};
 use crate::task::tones::{self, Tone};
 use crate::{EncodeOptions, TranscodeOptions};
 use anabranch_models::random::Random;
-use anabranch_pipelines::operator::{Allocation, Class, Context};
-use anabranch_pipelines::record::media;
+use anabranch_pipelines::operator::{Allocation, Class, Context, Operator};
+use anabranch_pipelines::record::{KEY, media, with_ids};
 use arrow::array::{ArrayRef, AsArray, Int32Array, RecordBatch, StringArray};
-use arrow::datatypes::{DataType, Field, Schema};
+use arrow::datatypes::{DataType, Field, Float64Type, Schema};
 
 fn options(extra: &str) -> AutoOptions {
     let model = example::model().display();
@@ -25,7 +25,11 @@ fn options(extra: &str) -> AutoOptions {
 fn sampled(records: &[Stripes]) -> Vec<Sampled<'_>> {
     let order = records.iter().zip(0..);
     order
-        .map(|(record, order)| Sampled { media: record.media(), label: Some(record.class), order })
+        .map(|(record, order)| Sampled {
+            media: record.media(),
+            right: Some(Right::Class(record.class)),
+            order,
+        })
         .collect()
 }
 
@@ -83,7 +87,8 @@ fn few_records_and_blind_models_lose_nothing() {
     // Labels that say nothing leave nothing to lose.
     let mut shuffled = sampled(&records);
     let random = &mut Random::new(3);
-    shuffled.iter_mut().for_each(|record| record.label = Some(random.below(2) as u32));
+    let mut drawn = || Some(Right::Class(random.below(2) as u32));
+    shuffled.iter_mut().for_each(|record| record.right = drawn());
     let why = told(&auto, shuffled);
     assert!(why.contains("no more than always the same answer"), "{why}");
     let mut blind = options("");
@@ -161,7 +166,11 @@ fn of_tones(codecs: &str) -> Auto {
 fn sounds(records: &[Tone]) -> Vec<Sampled<'_>> {
     let order = records.iter().zip(0..);
     order
-        .map(|(tone, order)| Sampled { media: tone.media(), label: Some(tone.class), order })
+        .map(|(tone, order)| Sampled {
+            media: tone.media(),
+            right: Some(Right::Class(tone.class)),
+            order,
+        })
         .collect()
 }
 
@@ -198,14 +207,15 @@ fn silence_alone_decides_nothing() {
     );
 }
 
-fn batch(records: &[Stripes], encode: Option<&str>) -> RecordBatch {
+/// Pictures and their classes; decoded, or as a codec stores them at a step.
+fn batch(records: &[Stripes], encode: Option<(&str, Option<u16>)>) -> RecordBatch {
     let bytes: Vec<Vec<u8>> = records
         .iter()
         .map(|record| match encode {
             None => record.samples.clone(),
-            Some(codec) => {
+            Some((codec, step)) => {
                 let mut bytes = Vec::new();
-                named(codec).unwrap().encode(&record.media(), None, &mut bytes).unwrap();
+                named(codec).unwrap().encode(&record.media(), step, &mut bytes).unwrap();
                 bytes
             }
         })
@@ -220,7 +230,7 @@ fn batch(records: &[Stripes], encode: Option<&str>) -> RecordBatch {
     fields.extend(media::fact_fields("image", Modality::Image));
     fields.push(Field::new("label", DataType::Int32, true));
     let number = |number: i32| Arc::new(Int32Array::from(vec![number; rows])) as ArrayRef;
-    let name = encode.unwrap_or("raw");
+    let name = encode.map_or("raw", |(codec, _)| codec);
     let columns: Vec<ArrayRef> = vec![
         Arc::new(column),
         Arc::new(StringArray::from(vec![name; rows])),
@@ -242,7 +252,7 @@ fn encode_and_transcode_take_the_decision_and_act_on_it() {
     let encode = serde_json::from_str::<EncodeOptions>(&json).unwrap().build().unwrap();
     let transcode = serde_json::from_str::<TranscodeOptions>(&json).unwrap().build().unwrap();
     for (operator, batch) in
-        [(encode, batch(&records, None)), (transcode, batch(&records, Some("qoi")))]
+        [(encode, batch(&records, None)), (transcode, batch(&records, Some(("qoi", None))))]
     {
         assert_eq!(operator.class(), Class::Journaled);
         assert!(operator.invoke(batch.clone(), &Allocation::PLAIN, &Context::plain()).is_err());
@@ -273,22 +283,9 @@ fn options_that_choose_nothing_are_told() {
     assert!(told(r#", "class_loss": 0"#).contains("class_loss"));
     assert!(told(r#", "protect": "60%""#).contains("`protect = \"60%\"`"));
     assert!(told(r#", "shadow": 0"#).contains("`shadow = \"0%\"`"));
-    let transcode = serde_json::json!({
-        "column": "image", "codec": serde_json::to_value(options(r#", "shadow": 0.01"#)).unwrap(),
-    });
-    let error = serde_json::from_value::<TranscodeOptions>(transcode).unwrap().build().err();
-    assert!(error.unwrap().0.contains("are for `encode`"));
     assert!(told(r#", "codecs": ["jpeg"]"#).contains("add \"png\""));
     assert!(told(r#", "spectrum": { "rate": 8000 }"#).contains("leave `spectrum` out"));
     assert!(told(r#", "sha256": "00""#).contains("not 00"));
-    let dense = serde_json::to_value(crate::task::squares::options()).unwrap();
-    let dense = AutoOptions {
-        auto: "segment".to_owned(),
-        model: dense["model"].as_str().unwrap().to_owned(),
-        ..options("")
-    };
-    let refused = Auto::new(dense).err().unwrap().0;
-    assert!(refused.contains("are media") && refused.contains("anabranch evaluate"), "{refused}");
     let mut unknown = options("");
     unknown.auto = "clasify".to_owned();
     assert!(Auto::new(unknown).err().unwrap().0.contains("did you mean \"classify\"?"));
@@ -320,4 +317,52 @@ fn options_that_choose_nothing_are_told() {
     assert!(error.contains("whole numbers"), "{error}");
 }
 
+/// With ids, as records reach an operator.
+fn entering(batch: &RecordBatch) -> RecordBatch {
+    let keys: StringArray = (0..batch.num_rows()).map(|at| Some(format!("{at:06}"))).collect();
+    let key = Arc::new(Field::new(KEY, DataType::Utf8, false));
+    let there = batch.schema();
+    let fields = std::iter::once(key).chain(there.fields().iter().cloned());
+    let columns = std::iter::once(Arc::new(keys) as ArrayRef).chain(batch.columns().to_vec());
+    let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+    let batch = RecordBatch::try_new(schema, columns.collect()).unwrap();
+    with_ids("stripes", &batch).unwrap()
+}
+
+fn invoke(operator: &Arc<dyn Operator>, batch: &RecordBatch) -> RecordBatch {
+    let outcome = operator.invoke(batch.clone(), &Allocation::PLAIN, &Context::plain()).unwrap();
+    assert_eq!(outcome.refused, []);
+    outcome.records
+}
+
+/// The operator that acts on the decision about these records, and that decision.
+fn decided(operator: &Arc<dyn Operator>, batch: &RecordBatch) -> (Arc<dyn Operator>, Decision) {
+    let journaled = operator.journaled().unwrap();
+    let decision = journaled.decide(std::slice::from_ref(batch)).unwrap();
+    (journaled.decided(&decision).unwrap(), serde_json::from_slice(&decision).unwrap())
+}
+
+/// The bytes and the codec's name of each row.
+fn stored(rows: &RecordBatch) -> Vec<(Vec<u8>, String)> {
+    let names = rows.column_by_name("image_encoding").unwrap().as_string::<i32>();
+    let media = media::of(rows, "image").unwrap();
+    let row = |row| (media::bytes(media, row).unwrap().to_vec(), names.value(row).to_owned());
+    (0..rows.num_rows()).map(row).collect()
+}
+
+/// What a reader that knows nothing of decisions makes of stored bytes.
+fn read((bytes, codec): &(Vec<u8>, String)) -> (Vec<u8>, Facts) {
+    let mut samples = Vec::new();
+    let facts = named(codec).unwrap().decode(bytes, &Limits::default(), &mut samples).unwrap();
+    (samples, facts)
+}
+
+/// What is lost of each row, where it is watched.
+fn losses_of(rows: &RecordBatch) -> Vec<Option<f64>> {
+    let losses = rows.column_by_name("image_shadow_loss").unwrap();
+    losses.as_primitive::<Float64Type>().iter().collect()
+}
+
+mod degrees;
 mod stored;
+mod transcoded;

@@ -64,7 +64,8 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use serde::{Deserialize, Serialize};
 
 use crate::OptionsError;
-use crate::auto::{self, ladder};
+use crate::auto::answers::{self, Answers};
+use crate::auto::ladder;
 use crate::codec::{Media, Setting};
 use crate::derived::Derived;
 use crate::metric::{self, FeatureDistance, MetricError};
@@ -236,16 +237,8 @@ impl Evaluate {
             return Err(SchemaError::Mismatch(message));
         }
         let label = self.options.task.as_ref().and_then(|task| task.label.as_ref());
-        if let Some(label) = label {
-            match self.labels() {
-                Labels::Classes => {
-                    SchemaError::require(input, label)?;
-                }
-                Labels::Media => {
-                    let decoded = Some(media::State::Decoded);
-                    SchemaError::require_media(input, label, modality, decoded)?;
-                }
-            }
+        if let (Some(label), Some(task)) = (label, &self.task) {
+            answers::check(input, label, task.as_ref())?;
         }
         let mismatch = |e: OptionsError| SchemaError::Mismatch(e.0);
         let settings =
@@ -369,9 +362,9 @@ impl Operator for Evaluate {
         let plan = self.plan.of(&input, || self.plan(&input))?;
         let column = Column::of(&batch, &self.options.column, plan.modality);
         let label = self.options.task.as_ref().and_then(|task| task.label.as_deref());
-        let (classes, answers) = match self.labels() {
-            Labels::Classes => (label.map(|label| auto::label(&batch, label)).transpose()?, None),
-            Labels::Media => (None, label.map(|label| Column::of(&batch, label, plan.modality))),
+        let answers = match &self.task {
+            Some(task) => Answers::of(&batch, label, task.as_ref())?,
+            None => Answers::Unknown,
         };
         let mut points = Points::new(plan.names.iter().copied(), batch.num_rows());
         let (mut raw, mut scores) = (Int64Builder::new(), Float64Builder::new());
@@ -386,11 +379,7 @@ impl Operator for Evaluate {
                 points.add(None);
                 return Ok(());
             };
-            let mut right = match (&classes, &answers) {
-                (Some(classes), _) => auto::number(classes, row).map(Right::Class),
-                (None, Some(answers)) => answers.samples(row)?.map(Right::Media),
-                (None, None) => None,
-            };
+            let mut right = answers.right(row)?;
             // A record without a label says nothing of the task.
             let task = self.task.as_ref().filter(|_| label.is_none() || right.is_some());
             let original = task.and_then(|task| task.outcomes(&[media], &[right]).pop());

@@ -105,13 +105,16 @@ pub(crate) fn other_model() -> &'static Path {
 /// The folder of a model that answers 0 to everything.
 pub(crate) fn constant() -> &'static Path {
     static MODEL: OnceLock<PathBuf> = OnceLock::new();
-    MODEL.get_or_init(|| {
-        let shapes = architecture().tensors().into_iter();
-        let tensors = shapes.map(|shape| {
-            let zeros = vec![0.0_f32; shape.elements()];
-            (shape.name.clone(), Tensor::new(&shape.shape, zeros))
-        });
-        let card = Card::new("nothing learned", architecture());
-        saved(&Artifact::new(card, tensors.collect()).unwrap(), "constant")
-    })
+    MODEL.get_or_init(|| zeros(&architecture(), "constant"))
+}
+
+/// The folder of a model whose logits are 0 for everything.
+pub(crate) fn zeros(architecture: &Architecture, name: &str) -> PathBuf {
+    let shapes = architecture.tensors().into_iter();
+    let tensors = shapes.map(|shape| {
+        let zeros = vec![0.0_f32; shape.elements()];
+        (shape.name.clone(), Tensor::new(&shape.shape, zeros))
+    });
+    let card = Card::new("nothing learned", architecture.clone());
+    saved(&Artifact::new(card, tensors.collect()).unwrap(), name)
 }

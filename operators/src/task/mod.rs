@@ -78,7 +78,7 @@ pub enum Right<'a> {
 }
 
 impl<'a> Right<'a> {
-    fn class(self) -> Result<u32, String> {
+    pub(crate) fn class(self) -> Result<u32, String> {
         match self {
             Self::Class(class) => Ok(class),
             Self::Media(_) => Err("its right answer is no class".to_owned()),
@@ -146,6 +146,17 @@ pub trait Task: Send + Sync {
         media: &[Media<'_>],
         right: &[Option<Right<'_>>],
     ) -> Vec<Result<Outcome, String>>;
+
+    /// The outcomes of records by what the model answers to others of them, in any order: what it comes to when its
+    /// answers have nothing to do with the record. For tasks whose right answers are media.
+    fn outcomes_by_others(
+        &self,
+        media: &[Media<'_>],
+        _: &[Option<Right<'_>>],
+    ) -> Vec<Result<Outcome, String>> {
+        let told = || Err(format!("the right answers of `{}` are classes", self.name()));
+        media.iter().map(|_| told()).collect()
+    }
 
     /// The logits of each record, for tasks whose model knows classes; an error for each record that it cannot take.
     fn logits(&self, media: &[Media<'_>]) -> Vec<Result<Vec<f32>, String>> {

@@ -26,6 +26,21 @@ impl Segment {
         Ok(Self { model, takes })
     }
 
+    /// What is drawn of each picture, judged as if it were of the picture so many places behind it.
+    fn judged(
+        &self,
+        media: &[Media<'_>],
+        right: &[Option<Right<'_>>],
+        by: usize,
+    ) -> Vec<Result<Outcome, String>> {
+        let values = |media: &Media<'_>| picture::values(&self.takes, media);
+        let judge = |place: usize, logits: &[f32]| {
+            let of = (place + by) % right.len().max(1);
+            self.score(logits, right.get(of).copied().flatten())
+        };
+        ask(&self.model, Modality::Image, media, values, judge)
+    }
+
     fn score(&self, logits: &[f32], right: Option<Right<'_>>) -> Result<Outcome, String> {
         let right = right.ok_or("it has no mask, and only that is right")?.media()?;
         let right = picture::mask(&self.takes, &right)?;
@@ -86,9 +101,14 @@ impl Task for Segment {
         media: &[Media<'_>],
         right: &[Option<Right<'_>>],
     ) -> Vec<Result<Outcome, String>> {
-        let values = |media: &Media<'_>| picture::values(&self.takes, media);
-        let judge =
-            |place: usize, logits: &[f32]| self.score(logits, right.get(place).copied().flatten());
-        ask(&self.model, Modality::Image, media, values, judge)
+        self.judged(media, right, 0)
+    }
+
+    fn outcomes_by_others(
+        &self,
+        media: &[Media<'_>],
+        right: &[Option<Right<'_>>],
+    ) -> Vec<Result<Outcome, String>> {
+        self.judged(media, right, 1)
     }
 }

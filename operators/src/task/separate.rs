@@ -6,7 +6,7 @@
 //! mixture.
 //!
 //! The score of a sound is the share of the estimate's power that is voice: with SI-SDR in decibels
-//! ([`metric::si_sdr`](crate::metric::si_sdr), which forgives a codec that it is late and louder) it is
+//! ([`metric::si_sdr`], which forgives a codec that it is late and louder) it is
 //! `1 / (1 + 10^(-SI-SDR / 10))`, from 0 to 1, one half at 0 dB. Decibels have no bounds and could not be paired by
 //! [`choose`](crate::choose), which wants losses from -1 to 1; the order of estimates is the same.
 
@@ -38,6 +38,21 @@ impl Separate {
         let hears = Hears::new(artifact.architecture(), spectra)?;
         let model = Encoder::load(artifact).map_err(|e| e.to_string())?;
         Ok(Self { model, hears })
+    }
+
+    /// What is told of each mixture, judged as if it were told of the mixture so many places behind it.
+    fn judged(
+        &self,
+        media: &[Media<'_>],
+        right: &[Option<Right<'_>>],
+        by: usize,
+    ) -> Vec<Result<Outcome, String>> {
+        let judge = |place: usize, logits: &[f32]| {
+            let of = (place + by) % media.len().max(1);
+            let mixture = media.get(of).ok_or("it is not there")?;
+            self.score(mixture, logits, right.get(of).copied().flatten())
+        };
+        ask(&self.model, Modality::Audio, media, |media| self.hears.values(media), judge)
     }
 
     fn score(
@@ -128,10 +143,14 @@ impl Task for Separate {
         media: &[Media<'_>],
         right: &[Option<Right<'_>>],
     ) -> Vec<Result<Outcome, String>> {
-        let judge = |place: usize, logits: &[f32]| {
-            let mixture = media.get(place).ok_or("it is not there")?;
-            self.score(mixture, logits, right.get(place).copied().flatten())
-        };
-        ask(&self.model, Modality::Audio, media, |media| self.hears.values(media), judge)
+        self.judged(media, right, 0)
+    }
+
+    fn outcomes_by_others(
+        &self,
+        media: &[Media<'_>],
+        right: &[Option<Right<'_>>],
+    ) -> Vec<Result<Outcome, String>> {
+        self.judged(media, right, 1)
     }
 }

@@ -79,8 +79,9 @@ pub(crate) const CONFIDENCE_KEY: &str = "anabranch:confidence";
 #[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WatchOptions {
-    /// The column of losses, numbers from -1 to 1; null of records that are not watched. `encode` with
-    /// `codec = { auto = .., shadow = ".." }` makes it of a column `image` and calls it `image_shadow_loss`.
+    /// The column of losses, numbers from -1 to 1; null of records that are not watched. `encode` and
+    /// `transcode` with `codec = { auto = .., shadow = ".." }` make it of a column `image` and call it
+    /// `image_shadow_loss`.
     pub column: String,
     /// How large their mean may be; what `encode` was told unless said otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]

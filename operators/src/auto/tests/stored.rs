@@ -2,53 +2,16 @@
 
 use super::*;
 use crate::WatchOptions;
+use crate::auto::acting::Record;
 use crate::conformance::graph;
 use crate::task::moved;
-use anabranch_pipelines::operator::Operator;
-use anabranch_pipelines::record::{KEY, with_ids};
 use arrow::array::{Array, BooleanArray, Float64Array};
-use arrow::datatypes::Float64Type;
-
-/// With ids, as records reach an operator.
-fn entering(records: &[Stripes]) -> RecordBatch {
-    let batch = batch(records, None);
-    let keys: StringArray = (0..records.len()).map(|at| Some(format!("{at:06}"))).collect();
-    let key = Arc::new(Field::new(KEY, DataType::Utf8, false));
-    let there = batch.schema();
-    let fields = std::iter::once(key).chain(there.fields().iter().cloned());
-    let columns = std::iter::once(Arc::new(keys) as ArrayRef).chain(batch.columns().to_vec());
-    let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
-    let batch = RecordBatch::try_new(schema, columns.collect()).unwrap();
-    with_ids("stripes", &batch).unwrap()
-}
 
 fn encode(extra: &str) -> Arc<dyn Operator> {
     let json = serde_json::json!({
         "column": "image", "codec": serde_json::to_value(options(extra)).unwrap(),
     });
     serde_json::from_value::<EncodeOptions>(json).unwrap().build().unwrap()
-}
-
-fn invoke(operator: &Arc<dyn Operator>, batch: &RecordBatch) -> RecordBatch {
-    let outcome = operator.invoke(batch.clone(), &Allocation::PLAIN, &Context::plain()).unwrap();
-    assert_eq!(outcome.refused, []);
-    outcome.records
-}
-
-/// The bytes and the codec's name of each row.
-fn stored(rows: &RecordBatch) -> Vec<(Vec<u8>, String)> {
-    let names = rows.column_by_name("image_encoding").unwrap().as_string::<i32>();
-    let media = media::of(rows, "image").unwrap();
-    let row = |row| (media::bytes(media, row).unwrap().to_vec(), names.value(row).to_owned());
-    (0..rows.num_rows()).map(row).collect()
-}
-
-/// What a reader that knows nothing of decisions makes of stored bytes.
-fn read((bytes, codec): &(Vec<u8>, String)) -> Vec<u8> {
-    let mut samples = Vec::new();
-    let facts = named(codec).unwrap().decode(bytes, &Limits::default(), &mut samples).unwrap();
-    assert_eq!(facts, FACTS);
-    samples
 }
 
 fn logits(auto: &Auto, samples: &[u8]) -> Vec<f32> {
@@ -92,8 +55,10 @@ fn what_is_protected_moves_most_and_what_was_tested_is_what_is_stored() {
     for record in tested {
         bytes.clear();
         let media = record.media();
-        let kept = acting.store(None, &media, Some(record.class), &mut room, &mut bytes).unwrap();
-        let back = read(&(bytes.clone(), kept.codec.to_owned()));
+        let right = Some(Right::Class(record.class));
+        let storing = Record { id: None, media, right, original: None };
+        let kept = acting.store(&storing, &mut room, &mut bytes).unwrap();
+        let (back, _) = read(&(bytes.clone(), kept.encoding.to_owned()));
         let right = Some(record.class);
         let [before, after] = [&record.samples, &back].map(|samples| logits(&auto, samples));
         let score = |logits: &[f32]| crate::task::Outcome::of(logits, right).score;
@@ -120,7 +85,7 @@ fn watched_records_are_stored_without_loss_and_say_what_would_be_lost() {
     let extra = r#", "codecs": ["png", "webp", "jpeg"], "max_loss": "5%", "shadow": "20%""#;
     let operator = encode(extra);
     let records = stripes(700, 43);
-    let batch = entering(&records);
+    let batch = entering(&batch(&records, None));
     let journaled = operator.journaled().unwrap();
     let decision = journaled.decide(std::slice::from_ref(&batch)).unwrap();
     let decided = journaled.decided(&decision).unwrap();
@@ -141,7 +106,7 @@ fn watched_records_are_stored_without_loss_and_say_what_would_be_lost() {
             assert_eq!(stored.1, decision.codec);
             continue;
         }
-        assert_eq!((stored.1.as_str(), &read(stored)), ("png", &record.samples));
+        assert_eq!((stored.1.as_str(), &read(stored).0), ("png", &record.samples));
         let facts = room.go(decision.setting().unwrap(), &record.media()).unwrap();
         let both = [record.media(), room.media(facts)];
         let both = auto.task.outcomes(&both, &[Some(Right::Class(record.class)); 2]);
@@ -164,7 +129,7 @@ fn watched_records_are_stored_without_loss_and_say_what_would_be_lost() {
 fn a_watch_of_what_was_stored_tells_when_records_change() {
     let extra = r#", "codecs": ["png", "webp"], "max_loss": "5%", "shadow": "50%""#;
     let operator = encode(extra);
-    let batch = entering(&stripes(700, 44));
+    let batch = entering(&batch(&stripes(700, 44), None));
     let journaled = operator.journaled().unwrap();
     let decision = journaled.decide(std::slice::from_ref(&batch)).unwrap();
     let decided = journaled.decided(&decision).unwrap();
@@ -178,7 +143,7 @@ fn a_watch_of_what_was_stored_tells_when_records_change() {
         record
     };
     let changed: Vec<Stripes> = stripes(700, 45).into_iter().map(faint).collect();
-    let changed = entering(&changed);
+    let changed = entering(&super::batch(&changed, None));
     let watch: WatchOptions = serde_json::from_str(r#"{ "column": "image_shadow_loss" }"#).unwrap();
     let watch = watch.build().unwrap();
     let schema = operator.output(&[batch.schema()]).unwrap();
@@ -203,7 +168,7 @@ fn a_watch_of_what_was_stored_tells_when_records_change() {
 fn any_number_of_workers_stores_the_same() {
     let extra = r#", "codecs": ["png", "webp", "jpeg"], "max_loss": "40%", "protect": "34%", "shadow": "20%""#;
     let operator = encode(extra);
-    let batch = entering(&stripes(160, 46));
+    let batch = entering(&batch(&stripes(160, 46), None));
     let schema = operator.output(&[batch.schema()]).unwrap();
     // A run decides by its first part.
     let first = batch.slice(0, 32);
