@@ -3,8 +3,8 @@
 //! Each record is decoded, so that a damaged one is refused, and encoded. The original is kept where it is
 //! right already (the same lossless codec), and where encoding would make it larger.
 //!
-//! That holds of a codec that is chosen, `codec = { auto = .. }`, too: it was chosen as if nothing were kept, and what is
-//! kept loses nothing. A record that `shadow` watches, which is to be
+//! That holds of a codec that is chosen, `codec = { auto = .. }`, too: it was chosen as if nothing were kept, so that its
+//! bound is that of the setting for all records. What is kept loses nothing, and gains nothing either. A record that `shadow` watches, which is to be
 //! stored without loss, is transcoded like any other, only by a lossless codec: a PNG file stays as it is, and so does a
 //! JPEG file that is smaller than a lossless one of what it shows; with `if_larger = "replace"` it becomes that. Its loss
 //! is that of what it would have become otherwise: none where its original would have been kept. Of a record that

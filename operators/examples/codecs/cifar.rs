@@ -59,19 +59,20 @@ pub(crate) fn media(record: &Labelled) -> Media<'_> {
     Media { samples: &record.samples, facts: FACTS }
 }
 
-/// A latent codec learned from these pictures, with the decoder that is closest to originals.
+/// A latent codec learned from these pictures, with the decoder that is closest to originals, and the bytes of its file.
 pub(crate) fn latent(
     records: &[Labelled],
     channels: usize,
     step: f64,
-) -> Result<Latent, Box<dyn Error>> {
+) -> Result<(Latent, usize), Box<dyn Error>> {
     let training = Training { steps: GRADIENT_STEPS, decoder: Decoder::Residual, seed: 1 };
     let mut fit = Fit::new(Options { channels, step: Some(step), levels: Some(2), training });
     let (width, height) = (SIDE as u32, SIDE as u32);
     for Labelled { samples, .. } in records {
         fit.add(&Samples::Picture { width, height, channels: 3, samples })?;
     }
-    Ok(Latent::from_bytes(&fit.finish()?.to_bytes()?)?)
+    let file = fit.finish()?.to_bytes()?;
+    Ok((Latent::from_bytes(&file)?, file.len()))
 }
 
 /// A vision transformer of two blocks, 64 wide, that sees a picture as 16 tokens.

@@ -43,7 +43,7 @@ impl Store {
         Ok(match way {
             "pixels" => Self::Pixels,
             "jpeg" => Self::Jpeg(codec::named("jpeg").ok_or("no jpeg")?),
-            _ => Self::Latents(Box::new(cifar::latent(train, CODEC.0, CODEC.1)?)),
+            _ => Self::Latents(Box::new(cifar::latent(train, CODEC.0, CODEC.1)?.0)),
         })
     }
 

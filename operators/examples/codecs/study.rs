@@ -16,7 +16,6 @@ pub(crate) fn results(parts: &[&dyn Part]) -> Result<(), Box<dyn Error>> {
         .map_or_else(|| PathBuf::from("target/results"), PathBuf::from)
         .join("codecs");
     std::fs::create_dir_all(&folder)?;
-    let mut recorded = Recorded::read()?;
     for part in parts {
         let (mut runs, mut commits, mut others) = (Runs::new(), Vec::new(), Vec::new());
         for name in part.runs() {
@@ -42,9 +41,12 @@ pub(crate) fn results(parts: &[&dyn Part]) -> Result<(), Box<dyn Error>> {
         for (name, value) in &found.figures {
             println!("{name} {value:.3}");
         }
+        // Read now: another process may have written its part meanwhile.
+        let mut recorded = Recorded::read()?;
         recorded.put(part.name(), &found, &runs, &part.seeds(), &commits.join(" "))?;
+        recorded.write()?;
     }
-    recorded.write()
+    Ok(())
 }
 
 /// The run that is kept in a file, or is made and kept there now; `None` when another process is making it. (One that
@@ -63,7 +65,10 @@ fn kept(
     }
     let made = page::commit().and_then(|commit| Ok(json!({ "commit": commit, "run": make()? })));
     let written = made.and_then(|kept| {
-        std::fs::write(file, serde_json::to_vec(&kept)?)?;
+        // Whole or not at all, for those that look meanwhile.
+        let whole = file.with_extension("whole");
+        std::fs::write(&whole, serde_json::to_vec(&kept)?)?;
+        std::fs::rename(whole, file)?;
         Ok(kept)
     });
     std::fs::remove_file(claim)?;

@@ -4,10 +4,10 @@ use super::decision::{Decision, NamedStep, Sizes};
 use super::pilot::{self, Order};
 use super::treatment::{Example, Protected, Treatment, protecting};
 use super::{Auto, Share};
-use crate::choose::{Step, Verdict, Walk, least_records, walk};
+use crate::choose::{Losses, Step, Verdict, Walk, least_records, walk};
 use crate::codec::{Facts, Media, Setting};
 use crate::round_trip::RoundTrip;
-use crate::task::{Labels, Outcome, Right};
+use crate::task::{Blind, Labels, Outcome, Right};
 
 /// Records of the pilot: one of so many, and no more than so many.
 const PILOT_SHARE: usize = 5;
@@ -249,24 +249,33 @@ impl Auto {
     }
 
     /// The same of a model whose answers are media. What can be lost is the part of its scores that hangs on its looking
-    /// at the record: that by which they are higher than with its answers to other records. A model that answers the
-    /// same to everything, or never anything that is right, has none.
+    /// at the record: that by which they are higher than those of answers that have nothing to do with it. A model that
+    /// answers the same to everything, or never anything that is right, has none.
     fn same_to_all(&self, pilot: &[Known<'_>]) -> Option<String> {
         let media: Vec<Media<'_>> = pilot.iter().map(|record| record.media).collect();
         let right: Vec<Option<Right<'_>>> = pilot.iter().map(|record| Some(record.right)).collect();
-        let others = self.task.outcomes_by_others(&media, &right).into_iter().flatten();
-        let others: Vec<f64> = others.map(|outcome| outcome.score).collect();
-        let own = score(pilot) / pilot.len().max(1) as f64;
-        // What cannot be judged is left out. When nothing can, this is no number, and nothing is lost.
-        let others = others.iter().sum::<f64>() / others.len() as f64;
-        if own - others > self.rule.max_loss {
-            return None;
-        }
-        let [own, others, most] = [own, others, self.rule.max_loss].map(percent);
-        Some(format!(
-            "the model scores {own}, and {others} with its answers to other records: too little hangs on the record for \
-             a loss of {most} to be seen"
-        ))
+        let most = self.rule.max_loss;
+        self.task.blind_outcomes(&media, &right).into_iter().find_map(|Blind { answers, outcomes }| {
+            let pairs = pilot.iter().zip(outcomes).filter_map(|(record, blind)| {
+                Some([record.original.score, blind.ok()?.score])
+            });
+            let pairs: Vec<[f64; 2]> = pairs.collect();
+            let mut seen = Losses::default();
+            seen.extend(pairs.iter().map(|[own, blind]| own - blind));
+            if seen.above(most, 1.0 - self.rule.confidence) {
+                return None;
+            }
+            let count = pairs.len().max(1) as f64;
+            let [own, blind] = [0, 1].map(|which| {
+                percent(pairs.iter().filter_map(|pair| pair.get(which)).sum::<f64>() / count)
+            });
+            Some(format!(
+                "the model scores {own} of {} records, and {blind} with {answers}: too little hangs on the record, or too \
+                 few records were looked at, for a loss of {} to be seen",
+                pairs.len(),
+                percent(most)
+            ))
+        })
     }
 }
 

@@ -124,6 +124,25 @@ pub(crate) fn moved(original: &[f32], decoded: &[f32]) -> f64 {
     (differences.iter().map(|difference| (difference - mean).powi(2)).sum::<f64>() / count).sqrt()
 }
 
+/// Answers that have nothing to do with the records that they are given to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Blind {
+    /// Which, to be read behind "with".
+    pub answers: &'static str,
+    /// What each record comes to.
+    pub outcomes: Vec<Result<Outcome, String>>,
+}
+
+impl Blind {
+    /// The model's answers, each given to the record behind it: `outcomes` stand where the answers do.
+    fn others(mut outcomes: Vec<Result<Outcome, String>>) -> Self {
+        if !outcomes.is_empty() {
+            outcomes.rotate_right(1);
+        }
+        Self { answers: "its answers to other records", outcomes }
+    }
+}
+
 /// A model and how its answers are judged.
 pub trait Task: Send + Sync {
     /// The name in job files.
@@ -147,15 +166,10 @@ pub trait Task: Send + Sync {
         right: &[Option<Right<'_>>],
     ) -> Vec<Result<Outcome, String>>;
 
-    /// The outcomes of records by what the model answers to others of them, in any order: what it comes to when its
-    /// answers have nothing to do with the record. For tasks whose right answers are media.
-    fn outcomes_by_others(
-        &self,
-        media: &[Media<'_>],
-        _: &[Option<Right<'_>>],
-    ) -> Vec<Result<Outcome, String>> {
-        let told = || Err(format!("the right answers of `{}` are classes", self.name()));
-        media.iter().map(|_| told()).collect()
+    /// What records come to by answers that have nothing to do with them, such as what the model answers to others of
+    /// them: each of these with its outcomes, record by record. For tasks whose right answers are media.
+    fn blind_outcomes(&self, _: &[Media<'_>], _: &[Option<Right<'_>>]) -> Vec<Blind> {
+        Vec::new()
     }
 
     /// The logits of each record, for tasks whose model knows classes; an error for each record that it cannot take.

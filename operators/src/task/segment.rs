@@ -11,7 +11,7 @@ use anabranch_models::engine::Encoder;
 use anabranch_pipelines::record::Modality;
 
 use super::ask::ask;
-use super::{Labels, Lesson, Outcome, Right, Task, picture};
+use super::{Blind, Labels, Lesson, Outcome, Right, Task, picture};
 use crate::codec::Media;
 
 pub(super) struct Segment {
@@ -104,11 +104,17 @@ impl Task for Segment {
         self.judged(media, right, 0)
     }
 
-    fn outcomes_by_others(
-        &self,
-        media: &[Media<'_>],
-        right: &[Option<Right<'_>>],
-    ) -> Vec<Result<Outcome, String>> {
-        self.judged(media, right, 1)
+    fn blind_outcomes(&self, media: &[Media<'_>], right: &[Option<Right<'_>>]) -> Vec<Blind> {
+        let pixels = self.takes.height * self.takes.width;
+        let drawing = |answers, logit: f32| {
+            let logits = vec![logit; pixels];
+            let outcomes = right.iter().map(|right| self.score(&logits, *right));
+            Blind { answers, outcomes: outcomes.collect() }
+        };
+        vec![
+            Blind::others(self.judged(media, right, 1)),
+            drawing("everything drawn", 1.0),
+            drawing("nothing drawn", -1.0),
+        ]
     }
 }

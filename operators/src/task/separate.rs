@@ -16,7 +16,7 @@ use anabranch_models::engine::Encoder;
 use anabranch_pipelines::record::Modality;
 
 use super::ask::ask;
-use super::{Labels, Lesson, Outcome, Right, Spectra, Task};
+use super::{Blind, Labels, Lesson, Outcome, Right, Spectra, Task};
 use crate::codec::{Facts, Media, Pcm};
 use crate::metric;
 use crate::spectrum::{Bands, Mel, ShortTime};
@@ -146,11 +146,15 @@ impl Task for Separate {
         self.judged(media, right, 0)
     }
 
-    fn outcomes_by_others(
-        &self,
-        media: &[Media<'_>],
-        right: &[Option<Right<'_>>],
-    ) -> Vec<Result<Outcome, String>> {
-        self.judged(media, right, 1)
+    fn blind_outcomes(&self, media: &[Media<'_>], right: &[Option<Right<'_>>]) -> Vec<Blind> {
+        // The mixture as it is.
+        let architecture = self.model.architecture();
+        let everything = vec![f32::INFINITY; architecture.answers() * architecture.outputs()];
+        let pairs = media.iter().zip(right);
+        let outcomes = pairs.map(|(mixture, right)| self.score(mixture, &everything, *right));
+        vec![
+            Blind::others(self.judged(media, right, 1)),
+            Blind { answers: "everything taken for the voice", outcomes: outcomes.collect() },
+        ]
     }
 }

@@ -254,3 +254,29 @@ fn models_of_masks_that_do_not_fit_are_told() {
     let told = lesson(&fine, None, &record.media(), &record.right()).unwrap_err();
     assert!(told.contains("4 bits") && told.contains("16 pixels"), "{told}");
 }
+
+#[test]
+fn blind_answers_are_judged_by_the_records_that_they_are_given_to() {
+    let task = squares::options().build().unwrap();
+    let records = squares::squares(6, 51);
+    let media: Vec<Media<'_>> = records.iter().map(squares::Square::media).collect();
+    let right = records.iter().map(|record| Some(Right::Media(record.right())));
+    let right: Vec<Option<Right<'_>>> = right.collect();
+    let blind = task.blind_outcomes(&media, &right);
+    let scores = |at: usize| -> Vec<f64> {
+        blind[at].outcomes.iter().map(|outcome| outcome.as_ref().unwrap().score).collect()
+    };
+    let others = (0..6).map(|record| {
+        let other = media[(record + 5) % 6];
+        task.outcomes(&[other], &[right[record]]).remove(0).unwrap().score
+    });
+    assert_eq!(scores(0), others.collect::<Vec<_>>());
+    assert!(scores(0).iter().sum::<f64>() < 3.0, "{:?}", scores(0));
+    // Where all is to be drawn, everything is right and nothing is wrong.
+    let white = vec![255; squares::SIDE * squares::SIDE];
+    let all = Some(Right::Media(Media { samples: &white, facts: squares::FACTS }));
+    let blind = task.blind_outcomes(&media, &[all; 6]);
+    for (at, score) in [(1, 1.0), (2, 0.0)] {
+        assert!(blind[at].outcomes.iter().all(|outcome| outcome.as_ref().unwrap().score == score));
+    }
+}

@@ -83,10 +83,10 @@ pub struct WatchOptions {
     /// `transcode` with `codec = { auto = .., shadow = ".." }` make it of a column `image` and call it
     /// `image_shadow_loss`.
     pub column: String,
-    /// How large their mean may be; what `encode` was told unless said otherwise.
+    /// How large their mean may be; what the column was made with unless said otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_loss: Option<Share>,
-    /// How sure an alarm is; what `encode` was told unless said otherwise, and 0.95 of other columns.
+    /// How sure an alarm is; what the column was made with unless said otherwise, and 0.95 of other columns.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub confidence: Option<f64>,
     /// Watched records from one row to the next.

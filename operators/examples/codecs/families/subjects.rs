@@ -149,7 +149,9 @@ fn speech(folder: &Path, scale: &Scale) -> Result<Subject, Box<dyn Error>> {
         judge::train_on(&train, &network, &model(folder, seed))?;
     }
     let test: Vec<&Recording> = test.into_iter().take(scale.records).collect();
-    let seen = train.iter().take(scale.records).map(|r| Record::of(&r.media())).collect();
+    // In the order of the archive digits follow one another.
+    let every = (train.len() / scale.records).max(1);
+    let seen = train.iter().step_by(every).map(|r| Record::of(&r.media())).collect();
     Ok(Subject {
         seen,
         tested: test.iter().map(|recording| Record::of(&recording.media())).collect(),

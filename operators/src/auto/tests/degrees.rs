@@ -93,7 +93,7 @@ fn sounds_get_the_cheapest_setting_that_keeps_their_voices() {
     // One that takes half of everything leaves the mixture as it is, which is right to a degree.
     let half = example::zeros(&voices::architecture(), "half");
     let decision = Auto::new(options(&half)).unwrap().decide(sung(&records[..80]));
-    assert!(told(&decision).contains("answers to other records"), "{}", decision.told);
+    assert!(told(&decision).contains("with its answers to other records"), "{}", decision.told);
 }
 
 #[test]
@@ -103,7 +103,9 @@ fn drawings_that_do_not_hang_on_the_picture_lose_nothing() {
     let auto = Auto::new(of_squares(&nothing, serde_json::json!({}))).unwrap();
     let decision = auto.decide(drawn(&records));
     assert!(
-        told(&decision).contains("the model scores 0%, and 0% with its answers to other records"),
+        told(&decision).contains(
+            "the model scores 0% of 60 records, and 0% with its answers to other records"
+        ),
         "{}",
         decision.told
     );
@@ -113,7 +115,7 @@ fn drawings_that_do_not_hang_on_the_picture_lose_nothing() {
     let empty = Media { samples: &black, facts: squares::FACTS };
     sample.iter_mut().for_each(|record| record.right = Some(Right::Media(empty)));
     let decision = auto.decide(sample);
-    assert!(told(&decision).contains("scores 100%, and 100%"), "{}", decision.told);
+    assert!(told(&decision).contains("scores 100% of 60 records, and 100%"), "{}", decision.told);
 
     let auto = Auto::new(plain()).unwrap();
     // Right answers of other pictures.
