@@ -262,7 +262,7 @@ impl Auto {
             let pairs: Vec<[f64; 2]> = pairs.collect();
             let mut seen = Losses::default();
             seen.extend(pairs.iter().map(|[own, blind]| own - blind));
-            if seen.above(most, 1.0 - self.rule.confidence) {
+            if seen.mean() > most {
                 return None;
             }
             let count = pairs.len().max(1) as f64;
@@ -270,8 +270,8 @@ impl Auto {
                 percent(pairs.iter().filter_map(|pair| pair.get(which)).sum::<f64>() / count)
             });
             Some(format!(
-                "the model scores {own} of {} records, and {blind} with {answers}: too little hangs on the record, or too \
-                 few records were looked at, for a loss of {} to be seen",
+                "the model scores {own} of {} records, and {blind} with {answers}: too little hangs on the record for \
+                 a loss of {} to be seen",
                 pairs.len(),
                 percent(most)
             ))

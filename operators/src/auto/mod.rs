@@ -24,8 +24,8 @@
 //! masks of the pictures or the voices in the sounds. There are no classes to look at by themselves. Such a model says
 //! nothing of what is lost when its answers do not hang on the records: when it draws nothing, everything, or always
 //! the same, when nothing that it draws is ever right, or when records are all alike. So other answers are put in the
-//! place of its own: those to other records of the pilot, everything, nothing. Unless each of these is shown to cost more
-//! than `max_loss`, nothing is lost at all.
+//! place of its own: those to other records of the pilot, everything, nothing. Unless each of these costs more than
+//! `max_loss`, nothing is lost at all.
 //!
 //! With `protect = "5%"` the records whose answers move most get the next better setting: of the pilot 5 % move
 //! farther than a threshold, which the decision keeps. What is then tested, and stored, is the setting with that
