@@ -88,8 +88,7 @@ impl Part for Families {
 
     fn found(&self, runs: &Runs) -> Result<Found, Box<dyn Error>> {
         let mut figures = BTreeMap::new();
-        let mut text = format!(
-            "## The published study, again\n\n\
+        let mut text = "## The published study, again\n\n\
              MPQ (arXiv 2401.07957) asked what codecs cost four tasks. Its families: classical (here JPEG and WebP, Opus for \
              sounds), neural (our latent codec with a linear and a residual decoder), generative (the same with a decoder \
              that was trained against a critic). Its tasks: classification (CIFAR-10, pixel-exact records test), \
@@ -99,7 +98,7 @@ impl Part for Families {
              networks. Of records that came back exactly there is no mean in decibels: they are left out there, so that PSNR \
              says little of flat drawings. The file of a latent codec, which a table holds once, is not among the bytes of \
              its records; of pictures the three decoders store the same bytes.\n"
-        );
+            .to_owned();
         let number = |value: &Value, name: &str| value[name].as_f64().unwrap_or(f64::NAN);
         let (mut agreement, mut best, mut gains) = (String::new(), String::new(), Vec::new());
         for task in &STUDY {

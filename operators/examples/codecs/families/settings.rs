@@ -97,7 +97,7 @@ fn learned(subject: &Subject, step: u16, training: Training) -> Result<Artifact,
         let Media { samples, facts } = record.media();
         match facts {
             Facts::Image { width, height, channels } => {
-                let channels = u16::try_from(channels)?;
+                let channels = u16::from(channels);
                 fit.add(&Samples::Picture { width, height, channels, samples })?;
             }
             Facts::Audio { rate, channels, .. } => {
