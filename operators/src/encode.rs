@@ -121,7 +121,8 @@ impl EncodeOptions {
         let of_latent =
             artifact.is_some() || sha256.is_some() || channels.is_some() || learn.is_some();
         if of_ordinary || of_latent {
-            let message = "with `codec = { auto = .. }` the setting is chosen: leave the options of codecs out";
+            let message = "with `codec = { auto = .. }` the setting is chosen: leave the options of codecs out (a latent \
+                           codec takes part by `codec = { auto = .., latent = { artifact = \"..\" } }`)";
             return Err(OptionsError(message.to_owned()));
         }
         let auto = Auto::new(auto)?;

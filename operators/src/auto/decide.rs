@@ -86,6 +86,7 @@ impl Auto {
             rule: self.rule,
             task: self.task.name().to_owned(),
             model: self.options.sha256.clone().unwrap_or_default(),
+            latent: self.options.latent.as_ref().and_then(|file| file.sha256.clone()),
             pilot: pilot.len() as u64,
             fresh: fresh.len() as u64,
             skipped: (records.len() - known.len()) as u64,

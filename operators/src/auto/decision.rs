@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::treatment::Protected;
 use crate::choose::{Rule, Step};
-use crate::codec::{Setting, named};
+use crate::codec::{Codec, LATENT, Latent, Setting, named};
 
 /// The choice of a codec, and why.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -23,6 +23,9 @@ pub struct Decision {
     pub task: String,
     /// SHA-256 of the card of its model.
     pub model: String,
+    /// SHA-256 of the file of the latent codec that was tried, if one was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latent: Option<String>,
     /// Records that put the settings in order.
     pub pilot: u64,
     /// Records that could decide.
@@ -76,18 +79,25 @@ impl Decision {
     /// The model was trained on originals and is asked about what comes back.
     pub const Q_INFER: &'static str = "Q_infer";
 
-    /// The chosen setting.
+    /// The chosen setting, with the latent codec that was tried.
     ///
     /// # Errors
     /// When this program has no such codec.
-    pub(crate) fn setting(&self) -> Result<Setting, String> {
-        setting(&self.codec, self.step)
+    pub(crate) fn setting(&self, latent: Option<&'static Latent>) -> Result<Setting, String> {
+        setting(&self.codec, self.step, latent)
     }
 }
 
 /// The setting that a decision names.
-pub(super) fn setting(codec: &str, step: Option<u16>) -> Result<Setting, String> {
-    let found = named(codec).filter(|codec| codec.encodes());
+pub(super) fn setting(
+    codec: &str,
+    step: Option<u16>,
+    latent: Option<&'static Latent>,
+) -> Result<Setting, String> {
+    let found = match codec {
+        LATENT => latent.map(|latent| latent as &'static dyn Codec),
+        name => named(name).filter(|codec| codec.encodes()),
+    };
     let found = found.ok_or_else(|| format!("there is no codec {codec:?}"))?;
     let fits = |step: &u16| found.ladder().is_some_and(|ladder| ladder.steps.contains(step));
     match step.filter(|step| !fits(step)) {

@@ -27,6 +27,9 @@
 //! place of its own: those to other records of the pilot, everything, nothing. Unless each of these costs more than
 //! `max_loss`, nothing is lost at all.
 //!
+//! A latent codec takes part when its file is given, `latent = { artifact = ".." }`, with all of its channels and with
+//! fewer: a job with `codec = "latent"` learns one and leaves it in its run log.
+//!
 //! With `protect = "5%"` the records whose answers move most get the next better setting: of the pilot 5 % move
 //! farther than a threshold, which the decision keeps. What is then tested, and stored, is the setting with that
 //! protection. It goes by the logits of classes, which `classify` alone has. It is off unless asked for, since every record is decoded and shown to the model once more while it is
@@ -48,10 +51,10 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
-use crate::OptionsError;
 use crate::choose::Rule;
-use crate::codec::Setting;
+use crate::codec::{Latent, Setting};
 use crate::task::{Labels, Spectra, Task, TaskOptions};
+use crate::{LatentFile, OptionsError};
 
 mod acting;
 pub(crate) mod answers;
@@ -123,6 +126,10 @@ pub struct AutoOptions {
     /// read too (`"opus_packets"` has to be named).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub codecs: Option<Vec<String>>,
+    /// A latent codec that is tried beside them, with all of its channels and with fewer, e.g.
+    /// `{ artifact = "photos.latent" }`. Who reads the records needs that file too (`decode` takes it as `codecs`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latent: Option<LatentFile>,
     /// For `"classify"`: the share of records, those whose answers move most, that get the next better setting, e.g.
     /// `"5%"`. What is shown to lose little is then the setting with that protection. None unless given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -192,6 +199,7 @@ pub(crate) struct Auto {
     task: Arc<dyn Task>,
     rule: Rule,
     settings: Vec<Setting>,
+    latent: Option<&'static Latent>,
     /// The first of them that loses nothing: what is asked of the operator before there is a decision.
     pub(crate) lossless: Setting,
 }
@@ -251,7 +259,8 @@ impl Auto {
                 return Err(OptionsError(message));
             }
         }
-        let settings = ladder::settings(judge.modality(), options.codecs.as_deref())?;
+        let latent = options.latent.as_mut().map(LatentFile::read).transpose()?;
+        let settings = ladder::settings(judge.modality(), options.codecs.as_deref(), latent)?;
         let Some(lossless) = settings.iter().copied().find(Setting::lossless) else {
             let names = options.codecs.unwrap_or_default().join(", ");
             return Err(OptionsError(format!(
@@ -261,7 +270,7 @@ impl Auto {
         };
         options.sha256 = task.sealed()?.sha256;
         let rule = Rule { max_loss: max_loss.0, class_loss: class_loss.0, confidence };
-        Ok(Self { options, task: judge, rule, settings, lossless })
+        Ok(Self { options, task: judge, rule, settings, latent, lossless })
     }
 
     /// What is done before there is a decision, which has the same columns as what is done then.
@@ -274,8 +283,10 @@ impl Auto {
     /// # Errors
     /// When this program has no such codec.
     pub(crate) fn acting(&self, decision: &Decision) -> Result<Acting, String> {
-        let protection = decision.protected.as_ref().map(Protected::protection).transpose()?;
-        Ok(Acting::new(self, Treatment { setting: decision.setting()?, protection }))
+        let protected = decision.protected.as_ref();
+        let protection = protected.map(|of| of.protection(self.latent)).transpose()?;
+        let setting = decision.setting(self.latent)?;
+        Ok(Acting::new(self, Treatment { setting, protection }))
     }
 
     /// The options, with the hash of the model.

@@ -35,7 +35,7 @@ impl Summary {
         );
         let _ = writeln!(
             out,
-            "<p>{} records of {} bytes of samples on average, {} settings of {} codecs. Bytes are those stored, \
+            "<p>{} records of {} bytes before they are encoded on average, {} settings of {} codecs. Bytes are those stored, \
              container included.</p>",
             self.records,
             number(self.raw_bytes.mean(), 0),
@@ -55,11 +55,26 @@ impl Summary {
         self.score.count() > 0
     }
 
+    /// Whether every record scores what its original does, by every setting, and no metric tells them apart.
+    fn loses_nothing(&self) -> bool {
+        let lost = |tried: &Tried| tried.loss().is_some_and(|loss| loss.mean != 0.0);
+        self.metrics().is_empty() && !self.settings().iter().any(lost)
+    }
+
     fn accuracy(&self, out: &mut String) {
         if !self.scored() {
             return;
         }
         let score = self.score.mean();
+        if self.loses_nothing() {
+            let _ = writeln!(
+                out,
+                "<h2>Accuracy (Q_infer)</h2>\n<p>Records score {}, and what comes back is what was stored: no setting \
+                 loses anything.</p>",
+                percent(score)
+            );
+            return;
+        }
         let _ = writeln!(
             out,
             "<h2>Accuracy over bytes (Q_infer)</h2>\n<p>The model was trained on originals. On these it scores \
@@ -134,6 +149,9 @@ impl Summary {
 
     /// The codec that others are compared with, and its curves.
     fn rates(&self, out: &mut String) {
+        if self.loses_nothing() {
+            return;
+        }
         let codecs = self.codecs();
         let several = |codec: &&&str| {
             self.settings().iter().filter(|tried| tried.codec == **codec).count() > 1
@@ -181,7 +199,8 @@ impl Summary {
         }
         for metric in self.metrics() {
             // A distance grows as quality falls.
-            let distance = ["log_spectral_distance", super::FEATURE_DISTANCE].contains(&metric);
+            let distance =
+                ["log_spectral_distance", super::plan::FEATURE_DISTANCE].contains(&metric);
             let sign = if distance { -1.0 } else { 1.0 };
             let of = move |tried: &Tried| Some(sign * tried.metrics.get(metric)?.mean());
             measures.push((name(metric), Box::new(of)));
@@ -239,7 +258,7 @@ fn name(metric: &str) -> &str {
         "ssimulacra2" => "SSIMULACRA2",
         "si_sdr" => "SI-SDR (dB)",
         "log_spectral_distance" => "log-spectral distance (dB)",
-        super::FEATURE_DISTANCE => "feature distance",
+        super::plan::FEATURE_DISTANCE => "feature distance",
         other => other,
     }
 }

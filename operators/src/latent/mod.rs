@@ -7,6 +7,7 @@
 
 pub(crate) mod artifacts;
 pub(crate) mod column;
+mod file;
 mod learn;
 #[cfg(test)]
 mod tests;
@@ -25,6 +26,7 @@ use arrow::datatypes::SchemaRef;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::artifacts::Artifacts;
+pub use self::file::LatentFile;
 use crate::codec::{Codec, LATENT, Latent};
 use crate::derived::Derived;
 use crate::rewrite::{self, Column, Expected, Rewritten};
