@@ -182,6 +182,9 @@ impl Operator for Encode {
     }
 
     fn growth(&self) -> Growth {
+        if self.options.codec.named().is_err_and(|auto| auto.latent.is_some()) {
+            return latent::GROWTH;
+        }
         // Noise does not compress; what a codec adds to it is small.
         Growth { factor: 1.25, per_record: 4096 }
     }

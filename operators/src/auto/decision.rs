@@ -1,8 +1,10 @@
 //! What is written to the run log.
 
+use base64::prelude::{BASE64_STANDARD, Engine};
 use serde::{Deserialize, Serialize};
 
 use super::treatment::Protected;
+use crate::LatentFile;
 use crate::choose::{Rule, Step};
 use crate::codec::{Codec, LATENT, Latent, Setting, named};
 
@@ -23,9 +25,12 @@ pub struct Decision {
     pub task: String,
     /// SHA-256 of the card of its model.
     pub model: String,
-    /// SHA-256 of the file of the latent codec that was tried, if one was.
+    /// The file of the latent codec that was tried, if one was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub latent: Option<String>,
+    pub latent: Option<LatentFile>,
+    /// What that file holds, in base64, if records are stored with it: who reads them needs it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latent_file: Option<String>,
     /// Records that put the settings in order.
     pub pilot: u64,
     /// Records that could decide.
@@ -86,6 +91,12 @@ impl Decision {
     pub(crate) fn setting(&self, latent: Option<&'static Latent>) -> Result<Setting, String> {
         setting(&self.codec, self.step, latent)
     }
+}
+
+/// The file of the latent codec that a decision holds, if these bytes are one.
+pub(crate) fn latent_file(decision: &[u8]) -> Option<Vec<u8>> {
+    let decision: Decision = serde_json::from_slice(decision).ok()?;
+    BASE64_STANDARD.decode(decision.latent_file?).ok()
 }
 
 /// The setting that a decision names.

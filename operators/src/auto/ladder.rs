@@ -4,6 +4,8 @@ use anabranch_pipelines::record::Modality;
 
 use crate::OptionsError;
 use crate::codec::{Codec, LATENT, Latent, Setting, encoders, named};
+use crate::text::ZSTD;
+use crate::text::blocks::BZIP2;
 
 /// Steps of ladders of `quality`, and of `bitrate` in kilobits per second.
 const QUALITIES: [u16; 11] = [95, 90, 80, 70, 60, 50, 40, 30, 20, 10, 5];
@@ -28,7 +30,7 @@ pub(crate) fn settings(
             known.filter(|codec| codec.modality() == modality).collect()
         }
         Some(names) => {
-            // It stands behind the others, wherever it is named.
+            // It is added behind the others.
             let others = names.iter().filter(|name| latent.is_none() || *name != LATENT);
             others.map(|name| codec(modality, name)).collect::<Result<_, _>>()?
         }
@@ -52,6 +54,11 @@ fn codec(modality: Modality, name: &str) -> Result<&'static dyn Codec, OptionsEr
                        `latent = { artifact = \"..\" }`";
         return Err(OptionsError(message.to_owned()));
     }
+    if [ZSTD, BZIP2].contains(&name) {
+        let message =
+            format!("`codecs` names {name:?}, which is for texts, and not for {modality}");
+        return Err(OptionsError(message));
+    }
     // An unknown name is told like everywhere else.
     Setting::new(name, None, None, &[])?;
     let codec = named(name).filter(|codec| codec.modality() == modality);
@@ -72,7 +79,7 @@ fn of_codec(codec: &'static dyn Codec) -> Vec<Setting> {
     lossless.into_iter().chain(steps.map(|step| Setting::of(codec, Some(step)))).collect()
 }
 
-/// Steps of a ladder of channels: all of them, and from one step to the next a half less in two.
+/// Steps of a ladder of channels: all of them, and then each one the step before by the square root of two.
 fn channels(all: u16) -> Vec<u16> {
     if all <= FEW_CHANNELS {
         return (1..=all).rev().collect();

@@ -59,7 +59,7 @@ use crate::{LatentFile, OptionsError};
 mod acting;
 pub(crate) mod answers;
 mod decide;
-mod decision;
+pub(crate) mod decision;
 pub(crate) mod ladder;
 mod operator;
 mod pilot;
@@ -127,7 +127,8 @@ pub struct AutoOptions {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub codecs: Option<Vec<String>>,
     /// A latent codec that is tried beside them, with all of its channels and with fewer, e.g.
-    /// `{ artifact = "photos.latent" }`. Who reads the records needs that file too (`decode` takes it as `codecs`).
+    /// `{ artifact = "photos.latent" }`. Where it is chosen, the decision holds the file, and `decode`
+    /// finds it there by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latent: Option<LatentFile>,
     /// For `"classify"`: the share of records, those whose answers move most, that get the next better setting, e.g.
@@ -200,6 +201,8 @@ pub(crate) struct Auto {
     rule: Rule,
     settings: Vec<Setting>,
     latent: Option<&'static Latent>,
+    /// The content of its file.
+    latent_file: Vec<u8>,
     /// The first of them that loses nothing: what is asked of the operator before there is a decision.
     pub(crate) lossless: Setting,
 }
@@ -260,6 +263,8 @@ impl Auto {
             }
         }
         let latent = options.latent.as_mut().map(LatentFile::read).transpose()?;
+        let (latent, latent_file) =
+            latent.map(|(codec, file)| (Some(codec), file)).unwrap_or_default();
         let settings = ladder::settings(judge.modality(), options.codecs.as_deref(), latent)?;
         let Some(lossless) = settings.iter().copied().find(Setting::lossless) else {
             let names = options.codecs.unwrap_or_default().join(", ");
@@ -270,7 +275,7 @@ impl Auto {
         };
         options.sha256 = task.sealed()?.sha256;
         let rule = Rule { max_loss: max_loss.0, class_loss: class_loss.0, confidence };
-        Ok(Self { options, task: judge, rule, settings, latent, lossless })
+        Ok(Self { options, task: judge, rule, settings, latent, latent_file, lossless })
     }
 
     /// What is done before there is a decision, which has the same columns as what is done then.
@@ -281,8 +286,15 @@ impl Auto {
     /// What a decision comes to.
     ///
     /// # Errors
-    /// When this program has no such codec.
+    /// When this program has no such codec, or the decision is about another latent codec.
     pub(crate) fn acting(&self, decision: &Decision) -> Result<Acting, String> {
+        let hash = |file: Option<&LatentFile>| file.and_then(|file| file.sha256.clone());
+        let (said, here) = (hash(decision.latent.as_ref()), hash(self.options.latent.as_ref()));
+        if said != here {
+            let told = |hash: Option<String>| hash.unwrap_or_else(|| "none".to_owned());
+            let (said, here) = (told(said), told(here));
+            return Err(format!("it tried the latent codec {said}, and this job names {here}"));
+        }
         let protected = decision.protected.as_ref();
         let protection = protected.map(|of| of.protection(self.latent)).transpose()?;
         let setting = decision.setting(self.latent)?;

@@ -17,7 +17,8 @@
 //! `dictionary`, zstd is tried with one as well, which is trained on the first records and decided once for the run.
 //!
 //! Rows depend on the records alone, with the exception of `encode_seconds` and `decode_seconds`, which are another
-//! number every time: with them (`times = true`) the operator is `live`, without them `pure`.
+//! number every time: with them (`times = true`) the operator is `live`, without them `pure`, or `journaled`
+//! where something is decided first.
 //!
 //! `anabranch evaluate JOB` runs such a job and draws what its table says, with [`Summary`].
 //!
@@ -81,5 +82,5 @@ pub use summary::{Mean, Summary, Tried};
 pub const POINTS: &str = "points";
 /// The column of scores of originals.
 pub const SCORE: &str = "score";
-/// The column of bytes of samples.
+/// The column of bytes of samples, or of texts.
 pub const RAW_BYTES: &str = "raw_bytes";

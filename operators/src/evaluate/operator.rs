@@ -1,6 +1,6 @@
-//! The operator: settings are tried on each record, and on those of a sample before the run if something is to be decided.
+//! The operator: settings are tried on each record, and before the run on a sample if something is to be decided.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use anabranch_pipelines::graph::SchemaError;
 use anabranch_pipelines::operator::{
@@ -8,7 +8,7 @@ use anabranch_pipelines::operator::{
 };
 use anabranch_pipelines::record::Modality;
 use anabranch_pipelines::source::BatchSize;
-use arrow::array::{Array, RecordBatch};
+use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 
 use super::networks::{self, Weighting};
@@ -36,25 +36,23 @@ pub(super) struct Evaluate {
     /// Whether it was decided how the layers of its networks are weighed, or what the dictionary is.
     pub(super) decided: bool,
     pub(super) latent: Option<&'static Latent>,
-    /// For texts: the dictionary, and the settings that are tried.
-    pub(super) dictionary: Vec<u8>,
-    pub(super) levels: OnceLock<Levels>,
+    /// For texts: the settings that are tried.
+    pub(super) levels: Option<Arc<Levels>>,
     /// Settings at most, as far as is known without the column.
     pub(super) most: usize,
     pub(super) plan: Derived<Plan>,
 }
 
 impl Evaluate {
-    /// The same operator, for which a decision is filled in.
-    fn deciding(&self) -> Self {
+    /// The same operator, with what was decided.
+    fn with(&self, features: Option<FeatureDistance>, levels: Option<Arc<Levels>>) -> Self {
         Self {
             options: Arc::clone(&self.options),
             task: self.task.clone(),
-            features: None,
+            features,
             decided: true,
             latent: self.latent,
-            dictionary: Vec::new(),
-            levels: OnceLock::new(),
+            levels,
             most: self.most,
             plan: Derived::default(),
         }
@@ -67,30 +65,30 @@ impl Evaluate {
         plan: &Plan,
         context: &Context,
     ) -> Result<Outcome, OperatorError> {
-        let levels = match self.levels.get() {
-            Some(levels) => levels,
-            None => {
-                let codecs = Codecs::named(self.options.codecs.as_deref());
-                let codecs = codecs.map_err(|e| OperatorError::Failed(e.0))?;
-                let levels = Levels::new(codecs, &self.dictionary)?;
-                self.levels.get_or_init(|| levels)
-            }
-        };
-        let (texts, mut trial) = (utf8::of(batch, &self.options.column)?, levels.trial()?);
-        let mut rows = Rows::new(plan, batch.num_rows());
-        let outcome = Outcome::keeping(batch, |row| {
-            if texts.is_null(row) || context.check_cancelled().is_err() {
-                rows.add(None, None, None);
-                return Ok(());
-            }
-            let text = texts.value(row);
+        let none = || OperatorError::Failed("`codecs` names none for texts".to_owned());
+        let levels = self.levels.as_ref().ok_or_else(none)?;
+        let texts = utf8::of(batch, &self.options.column)?;
+        let scored = |text: &str| {
+            context.check_cancelled()?;
             let score = self.task.as_ref().and_then(|task| task.texts(&[text]).pop());
-            let score = score.transpose()?.map(|outcome| outcome.score);
-            let points = trial.points(text, score, self.options.times);
-            rows.add(Some(text.len()), score, Some(points));
+            Ok(score.transpose().map(|outcome| outcome.map(|outcome| outcome.score)))
+        };
+        let scores = texts.iter().map(|text| text.map(scored).transpose());
+        let scores = scores.collect::<Result<Vec<_>, OperatorError>>()?;
+        let of = |(text, score): (Option<_>, &Option<Result<_, _>>)| {
+            Some((text?, *score.as_ref()?.as_ref().ok()?))
+        };
+        let all: Vec<(&str, Option<f64>)> = texts.iter().zip(&scores).filter_map(of).collect();
+        let mut points = levels.points(&all, self.options.times, context)?.into_iter();
+        let mut rows = Rows::new(plan, batch.num_rows());
+        let mut scores = scores.into_iter();
+        let outcome = Outcome::keeping(batch, |row| {
+            match scores.next().flatten().transpose()? {
+                Some(score) => rows.add(Some(texts.value(row).len()), score, points.next()),
+                None => rows.add(None, None, None),
+            }
             Ok(())
         })?;
-        context.check_cancelled()?;
         rows.finish(outcome, plan, self.task.is_some())
     }
 
@@ -251,7 +249,10 @@ impl Journaled for Evaluate {
 
     fn decided(&self, decision: &[u8]) -> Result<Arc<dyn Operator>, OperatorError> {
         if self.options.dictionary.is_some() {
-            return Ok(Arc::new(Self { dictionary: decision.to_vec(), ..self.deciding() }));
+            let codecs = Codecs::named(self.options.codecs.as_deref());
+            let codecs = codecs.map_err(|e| OperatorError::Failed(e.0))?;
+            let levels = Levels::new(codecs, decision)?;
+            return Ok(Arc::new(self.with(None, Some(Arc::new(levels)))));
         }
         let foreign =
             |e: String| OperatorError::Failed(format!("the decision on weights of layers: {e}"));
@@ -260,6 +261,6 @@ impl Journaled for Evaluate {
         let weighed = |of: &FeatureDistance| of.weighed(&weighting.networks);
         let features = self.features.as_ref().map(weighed).transpose();
         let features = features.map_err(|e| foreign(e.to_string()))?;
-        Ok(Arc::new(Self { features, ..self.deciding() }))
+        Ok(Arc::new(self.with(features, self.levels.clone())))
     }
 }

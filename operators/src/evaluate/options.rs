@@ -1,6 +1,6 @@
 //! The options, and what they have to be.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use anabranch_pipelines::graph::nearest;
 use anabranch_pipelines::operator::Operator;
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::networks::{self, NetworkOptions};
 use super::operator::Evaluate;
 use super::plan::{FEATURE_DISTANCE, PICTURES, SOUNDS};
-use super::texts::{self, Codecs};
+use super::texts::{self, Codecs, Levels};
 use crate::auto::ladder;
 use crate::codec::Codec;
 use crate::derived::Derived;
@@ -33,7 +33,8 @@ pub struct EvaluateOptions {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latent: Option<LatentFile>,
     /// For texts: the largest dictionary that is trained on the first of them, e.g. `"64KiB"`, with which zstd is tried
-    /// too, as `"zstd_dictionary"`. It stands once in a table and is not among the bytes of records. Of records that are
+    /// too, as `"zstd_dictionary"`. It stands once in a table and is not among the bytes of records. Where the
+    /// first texts are too few for one there is none. Of records that are
     /// few it knows much by heart, so that they look smaller than others will be.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
@@ -64,7 +65,8 @@ impl EvaluateOptions {
     /// The operator.
     ///
     /// # Errors
-    /// When there is no such codec, metric or task, or the task's model cannot be read.
+    /// When there is no such codec, metric or task, the task's model or the latent codec cannot be read, or options do not
+    /// go together.
     pub fn build(mut self) -> Result<Arc<dyn Operator>, OptionsError> {
         let features = networks::read(&mut self.models)?;
         let all = || PICTURES.iter().chain(&SOUNDS).map(|(name, _)| *name);
@@ -89,22 +91,38 @@ impl EvaluateOptions {
             }
         }
         let latent = self.latent.as_mut().map(LatentFile::read).transpose()?;
+        let latent = latent.map(|(codec, _)| codec);
+        if self.codecs.as_ref().is_some_and(Vec::is_empty) && latent.is_none() {
+            return Err(OptionsError("`codecs` names none: leave it out for all".to_owned()));
+        }
         let codecs = self.codecs.as_deref();
         let of_media = |modality| {
             let latent = latent.filter(|latent| latent.modality() == modality);
             ladder::settings(modality, codecs, latent).map(|settings| settings.len())
         };
-        let of_texts = Codecs::named(codecs).map(|_| texts::SETTINGS);
-        let most = match of_media(Modality::Image).or_else(|_| of_media(Modality::Audio)) {
-            Ok(of_media) => of_media.max(of_texts.unwrap_or(0)),
-            Err(error) => of_texts.map_err(|_| error)?,
+        let of_texts = Codecs::named(codecs);
+        let media = [Modality::Image, Modality::Audio].map(of_media);
+        let most = match media.iter().flatten().max() {
+            Some(most) => (*most).max(of_texts.as_ref().map_or(0, |_| texts::SETTINGS)),
+            None if codecs.into_iter().flatten().any(|name| texts::is_of_texts(name)) => {
+                of_texts.as_ref().map(|_| texts::SETTINGS).map_err(Clone::clone)?
+            }
+            None => media.into_iter().next().unwrap_or(Ok(0))?,
         };
         self.dictionary = self.dictionary.filter(|size| size.0 > 0);
-        if features.is_some() && self.dictionary.is_some() {
-            let message =
-                "`dictionary` is for texts, and `models` are for pictures or sounds: leave one out";
-            return Err(OptionsError(message.to_owned()));
+        let without = match (&of_texts, &features) {
+            _ if self.dictionary.is_none() => None,
+            (_, Some(_)) => Some("`models` are for pictures or sounds"),
+            (Ok(Codecs { zstd: true, .. }), None) => None,
+            _ => Some("`codecs` does not name \"zstd\""),
+        };
+        if let Some(why) = without {
+            return Err(OptionsError(format!(
+                "`dictionary` is for texts and \"zstd\", and {why}: leave one out"
+            )));
         }
+        let levels = of_texts.ok().map(|codecs| Levels::new(codecs, &[])).transpose();
+        let levels = levels.map_err(|e| OptionsError(e.to_string()))?.map(Arc::new);
         let task = self.task.as_ref().map(TaskOptions::build).transpose()?;
         self.task = self.task.map(TaskOptions::sealed).transpose()?;
         Ok(Arc::new(Evaluate {
@@ -114,8 +132,7 @@ impl EvaluateOptions {
             decided: false,
             latent,
             most,
-            dictionary: Vec::new(),
-            levels: OnceLock::new(),
+            levels,
             plan: Derived::default(),
         }))
     }

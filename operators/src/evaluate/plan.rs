@@ -14,6 +14,7 @@ use crate::auto::{answers, ladder};
 use crate::codec::{Media, Setting};
 use crate::metric::{self, MetricError};
 use crate::task::Labels;
+use crate::utf8;
 
 /// Compares an original with what came back.
 pub(super) type Compare = fn(&Media<'_>, &Media<'_>) -> Result<f64, MetricError>;
@@ -47,15 +48,34 @@ impl Evaluate {
         let field = SchemaError::require(input, column)?;
         let modality = match Modality::of(field) {
             _ if field.data_type() == &DataType::Utf8 => Modality::Text,
-            Some(Modality::Audio) => Modality::Audio,
-            _ => Modality::Image,
+            Some(modality) => modality,
+            None => {
+                return Err(SchemaError::Unfit {
+                    column: column.clone(),
+                    found: format!("of type {}", field.data_type()),
+                    expected: "decoded pictures or sounds, or text".to_owned(),
+                    hint: String::new(),
+                });
+            }
         };
-        if modality != Modality::Text {
-            SchemaError::require_media(input, column, modality, Some(media::State::Decoded))?;
-        }
-        if modality != Modality::Text && self.options.dictionary.is_some() {
-            let message = format!("`dictionary` is for texts, and `{column}` holds {modality}");
-            return Err(SchemaError::Mismatch(message));
+        match modality {
+            Modality::Text => {
+                if self.options.metrics.as_ref().is_some_and(|names| !names.is_empty()) {
+                    let message = format!(
+                        "`metrics` compare pictures or sounds, and `{column}` holds text, which comes back as it was"
+                    );
+                    return Err(SchemaError::Mismatch(message));
+                }
+                utf8::require(input, column, "`evaluate` compresses texts")?;
+            }
+            _ => {
+                SchemaError::require_media(input, column, modality, Some(media::State::Decoded))?;
+                if self.options.dictionary.is_some() {
+                    let message =
+                        format!("`dictionary` is for texts, and `{column}` holds {modality}");
+                    return Err(SchemaError::Mismatch(message));
+                }
+            }
         }
         if let Some(task) = self.task.as_ref().filter(|task| task.modality() != modality) {
             let (name, other) = (task.name(), task.modality());

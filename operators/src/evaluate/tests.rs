@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
-use anabranch_pipelines::operator::{Allocation, Class, Context, Operator};
-use anabranch_pipelines::record::{Modality, media};
+use anabranch_pipelines::operator::{
+    Allocation, Class, Context, FetchError, Fetcher, Operator, OperatorError,
+};
+use anabranch_pipelines::record::{Modality, Reference, media};
 use arrow::array::{Array, ArrayRef, AsArray, Int32Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Float64Type, Int32Type, Int64Type, Schema};
 
@@ -433,6 +435,15 @@ fn honest_figures_texts_take_what_their_codecs_store_and_lose_nothing() {
     assert!(page.contains("no setting loses anything") && !page.contains("<svg"), "{page}");
 }
 
+/// Nothing is fetched.
+struct Nowhere;
+
+impl Fetcher for Nowhere {
+    fn fetch(&self, references: &[Reference], _: u64) -> Vec<Result<bytes::Bytes, FetchError>> {
+        references.iter().map(|_| Ok(bytes::Bytes::new())).collect()
+    }
+}
+
 #[test]
 fn a_dictionary_is_decided_once_and_makes_short_texts_smaller() {
     let caption = |at: usize| {
@@ -468,8 +479,10 @@ fn a_dictionary_is_decided_once_and_makes_short_texts_smaller() {
     // Too little to learn from is no dictionary.
     let none = run(&journaled.decided(&[]).unwrap());
     assert_eq!(none.codecs(), ["zstd"]);
-    let foreign = journaled.decided(b"no dictionary").unwrap();
-    assert!(foreign.invoke(new, &Allocation::PLAIN, &Context::plain()).is_err());
+    assert!(journaled.decided(b"no dictionary").is_err());
+    let cancelled = Context::new(Arc::new(Nowhere), Arc::new(true.into()));
+    let stopped = decided.invoke(new, &Allocation::PLAIN, &cancelled);
+    assert!(matches!(stopped, Err(OperatorError::Cancelled)), "{stopped:?}");
 }
 
 #[test]
@@ -483,13 +496,26 @@ fn what_texts_cannot_be_asked_is_told() {
     let json = serde_json::json!({ "column": "text", "codecs": ["jpeg"] });
     assert!(output(json, &words).unwrap().contains("for no text"));
     let json = serde_json::json!({ "column": "image", "codecs": ["zstd"] });
-    assert!(output(json, &picture).is_some());
+    assert!(output(json, &picture).unwrap().contains("\"zstd\", which is for texts"));
+    let told = |json: serde_json::Value| {
+        let options: EvaluateOptions = serde_json::from_value(json).unwrap();
+        options.build().err().map(|error| error.0).unwrap()
+    };
+    let typo = told(serde_json::json!({ "column": "text", "codecs": ["zstd", "bzip"] }));
+    assert!(typo.contains("\"bzip\"") && typo.contains("\"bzip2\""), "{typo}");
+    let json = serde_json::json!({ "column": "text", "codecs": ["bzip2"], "dictionary": "1KiB" });
+    assert!(told(json).contains("does not name \"zstd\""));
     let json = serde_json::json!({ "column": "image", "dictionary": "64KiB" });
     assert!(output(json, &picture).unwrap().contains("`dictionary` is for texts"));
     let task = serde_json::json!({ "kind": "classify", "model": example::model() });
     let json = serde_json::json!({ "column": "text", "task": task });
     assert!(output(json, &words).unwrap().contains("about image"));
     assert_eq!(output(serde_json::json!({ "column": "text" }), &words), None);
+    let json = serde_json::json!({ "column": "text", "metrics": ["psnr"] });
+    assert!(output(json, &words).unwrap().contains("comes back as it was"));
+    let numbers = output(serde_json::json!({ "column": "label" }), &words).unwrap();
+    assert!(numbers.contains("of type Int32") && numbers.contains("or text"), "{numbers}");
+    assert!(told(serde_json::json!({ "column": "text", "codecs": [] })).contains("names none"));
     // What the task cannot take is a dead letter.
     let task = serde_json::json!({ "kind": "tokens", "model": example::gpt(256) });
     let options: EvaluateOptions =

@@ -3,7 +3,8 @@
 //! Nothing is lost of a text. What comes back is compared with it, byte for byte, so that its score is that of the
 //! original; one that came back otherwise would count as one that the codec cannot hold.
 
-use anabranch_pipelines::operator::OperatorError;
+use anabranch_pipelines::operator::{Context, OperatorError};
+use anabranch_pipelines::quantity::ByteSize;
 use bzip2::Compression;
 use zstd::bulk::Decompressor;
 use zstd::dict::{DecoderDictionary, EncoderDictionary};
@@ -16,18 +17,23 @@ use crate::text::blocks::{self, BZIP2};
 use crate::text::{self, Method, Writer, ZSTD, failed};
 
 /// What `zstd` is called when it has a dictionary.
-const ZSTD_DICTIONARY: &str = "zstd_dictionary";
-/// Levels of the ladders, the smallest results first.
-const ZSTD_LEVELS: [i32; 9] = [22, 19, 15, 12, 9, 7, 5, 3, 1];
-const BZIP2_LEVELS: [u32; 9] = [9, 8, 7, 6, 5, 4, 3, 2, 1];
+pub(super) const ZSTD_DICTIONARY: &str = "zstd_dictionary";
+/// Levels of the ladders, the smallest results first. Those of zstd beyond 19 take memory like nothing else in a run.
+const ZSTD_LEVELS: [u16; 9] = [19, 17, 15, 12, 9, 7, 5, 3, 1];
+const BZIP2_LEVELS: [u16; 9] = [9, 8, 7, 6, 5, 4, 3, 2, 1];
 
 /// The most settings that there are.
 pub(super) const SETTINGS: usize = 2 * ZSTD_LEVELS.len() + BZIP2_LEVELS.len();
 
+/// Whether points of this codec are of texts.
+pub(super) fn is_of_texts(codec: &str) -> bool {
+    [ZSTD, ZSTD_DICTIONARY, BZIP2].contains(&codec)
+}
+
 /// The codecs of texts that are tried.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Codecs {
-    zstd: bool,
+    pub(super) zstd: bool,
     bzip2: bool,
 }
 
@@ -68,97 +74,98 @@ impl Levels {
     /// # Errors
     /// When the dictionary is none.
     pub(super) fn new(codecs: Codecs, dictionary: &[u8]) -> Result<Self, OperatorError> {
-        let there = !dictionary.is_empty() && codecs.zstd;
+        let there = !dictionary.is_empty();
         if there && zstd::zstd_safe::get_dict_id_from_dict(dictionary).is_none() {
             return Err(OperatorError::Failed("its decision is no zstd dictionary".to_owned()));
         }
         let mut all = Vec::new();
-        let mut add = |codec, level: u32, method| {
-            all.push(Level { codec, step: u16::try_from(level).unwrap_or(0), method });
-        };
-        for level in ZSTD_LEVELS.into_iter().filter(|_| there) {
+        let mut add = |codec, step, method| all.push(Level { codec, step, method });
+        for step in ZSTD_LEVELS.into_iter().filter(|_| there) {
+            let level = i32::from(step);
             let dictionary = Some(EncoderDictionary::copy(dictionary, level));
-            let method = Method::Zstd { level, dictionary };
-            add(ZSTD_DICTIONARY, level.unsigned_abs(), method);
+            add(ZSTD_DICTIONARY, step, Method::Zstd { level, dictionary });
         }
-        for level in ZSTD_LEVELS.into_iter().filter(|_| codecs.zstd) {
-            add(ZSTD, level.unsigned_abs(), Method::Zstd { level, dictionary: None });
+        for step in ZSTD_LEVELS.into_iter().filter(|_| codecs.zstd) {
+            add(ZSTD, step, Method::Zstd { level: step.into(), dictionary: None });
         }
-        for level in BZIP2_LEVELS.into_iter().filter(|_| codecs.bzip2) {
-            add(BZIP2, level, Method::Bzip2(Compression::new(level)));
+        for step in BZIP2_LEVELS.into_iter().filter(|_| codecs.bzip2) {
+            add(BZIP2, step, Method::Bzip2(Compression::new(step.into())));
         }
         Ok(Self { all, dictionary: there.then(|| DecoderDictionary::copy(dictionary)) })
     }
 
-    /// What is needed to try them on the texts of a batch.
+    /// The points of each text, given the scores of originals. One level goes over all texts before the next, so that
+    /// there is one encoder at a time: at high levels each takes megabytes.
     ///
     /// # Errors
-    /// When zstd cannot be set up.
-    pub(super) fn trial(&self) -> Result<Trial<'_>, OperatorError> {
-        let mut writers = Vec::with_capacity(self.all.len());
+    /// When zstd cannot be set up, or the run was cancelled.
+    pub(super) fn points(
+        &self,
+        texts: &[(&str, Option<f64>)],
+        times: bool,
+        context: &Context,
+    ) -> Result<Vec<Vec<Point>>, OperatorError> {
+        let mut points: Vec<Vec<Point>> = texts.iter().map(|_| Vec::new()).collect();
+        let mut room = Room::default();
         for level in &self.all {
-            writers.push((level, level.method.writer().map_err(failed)?));
+            let mut write = level.method.writer().map_err(failed)?;
+            let mut reader = match (&level.method, &self.dictionary) {
+                (Method::Zstd { dictionary: Some(_), .. }, Some(dictionary)) => {
+                    Decompressor::with_prepared_dictionary(dictionary)
+                }
+                _ => Decompressor::new(),
+            }
+            .map_err(failed)?;
+            for ((text, score), points) in texts.iter().zip(&mut points) {
+                context.check_cancelled()?;
+                let mut point =
+                    Point { codec: level.codec, step: Some(level.step), ..Point::default() };
+                if let Some(took) = room.go(text, level, &mut write, &mut reader) {
+                    point.bytes = i64::try_from(room.stored.len()).ok();
+                    point.score = *score;
+                    point.seconds = took.map(|seconds| Some(seconds).filter(|_| times));
+                }
+                points.push(point);
+            }
         }
-        let with = self.dictionary.as_ref().map(Decompressor::with_prepared_dictionary);
-        Ok(Trial {
-            writers,
-            plain: Decompressor::new().map_err(failed)?,
-            with_dictionary: with.transpose().map_err(failed)?,
-            room: Vec::new(),
-            text: Vec::new(),
-        })
+        Ok(points)
     }
 }
 
-/// Tries settings on texts, one after the other.
-pub(super) struct Trial<'a> {
-    writers: Vec<(&'a Level, Writer<'a>)>,
-    plain: Decompressor<'static>,
-    with_dictionary: Option<Decompressor<'a>>,
-    /// Bytes as they are stored, and the text that comes back of them.
-    room: Vec<u8>,
-    text: Vec<u8>,
+/// Bytes as they are stored, and the text that comes back of them.
+#[derive(Default)]
+struct Room {
+    stored: Vec<u8>,
+    back: Vec<u8>,
 }
 
-impl Trial<'_> {
-    /// The points of a text whose original has this score.
-    pub(super) fn points(&mut self, text: &str, score: Option<f64>, times: bool) -> Vec<Point> {
-        let Self { writers, plain, with_dictionary, room, text: back } = self;
-        let point = |(level, write): &mut (&Level, Writer<'_>)| {
-            let mut point =
-                Point { codec: level.codec, step: Some(level.step), ..Point::default() };
-            room.clear();
-            let start = thread_time();
-            if write(text.as_bytes(), room).is_err() {
-                return point;
+impl Room {
+    /// Seconds of encoding and of decoding; `None` when the text does not come back.
+    fn go(
+        &mut self,
+        text: &str,
+        level: &Level,
+        write: &mut Writer<'_>,
+        reader: &mut Decompressor<'_>,
+    ) -> Option<[f64; 2]> {
+        // It is in memory already.
+        let limits = Limits { bytes: ByteSize(u64::MAX - 1), ..Limits::default() };
+        let Self { stored, back } = self;
+        stored.clear();
+        back.clear();
+        let start = thread_time();
+        write(text.as_bytes(), stored).ok()?;
+        let encoded = thread_time();
+        let same = match level.method {
+            Method::Bzip2(_) => blocks::decode(stored, &limits).ok()? == text,
+            Method::Zstd { .. } => {
+                back.reserve(text::size(stored, &limits).ok()?);
+                reader.decompress_to_buffer(stored.as_slice(), back).ok()?;
+                std::str::from_utf8(back).ok()? == text
             }
-            let encoded = thread_time();
-            let read = match (&level.method, with_dictionary.as_mut()) {
-                (Method::Bzip2(_), _) => blocks::decode(room, &Limits::default()).map(|found| {
-                    *back = found.into_bytes();
-                }),
-                (Method::Zstd { dictionary: Some(_), .. }, Some(with)) => frame(with, room, back),
-                (Method::Zstd { .. }, _) => frame(plain, room, back),
-            };
-            let decoded = thread_time();
-            if read.is_err() || back != text.as_bytes() {
-                return point;
-            }
-            point.bytes = i64::try_from(room.len()).ok();
-            point.score = score;
-            if times {
-                let took = [encoded.saturating_sub(start), decoded.saturating_sub(encoded)];
-                point.seconds = took.map(|time| Some(time.as_secs_f64()));
-            }
-            point
         };
-        writers.iter_mut().map(point).collect()
+        let decoded = thread_time();
+        let took = [encoded.saturating_sub(start), decoded.saturating_sub(encoded)];
+        same.then(|| took.map(|time| time.as_secs_f64()))
     }
-}
-
-/// Reads a frame of zstd into the room.
-fn frame(with: &mut Decompressor<'_>, frame: &[u8], room: &mut Vec<u8>) -> Result<(), String> {
-    room.clear();
-    room.reserve(text::size(frame, &Limits::default())?);
-    with.decompress_to_buffer(frame, room).map(|_| ()).map_err(|e| e.to_string())
 }

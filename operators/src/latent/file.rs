@@ -19,11 +19,11 @@ pub struct LatentFile {
 }
 
 impl LatentFile {
-    /// Reads it, and notes its hash.
+    /// Reads it, and notes its hash. Gives its content too.
     ///
     /// # Errors
     /// When it cannot be read, is another than was said, or is none.
-    pub(crate) fn read(&mut self) -> Result<&'static Latent, OptionsError> {
+    pub(crate) fn read(&mut self) -> Result<(&'static Latent, Vec<u8>), OptionsError> {
         let file = &self.artifact;
         let wrong = |error: &dyn std::fmt::Display| {
             OptionsError(format!("the latent codec: `{file}`: {error}"))
@@ -35,6 +35,6 @@ impl LatentFile {
         let found = same(&bytes, self.sha256.as_deref()).map_err(|e| wrong(&e))?;
         let codec = Latent::lasting(&bytes).map_err(|e| wrong(&e))?;
         self.sha256 = Some(found);
-        Ok(codec)
+        Ok((codec, bytes))
     }
 }

@@ -171,7 +171,7 @@ fn output(column: &str, inputs: &[SchemaRef]) -> Result<(SchemaRef, Modality), S
 }
 
 /// What records may take: noise, with all channels at a small step, is more than its samples.
-const GROWTH: Growth = Growth { factor: 2.0, per_record: 4096 };
+pub(crate) const GROWTH: Growth = Growth { factor: 2.0, per_record: 4096 };
 
 impl Operator for Encode {
     fn kind(&self) -> &'static str {

@@ -3,14 +3,23 @@
 use std::path::{Path, PathBuf};
 
 use super::*;
+use crate::DecodeOptions;
 use crate::codec::Latent;
 use crate::conformance::graph;
 use anabranch_models::latent::artifact::hash;
 use anabranch_models::latent::{Fit, Options};
+use anabranch_pipelines::operator::{FetchError, Fetcher};
+use anabranch_pipelines::record::Reference;
+use bytes::Bytes;
 
 /// The file of a codec that was learned from stripes.
-fn learned(name: &str) -> PathBuf {
-    let options = Options { channels: 24, step: Some(12.0), levels: Some(2), ..Options::default() };
+fn learned(name: &str, channels: u8) -> PathBuf {
+    let options = Options {
+        channels: channels.into(),
+        step: Some(12.0),
+        levels: Some(2),
+        ..Options::default()
+    };
     let mut fit = Fit::new(options);
     for record in stripes(100, 71) {
         crate::codec::with_samples(&record.media(), |samples| fit.add(samples)).unwrap();
@@ -22,6 +31,15 @@ fn learned(name: &str) -> PathBuf {
     file
 }
 
+/// A store that holds one file, whatever it is asked for.
+struct Shelf(Vec<u8>);
+
+impl Fetcher for Shelf {
+    fn fetch(&self, references: &[Reference], _: u64) -> Vec<Result<Bytes, FetchError>> {
+        references.iter().map(|_| Ok(Bytes::from(self.0.clone()))).collect()
+    }
+}
+
 fn with_latent(file: &Path, more: &str) -> String {
     let file = file.display();
     format!(r#", "codecs": ["png", "latent"], "latent": {{ "artifact": "{file}"{more} }}"#)
@@ -29,7 +47,7 @@ fn with_latent(file: &Path, more: &str) -> String {
 
 #[test]
 fn a_latent_codec_is_chosen_where_it_is_small_and_loses_little() {
-    let file = learned("chosen");
+    let file = learned("chosen", 24);
     let extra = with_latent(&file, "");
     let auto = Auto::new(options(&extra)).unwrap();
     let found = hash(&std::fs::read(&file).unwrap());
@@ -42,7 +60,7 @@ fn a_latent_codec_is_chosen_where_it_is_small_and_loses_little() {
     let records = stripes(2_000, 11);
     let batch = entering(&batch(&records, None));
     let (acting, decision) = decided(&operator, &batch);
-    assert_eq!((decision.codec.as_str(), &decision.latent), ("latent", &Some(found)));
+    assert_eq!((decision.codec.as_str(), &decision.latent), ("latent", &auto.options().latent));
     assert!(decision.step.is_some_and(|channels| channels < 24), "{}", decision.told);
     assert!(decision.told.contains("latent, channels"), "{}", decision.told);
     let sizes = decision.sizes.unwrap();
@@ -60,14 +78,23 @@ fn a_latent_codec_is_chosen_where_it_is_small_and_loses_little() {
         let facts = reader.decode(&bytes, &Limits::default(), &mut samples).unwrap();
         assert_eq!((facts, bytes, samples), (FACTS, room.bytes.clone(), room.samples.clone()));
     }
-    // A decision of a job that had the file means nothing to one that has not.
+    // The decision holds it for who reads the table.
+    let json = r#"{ "column": "image", "codecs": ["memory://table/decision"] }"#;
+    let decode = serde_json::from_str::<DecodeOptions>(json).unwrap().build().unwrap();
+    let shelf = Arc::new(Shelf(serde_json::to_vec(&decision).unwrap()));
+    let context = Context::new(shelf, Arc::default());
+    let back = decode.invoke(rows.slice(0, 9), &Allocation::PLAIN, &context).unwrap();
+    assert_eq!((back.records.num_rows(), back.refused), (9, vec![]));
+    // A decision of a job that had the file means nothing to one that has another, or none.
     let without = Auto::new(options(r#", "codecs": ["png", "webp"]"#)).unwrap();
-    assert!(without.acting(&decision).is_err_and(|told| told.contains("no codec \"latent\"")));
+    assert!(without.acting(&decision).is_err_and(|told| told.contains("this job names none")));
+    let other = Auto::new(options(&with_latent(&learned("other", 20), ""))).unwrap();
+    assert!(other.acting(&decision).is_err_and(|told| told.contains(&found)));
 }
 
 #[test]
 fn records_are_protected_by_more_channels_on_any_number_of_workers() {
-    let extra = with_latent(&learned("graph"), "")
+    let extra = with_latent(&learned("graph", 24), "")
         + r#", "max_loss": "40%", "protect": "34%", "shadow": "20%""#;
     let json = serde_json::json!({
         "column": "image", "codec": serde_json::to_value(options(&extra)).unwrap(),
@@ -89,7 +116,7 @@ fn records_are_protected_by_more_channels_on_any_number_of_workers() {
 
 #[test]
 fn files_become_latents_where_that_is_smaller() {
-    let extra = with_latent(&learned("files"), "") + r#", "max_loss": "5%""#;
+    let extra = with_latent(&learned("files", 24), "") + r#", "max_loss": "5%""#;
     let json = serde_json::json!({
         "column": "image", "codec": serde_json::to_value(options(&extra)).unwrap(),
     });
@@ -105,7 +132,7 @@ fn files_become_latents_where_that_is_smaller() {
 
 #[test]
 fn latent_codecs_that_cannot_be_tried_are_told() {
-    let file = learned("told");
+    let file = learned("told", 24);
     let told = |extra: &str| Auto::new(options(extra)).err().map(|error| error.0).unwrap();
     let unnamed = told(r#", "codecs": ["png", "latent"]"#);
     assert!(unnamed.contains("latent = { artifact"), "{unnamed}");
