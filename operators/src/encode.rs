@@ -121,7 +121,8 @@ impl EncodeOptions {
         let of_latent =
             artifact.is_some() || sha256.is_some() || channels.is_some() || learn.is_some();
         if of_ordinary || of_latent {
-            let message = "with `codec = { auto = .. }` the setting is chosen: leave the options of codecs out";
+            let message = "with `codec = { auto = .. }` the setting is chosen: leave the options of codecs out (a latent \
+                           codec takes part by `codec = { auto = .., latent = { artifact = \"..\" } }`)";
             return Err(OptionsError(message.to_owned()));
         }
         let auto = Auto::new(auto)?;
@@ -181,6 +182,9 @@ impl Operator for Encode {
     }
 
     fn growth(&self) -> Growth {
+        if self.options.codec.named().is_err_and(|auto| auto.latent.is_some()) {
+            return latent::GROWTH;
+        }
         // Noise does not compress; what a codec adds to it is small.
         Growth { factor: 1.25, per_record: 4096 }
     }

@@ -54,7 +54,7 @@ pub use encode::EncodeOptions;
 pub use filter::FilterOptions;
 pub use infer::{Gate, InferOptions, Score};
 pub use join::{How, JoinOptions, Matches, Names, Unmatched};
-pub use latent::LatentLearning;
+pub use latent::{LatentFile, LatentLearning};
 pub use loudness::LoudnessOptions;
 pub use mono::MonoOptions;
 pub use normalise::{Form, NormaliseOptions, Whitespace};

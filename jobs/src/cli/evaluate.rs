@@ -78,7 +78,7 @@ fn summary(registry: &Registry, report: &Report) -> Result<Summary, String> {
         added.map_err(|failure| failure.message)??;
     }
     match summary.records() {
-        0 => Err("no record was evaluated: the dead letters say why".to_owned()),
+        0 => Err("no record was evaluated: the column is null in all of them, or the dead letters say why".to_owned()),
         _ => Ok(summary),
     }
 }

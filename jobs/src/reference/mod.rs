@@ -108,7 +108,7 @@ impl Page<'_> {
         for codec in encoders {
             let _ = writeln!(self.out, "| `{}` | {} |", codec.name(), codec.modality());
         }
-        self.out.push_str("| `latent` | image, audio |\n| `zstd` | text |\n| `pco` | tensor |\n");
+        self.out.push_str("| `latent` | image, audio |\n| `zstd` | text |\n| `bzip2` | text |\n| `pco` | tensor |\n");
         self.out.push_str(
             "\nOnly decoded, so no names for `codec`:\n\n| Codec | Modality |\n| --- | --- |\n",
         );

@@ -1,11 +1,13 @@
 //! The pilot, the walk, and what is made of them.
 
+use base64::prelude::{BASE64_STANDARD, Engine};
+
 use super::decision::{Decision, NamedStep, Sizes};
 use super::pilot::{self, Order};
 use super::treatment::{Example, Protected, Treatment, protecting};
 use super::{Auto, Share};
 use crate::choose::{Losses, Step, Verdict, Walk, least_records, walk};
-use crate::codec::{Facts, Media, Setting};
+use crate::codec::{Facts, LATENT, Media, Setting};
 use crate::round_trip::RoundTrip;
 use crate::task::{Blind, Labels, Outcome, Right};
 
@@ -78,6 +80,8 @@ impl Auto {
         let sizes = order
             .zip(bytes)
             .map(|(order, chosen)| Sizes::of(chosen, order.lossless.bytes, pilot.len()));
+        let better = protected.as_ref().map(|of| of.codec.as_str());
+        let by_latent = [Some(setting.codec.name()), better].contains(&Some(LATENT));
         Decision {
             told: format!("{setting}: {why}"),
             loss: Decision::Q_INFER.to_owned(),
@@ -86,6 +90,8 @@ impl Auto {
             rule: self.rule,
             task: self.task.name().to_owned(),
             model: self.options.sha256.clone().unwrap_or_default(),
+            latent: self.options.latent.clone(),
+            latent_file: by_latent.then(|| BASE64_STANDARD.encode(&self.latent_file)),
             pilot: pilot.len() as u64,
             fresh: fresh.len() as u64,
             skipped: (records.len() - known.len()) as u64,

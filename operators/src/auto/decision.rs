@@ -1,10 +1,12 @@
 //! What is written to the run log.
 
+use base64::prelude::{BASE64_STANDARD, Engine};
 use serde::{Deserialize, Serialize};
 
 use super::treatment::Protected;
+use crate::LatentFile;
 use crate::choose::{Rule, Step};
-use crate::codec::{Setting, named};
+use crate::codec::{Codec, LATENT, Latent, Setting, named};
 
 /// The choice of a codec, and why.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -23,6 +25,12 @@ pub struct Decision {
     pub task: String,
     /// SHA-256 of the card of its model.
     pub model: String,
+    /// The file of the latent codec that was tried, if one was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latent: Option<LatentFile>,
+    /// What that file holds, in base64, if records are stored with it: who reads them needs it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latent_file: Option<String>,
     /// Records that put the settings in order.
     pub pilot: u64,
     /// Records that could decide.
@@ -76,18 +84,31 @@ impl Decision {
     /// The model was trained on originals and is asked about what comes back.
     pub const Q_INFER: &'static str = "Q_infer";
 
-    /// The chosen setting.
+    /// The chosen setting, with the latent codec that was tried.
     ///
     /// # Errors
     /// When this program has no such codec.
-    pub(crate) fn setting(&self) -> Result<Setting, String> {
-        setting(&self.codec, self.step)
+    pub(crate) fn setting(&self, latent: Option<&'static Latent>) -> Result<Setting, String> {
+        setting(&self.codec, self.step, latent)
     }
 }
 
+/// The file of the latent codec that a decision holds, if these bytes are one.
+pub(crate) fn latent_file(decision: &[u8]) -> Option<Vec<u8>> {
+    let decision: Decision = serde_json::from_slice(decision).ok()?;
+    BASE64_STANDARD.decode(decision.latent_file?).ok()
+}
+
 /// The setting that a decision names.
-pub(super) fn setting(codec: &str, step: Option<u16>) -> Result<Setting, String> {
-    let found = named(codec).filter(|codec| codec.encodes());
+pub(super) fn setting(
+    codec: &str,
+    step: Option<u16>,
+    latent: Option<&'static Latent>,
+) -> Result<Setting, String> {
+    let found = match codec {
+        LATENT => latent.map(|latent| latent as &'static dyn Codec),
+        name => named(name).filter(|codec| codec.encodes()),
+    };
     let found = found.ok_or_else(|| format!("there is no codec {codec:?}"))?;
     let fits = |step: &u16| found.ladder().is_some_and(|ladder| ladder.steps.contains(step));
     match step.filter(|step| !fits(step)) {

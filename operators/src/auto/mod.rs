@@ -27,6 +27,9 @@
 //! place of its own: those to other records of the pilot, everything, nothing. Unless each of these costs more than
 //! `max_loss`, nothing is lost at all.
 //!
+//! A latent codec takes part when its file is given, `latent = { artifact = ".." }`, with all of its channels and with
+//! fewer: a job with `codec = "latent"` learns one and leaves it in its run log.
+//!
 //! With `protect = "5%"` the records whose answers move most get the next better setting: of the pilot 5 % move
 //! farther than a threshold, which the decision keeps. What is then tested, and stored, is the setting with that
 //! protection. It goes by the logits of classes, which `classify` alone has. It is off unless asked for, since every record is decoded and shown to the model once more while it is
@@ -48,15 +51,15 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
-use crate::OptionsError;
 use crate::choose::Rule;
-use crate::codec::Setting;
+use crate::codec::{Latent, Setting};
 use crate::task::{Labels, Spectra, Task, TaskOptions};
+use crate::{LatentFile, OptionsError};
 
 mod acting;
 pub(crate) mod answers;
 mod decide;
-mod decision;
+pub(crate) mod decision;
 pub(crate) mod ladder;
 mod operator;
 mod pilot;
@@ -123,6 +126,11 @@ pub struct AutoOptions {
     /// read too (`"opus_packets"` has to be named).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub codecs: Option<Vec<String>>,
+    /// A latent codec that is tried beside them, with all of its channels and with fewer, e.g.
+    /// `{ artifact = "photos.latent" }`. Where it is chosen, the decision holds the file, and `decode`
+    /// finds it there by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latent: Option<LatentFile>,
     /// For `"classify"`: the share of records, those whose answers move most, that get the next better setting, e.g.
     /// `"5%"`. What is shown to lose little is then the setting with that protection. None unless given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -192,6 +200,9 @@ pub(crate) struct Auto {
     task: Arc<dyn Task>,
     rule: Rule,
     settings: Vec<Setting>,
+    latent: Option<&'static Latent>,
+    /// The content of its file.
+    latent_file: Vec<u8>,
     /// The first of them that loses nothing: what is asked of the operator before there is a decision.
     pub(crate) lossless: Setting,
 }
@@ -251,7 +262,10 @@ impl Auto {
                 return Err(OptionsError(message));
             }
         }
-        let settings = ladder::settings(judge.modality(), options.codecs.as_deref())?;
+        let latent = options.latent.as_mut().map(LatentFile::read).transpose()?;
+        let (latent, latent_file) =
+            latent.map(|(codec, file)| (Some(codec), file)).unwrap_or_default();
+        let settings = ladder::settings(judge.modality(), options.codecs.as_deref(), latent)?;
         let Some(lossless) = settings.iter().copied().find(Setting::lossless) else {
             let names = options.codecs.unwrap_or_default().join(", ");
             return Err(OptionsError(format!(
@@ -261,7 +275,7 @@ impl Auto {
         };
         options.sha256 = task.sealed()?.sha256;
         let rule = Rule { max_loss: max_loss.0, class_loss: class_loss.0, confidence };
-        Ok(Self { options, task: judge, rule, settings, lossless })
+        Ok(Self { options, task: judge, rule, settings, latent, latent_file, lossless })
     }
 
     /// What is done before there is a decision, which has the same columns as what is done then.
@@ -272,10 +286,19 @@ impl Auto {
     /// What a decision comes to.
     ///
     /// # Errors
-    /// When this program has no such codec.
+    /// When this program has no such codec, or the decision is about another latent codec.
     pub(crate) fn acting(&self, decision: &Decision) -> Result<Acting, String> {
-        let protection = decision.protected.as_ref().map(Protected::protection).transpose()?;
-        Ok(Acting::new(self, Treatment { setting: decision.setting()?, protection }))
+        let hash = |file: Option<&LatentFile>| file.and_then(|file| file.sha256.clone());
+        let (said, here) = (hash(decision.latent.as_ref()), hash(self.options.latent.as_ref()));
+        if said != here {
+            let told = |hash: Option<String>| hash.unwrap_or_else(|| "none".to_owned());
+            let (said, here) = (told(said), told(here));
+            return Err(format!("it tried the latent codec {said}, and this job names {here}"));
+        }
+        let protected = decision.protected.as_ref();
+        let protection = protected.map(|of| of.protection(self.latent)).transpose()?;
+        let setting = decision.setting(self.latent)?;
+        Ok(Acting::new(self, Treatment { setting, protection }))
     }
 
     /// The options, with the hash of the model.

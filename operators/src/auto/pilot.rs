@@ -88,7 +88,7 @@ mod tests {
         let examples = [(40, 30, 3), (32, 32, 1)].map(|(w, h, c)| Example::picture(w, h, c));
         let records: Vec<Media<'_>> =
             examples.iter().map(|e| Media { samples: &e.samples, facts: e.facts }).collect();
-        let all = ladder::settings(Modality::Image, None).unwrap();
+        let all = ladder::settings(Modality::Image, None, None).unwrap();
         let order = order(&all, &records).unwrap();
         assert!(order.lossless.setting.lossless() && order.lossless.error == 0.0);
         assert!(order.lossy.len() >= 3, "{:?}", order.lossy);
@@ -108,7 +108,7 @@ mod tests {
             frames: 2000,
         };
         let records = [Media { samples: &sound.samples, facts: sound.facts }];
-        let all = ladder::settings(Modality::Audio, None).unwrap();
+        let all = ladder::settings(Modality::Audio, None, None).unwrap();
         let order = order(&all, &records).unwrap();
         assert_eq!(order.lossy.len(), 0);
     }

@@ -66,7 +66,7 @@ fn the_choice_is_smaller_and_loses_as_little_as_is_said() {
     assert!(step.found.interval.high <= 0.01 && step.found.records <= decision.fresh);
     // What nobody looked at says the same, and stripes do vanish at the end of the ladder.
     let others = stripes(1_000, 12);
-    let setting = decision.setting().unwrap();
+    let setting = decision.setting(None).unwrap();
     assert!(losses(&auto, setting, &others).mean() < 0.01);
     let worst = Setting::of(named("jpeg").unwrap(), Some(1));
     assert!(losses(&auto, worst, &others).mean() > 0.1);
@@ -77,7 +77,7 @@ fn few_records_and_blind_models_lose_nothing() {
     let auto = Auto::new(options(r#", "codecs": ["png", "jpeg"]"#)).unwrap();
     let told = |auto: &Auto, records: Vec<Sampled<'_>>| {
         let decision = auto.decide(records);
-        assert!(decision.setting().unwrap().lossless(), "{}", decision.told);
+        assert!(decision.setting(None).unwrap().lossless(), "{}", decision.told);
         assert!(decision.steps.is_empty());
         decision.told
     };
@@ -199,7 +199,7 @@ fn silence_alone_decides_nothing() {
     let silent = |class| Tone { samples: vec![0; 1280], class };
     let records: Vec<Tone> = (0..200).map(|at| silent(at % 3)).collect();
     let decision = of_tones("flac opus").decide(sounds(&records));
-    assert!(decision.setting().unwrap().lossless());
+    assert!(decision.setting(None).unwrap().lossless());
     assert!(
         decision.told.contains("to everything, so that no loss can be seen"),
         "{}",
@@ -364,5 +364,6 @@ fn losses_of(rows: &RecordBatch) -> Vec<Option<f64>> {
 }
 
 mod degrees;
+mod latents;
 mod stored;
 mod transcoded;

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Share;
 use super::pilot::Order;
-use crate::codec::{Facts, Media, Setting};
+use crate::codec::{Facts, Latent, Media, Setting};
 use crate::round_trip::RoundTrip;
 use crate::task::{Task, moved};
 
@@ -142,8 +142,8 @@ impl Protected {
         Self { share, threshold, codec, step: better.step(), tested, protected }
     }
 
-    pub(super) fn protection(&self) -> Result<Protection, String> {
-        let better = super::decision::setting(&self.codec, self.step)?;
+    pub(super) fn protection(&self, latent: Option<&'static Latent>) -> Result<Protection, String> {
+        let better = super::decision::setting(&self.codec, self.step, latent)?;
         Ok(Protection { threshold: self.threshold, better })
     }
 }

@@ -18,8 +18,10 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
+use anabranch_models::latent::artifact::hash;
 use anabranch_models::latent::{self, Extent, Header, Kind, LatentError, Latents, Name, Scratch};
 use anabranch_pipelines::record::Modality;
 
@@ -36,7 +38,26 @@ pub struct Latent {
     room: Mutex<Vec<Scratch>>,
 }
 
+/// Codecs that settings name, by the hashes of their files.
+static LASTING: Mutex<BTreeMap<String, &Latent>> = Mutex::new(BTreeMap::new());
+
 impl Latent {
+    /// The codec of a file as one that lasts like all others, so that a [`Setting`](super::Setting) can name it: it is
+    /// there once, however often the file is read, and as long as the program.
+    ///
+    /// # Errors
+    /// When the file is none, or of another version.
+    pub(crate) fn lasting(file: &[u8]) -> Result<&'static Self, LatentError> {
+        let mut lasting = LASTING.lock().unwrap_or_else(PoisonError::into_inner);
+        let hash = hash(file);
+        if let Some(known) = lasting.get(&hash) {
+            return Ok(known);
+        }
+        let codec: &'static Self = Box::leak(Box::new(Self::from_bytes(file)?));
+        lasting.insert(hash, codec);
+        Ok(codec)
+    }
+
     /// The codec of a file.
     ///
     /// # Errors

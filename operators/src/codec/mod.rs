@@ -245,7 +245,7 @@ impl CodecError {
 /// The option of `encode` by which a codec that loses something is told how much.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ladder {
-    /// Its name: `quality`, or `bitrate` in kilobits per second.
+    /// Its name: `quality`, `bitrate` in kilobits per second, or `channels` of a latent codec.
     pub option: &'static str,
     /// What it may be.
     pub steps: RangeInclusive<u16>,

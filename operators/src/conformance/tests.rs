@@ -4,12 +4,14 @@ use super::codec::Example;
 use super::operator::{check, numbered};
 use crate::codec::{self, Media, Pcm};
 use crate::evaluate::EvaluateOptions;
+use crate::rewrite::Column;
 use crate::task::example;
 use crate::{
     CropOptions, DecodeOptions, DigestOptions, EncodeOptions, FilterOptions, LoudnessOptions,
     MonoOptions, NormaliseOptions, QualityOptions, ResampleOptions, ResizeOptions, SelectOptions,
     SpectrumOptions, TokeniseOptions, TranscodeOptions, TrimOptions,
 };
+use anabranch_models::latent::{Fit, Options as Learning};
 use anabranch_pipelines::executor::isolated::Recipe;
 use anabranch_pipelines::operator::{Allocation, Context, Operator};
 use anabranch_pipelines::record::{Modality, media};
@@ -109,6 +111,20 @@ fn codecs_that_are_chosen() {
     let json = format!(r#"{{ "column": "media", "codec": {codec} }}"#);
     holds(options::<EncodeOptions>(&json).build().unwrap(), &decoded(Modality::Image));
     holds(options::<TranscodeOptions>(&json).build().unwrap(), &files(Modality::Image));
+
+    let pictures = decoded(Modality::Image);
+    let column = Column::of(&pictures, "media", Modality::Image);
+    let mut fit = Fit::new(Learning { channels: 9, step: Some(4.0), ..Learning::default() });
+    for media in (0..pictures.num_rows()).filter_map(|row| column.samples(row).unwrap()) {
+        codec::with_samples(&media, |samples| fit.add(samples)).unwrap();
+    }
+    let file = std::env::temp_dir().join(format!("anabranch-chosen-{}", std::process::id()));
+    std::fs::write(&file, fit.finish().unwrap().to_bytes().unwrap()).unwrap();
+    let latent = format!(r#", "latent": {{ "artifact": "{}" }} }}"#, file.display());
+    let json = json.replace(r#""label": "label" }"#, &format!(r#""label": "label"{latent}"#));
+    let encode = options::<EncodeOptions>(&json).build().unwrap();
+    assert_eq!(encode.growth().factor, crate::latent::GROWTH.factor);
+    holds(encode, &pictures);
 }
 
 #[test]
@@ -116,6 +132,11 @@ fn evaluate_without_times() {
     let json =
         r#"{ "column": "media", "codecs": ["png", "qoi"], "metrics": ["psnr"], "times": false }"#;
     holds(options::<EvaluateOptions>(json).build().unwrap(), &decoded(Modality::Image));
+    let texts = of_texts(300, |row| format!("a sentence of row {row}, much like any other"));
+    let json = r#"{ "column": "text", "codecs": ["bzip2"], "times": false }"#;
+    holds(options::<EvaluateOptions>(json).build().unwrap(), &texts);
+    let json = r#"{ "column": "text", "codecs": ["zstd"], "dictionary": "1KiB", "times": false }"#;
+    holds(options::<EvaluateOptions>(json).build().unwrap(), &texts);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::plot::{Line, Mark, svg};
 use super::summary::{Summary, Tried};
-use super::{bd_rate, correlation};
+use super::{bd_rate, correlation, texts};
 
 /// What quality is measured by, and how.
 type Measure<'a> = (&'a str, Box<dyn Fn(&Tried) -> Option<f64> + 'a>);
@@ -35,13 +35,19 @@ impl Summary {
         );
         let _ = writeln!(
             out,
-            "<p>{} records of {} bytes of samples on average, {} settings of {} codecs. Bytes are those stored, \
+            "<p>{} records of {} bytes before they are encoded on average, {} settings of {} codecs. Bytes are those stored, \
              container included.</p>",
             self.records,
             number(self.raw_bytes.mean(), 0),
             self.settings().len(),
             self.codecs().len()
         );
+        if self.codecs().contains(&texts::ZSTD_DICTIONARY) {
+            out.push_str(
+                "<p class=\"note\">The dictionary is not among the bytes of records, and was trained on the first of \
+                 them: if these are few, others will be larger.</p>\n",
+            );
+        }
         self.accuracy(&mut out);
         self.likeness(&mut out);
         self.correlations(&mut out);
@@ -55,11 +61,26 @@ impl Summary {
         self.score.count() > 0
     }
 
+    /// Whether these are texts that all came back.
+    fn loses_nothing(&self) -> bool {
+        let whole = |tried: &Tried| texts::is_of_texts(&tried.codec) && tried.failed == 0;
+        self.settings().iter().all(whole)
+    }
+
     fn accuracy(&self, out: &mut String) {
         if !self.scored() {
             return;
         }
         let score = self.score.mean();
+        if self.loses_nothing() {
+            let _ = writeln!(
+                out,
+                "<h2>Accuracy (Q_infer)</h2>\n<p>Records score {}, and what comes back is the original: no setting \
+                 loses anything.</p>",
+                percent(score)
+            );
+            return;
+        }
         let _ = writeln!(
             out,
             "<h2>Accuracy over bytes (Q_infer)</h2>\n<p>The model was trained on originals. On these it scores \
@@ -134,6 +155,9 @@ impl Summary {
 
     /// The codec that others are compared with, and its curves.
     fn rates(&self, out: &mut String) {
+        if self.loses_nothing() {
+            return;
+        }
         let codecs = self.codecs();
         let several = |codec: &&&str| {
             self.settings().iter().filter(|tried| tried.codec == **codec).count() > 1
@@ -181,7 +205,8 @@ impl Summary {
         }
         for metric in self.metrics() {
             // A distance grows as quality falls.
-            let distance = ["log_spectral_distance", super::FEATURE_DISTANCE].contains(&metric);
+            let distance =
+                ["log_spectral_distance", super::plan::FEATURE_DISTANCE].contains(&metric);
             let sign = if distance { -1.0 } else { 1.0 };
             let of = move |tried: &Tried| Some(sign * tried.metrics.get(metric)?.mean());
             measures.push((name(metric), Box::new(of)));
@@ -239,7 +264,7 @@ fn name(metric: &str) -> &str {
         "ssimulacra2" => "SSIMULACRA2",
         "si_sdr" => "SI-SDR (dB)",
         "log_spectral_distance" => "log-spectral distance (dB)",
-        super::FEATURE_DISTANCE => "feature distance",
+        super::plan::FEATURE_DISTANCE => "feature distance",
         other => other,
     }
 }

@@ -2,13 +2,18 @@
 
 use std::sync::Arc;
 
+use anabranch_pipelines::operator::{
+    Allocation, Class, Context, FetchError, Fetcher, Operator, OperatorError,
+};
+use anabranch_pipelines::record::{Modality, Reference, media};
+use arrow::array::{Array, ArrayRef, AsArray, Int32Array, RecordBatch, StringArray};
+use arrow::datatypes::{DataType, Field, Float64Type, Int32Type, Int64Type, Schema};
+
 use super::*;
-use crate::codec::{Facts, Pcm, encoders, named};
+use crate::codec::{Facts, Media, Pcm, encoders, named};
 use crate::conformance::codec::Example;
 use crate::task::example::{self, stripes};
-use crate::task::squares;
-use arrow::array::{Array, AsArray, Int32Array, StringArray};
-use arrow::datatypes::{Float64Type, Int32Type, Int64Type};
+use crate::task::{TaskOptions, squares};
 
 /// Decoded pictures with labels.
 fn pictures(records: &[(Vec<u8>, Facts)], labels: &[u32]) -> RecordBatch {
@@ -344,4 +349,180 @@ fn a_task_that_is_right_by_degrees_is_paired_like_any_other() {
     // Without the column there is nothing to be right about.
     let operator = serde_json::from_value::<EvaluateOptions>(options).unwrap().build().unwrap();
     assert!(operator.output(&[images.schema()]).is_err());
+}
+
+#[test]
+fn a_latent_codec_is_evaluated_beside_others() {
+    let records = stripes(40, 61);
+    let all: Vec<_> = records.iter().map(|r| (r.samples.clone(), example::FACTS)).collect();
+    let mut fit = anabranch_models::latent::Fit::new(anabranch_models::latent::Options {
+        channels: 20,
+        step: Some(8.0),
+        levels: Some(2),
+        ..Default::default()
+    });
+    for record in &records {
+        crate::codec::with_samples(&record.media(), |samples| fit.add(samples)).unwrap();
+    }
+    let file = std::env::temp_dir().join(format!("anabranch-evaluated-{}", std::process::id()));
+    std::fs::write(&file, fit.finish().unwrap().to_bytes().unwrap()).unwrap();
+    let options = serde_json::json!({
+        "column": "image", "codecs": ["png"], "metrics": ["psnr"], "latent": { "artifact": file },
+    });
+    let rows = evaluated(options.clone(), &pictures(&all, &[0; 40]));
+    let mut summary = Summary::default();
+    summary.add(&rows).unwrap();
+    let latents: Vec<_> = summary.settings().iter().filter(|of| of.codec == "latent").collect();
+    assert!(latents.len() >= 8 && latents[0].step == Some(20), "{latents:?}");
+    // Fewer channels are fewer bytes, and farther off.
+    for pair in latents.windows(2) {
+        assert!(pair[0].bytes.mean() > pair[1].bytes.mean());
+        assert!(pair[0].metrics["psnr"].mean() >= pair[1].metrics["psnr"].mean());
+    }
+    let operator = serde_json::from_value::<EvaluateOptions>(options).unwrap().build().unwrap();
+    assert!(operator.options()["latent"]["sha256"].is_string());
+}
+
+fn texts(texts: &[Option<&str>]) -> RecordBatch {
+    let texts: ArrayRef = Arc::new(StringArray::from(texts.to_vec()));
+    let labels: ArrayRef = Arc::new(Int32Array::from(vec![1; texts.len()]));
+    RecordBatch::try_from_iter_with_nullable([("text", texts, true), ("label", labels, true)])
+        .unwrap()
+}
+
+#[test]
+fn honest_figures_texts_take_what_their_codecs_store_and_lose_nothing() {
+    let long = "It was the best of times, it was the worst of times. ".repeat(30);
+    let all = [Some(long.as_str()), None, Some("a"), Some("Gr\u{fc}\u{df}e")];
+    let task = serde_json::json!({ "kind": "tokens", "model": example::gpt(256) });
+    let options = serde_json::json!({ "column": "text", "task": task.clone() });
+    let rows = evaluated(options, &texts(&all));
+    assert!(rows.column_by_name("text").is_none() && rows.column_by_name("label").is_some());
+    let points = rows.column_by_name(POINTS).unwrap().as_list::<i32>();
+    assert!(points.is_null(1) && rows.column_by_name(SCORE).unwrap().is_null(1));
+    let scores = rows.column_by_name(SCORE).unwrap().as_primitive::<Float64Type>();
+    let judge = serde_json::from_value::<TaskOptions>(task).unwrap().build().unwrap();
+    assert_eq!(judge.texts(&[&long])[0].as_ref().unwrap().score, scores.value(0));
+    for (row, text) in all.iter().enumerate().filter_map(|(row, text)| Some((row, (*text)?))) {
+        let points = points.value(row);
+        let points = points.as_struct();
+        let bytes = points.column_by_name("bytes").unwrap().as_primitive::<Int64Type>();
+        let codecs = points.column_by_name("codec").unwrap().as_string::<i32>();
+        let steps = points.column_by_name("step").unwrap().as_primitive::<Int32Type>();
+        assert_eq!(points.len(), 18);
+        for point in 0..points.len() {
+            let stored = match codecs.value(point) {
+                "zstd" => zstd::bulk::compress(text.as_bytes(), steps.value(point)).unwrap().len(),
+                _ => {
+                    let mut stream = Vec::new();
+                    let level = bzip2::Compression::new(steps.value(point) as u32);
+                    let mut reader = bzip2::read::BzEncoder::new(text.as_bytes(), level);
+                    std::io::Read::read_to_end(&mut reader, &mut stream).unwrap();
+                    stream.len()
+                }
+            };
+            assert_eq!(bytes.value(point), stored as i64, "{}", codecs.value(point));
+        }
+    }
+    let mut summary = Summary::default();
+    summary.add(&rows).unwrap();
+    assert_eq!((summary.records(), summary.codecs()), (3, vec!["zstd", "bzip2"]));
+    for tried in summary.settings() {
+        assert_eq!((tried.loss().unwrap().mean, tried.failed), (0.0, 0));
+        assert!(tried.encode_seconds.mean() > 0.0);
+    }
+    let page = summary.html("Texts");
+    assert!(page.contains("no setting loses anything") && !page.contains("<svg"), "{page}");
+}
+
+/// Nothing is fetched.
+struct Nowhere;
+
+impl Fetcher for Nowhere {
+    fn fetch(&self, references: &[Reference], _: u64) -> Vec<Result<bytes::Bytes, FetchError>> {
+        references.iter().map(|_| Ok(bytes::Bytes::new())).collect()
+    }
+}
+
+#[test]
+fn a_dictionary_is_decided_once_and_makes_short_texts_smaller() {
+    let caption = |at: usize| {
+        let colour = ["red", "green", "blue", "white", "violet"][at % 5];
+        let thing = ["bicycle", "harbour", "meadow", "tram", "orchard", "kitchen"][at * 13 % 6];
+        format!("A photograph of a {colour} {thing} taken in the afternoon, number {at}.")
+    };
+    let all: Vec<String> = (0..2_000).map(caption).collect();
+    let batch = texts(&all.iter().map(|text| Some(text.as_str())).collect::<Vec<_>>());
+    let json = serde_json::json!({
+        "column": "text", "codecs": ["zstd"], "dictionary": "64KiB", "times": false,
+    });
+    let options: EvaluateOptions = serde_json::from_value(json).unwrap();
+    let operator = options.build().unwrap();
+    assert_eq!(operator.class(), Class::Journaled);
+    assert!(operator.invoke(batch.clone(), &Allocation::PLAIN, &Context::plain()).is_err());
+    let journaled = operator.journaled().unwrap();
+    assert!(journaled.sample().records >= 2_000);
+    let decision = journaled.decide(std::slice::from_ref(&batch)).unwrap();
+    let decided = journaled.decided(&decision).unwrap();
+    assert_eq!(decided.class(), Class::Pure);
+    let new = texts(&[Some("A photograph of a green orchard taken in the afternoon, number x.")]);
+    let run = |operator: &Arc<dyn Operator>| {
+        let rows = operator.invoke(new.clone(), &Allocation::PLAIN, &Context::plain()).unwrap();
+        let mut summary = Summary::default();
+        summary.add(&rows.records).unwrap();
+        summary
+    };
+    let summary = run(&decided);
+    let tried = |name: &str| summary.settings().iter().find(|tried| tried.name() == name).unwrap();
+    let (with, without) = (tried("zstd_dictionary 9"), tried("zstd 9"));
+    assert!(with.bytes.mean() * 2.0 < without.bytes.mean(), "{with:?} {without:?}");
+    // Too little to learn from is no dictionary.
+    let none = run(&journaled.decided(&[]).unwrap());
+    assert_eq!(none.codecs(), ["zstd"]);
+    assert!(journaled.decided(b"no dictionary").is_err());
+    let cancelled = Context::new(Arc::new(Nowhere), Arc::new(true.into()));
+    let stopped = decided.invoke(new, &Allocation::PLAIN, &cancelled);
+    assert!(matches!(stopped, Err(OperatorError::Cancelled)), "{stopped:?}");
+}
+
+#[test]
+fn what_texts_cannot_be_asked_is_told() {
+    let output = |json: serde_json::Value, batch: &RecordBatch| {
+        let options: EvaluateOptions = serde_json::from_value(json).unwrap();
+        options.build().unwrap().output(&[batch.schema()]).err().map(|error| error.to_string())
+    };
+    let (words, stripe) = (texts(&[Some("a")]), stripes(1, 1).remove(0));
+    let picture = pictures(&[(stripe.samples, example::FACTS)], &[0]);
+    let json = serde_json::json!({ "column": "text", "codecs": ["jpeg"] });
+    assert!(output(json, &words).unwrap().contains("for no text"));
+    let json = serde_json::json!({ "column": "image", "codecs": ["zstd"] });
+    assert!(output(json, &picture).unwrap().contains("\"zstd\", which is for texts"));
+    let told = |json: serde_json::Value| {
+        let options: EvaluateOptions = serde_json::from_value(json).unwrap();
+        options.build().err().map(|error| error.0).unwrap()
+    };
+    let typo = told(serde_json::json!({ "column": "text", "codecs": ["zstd", "bzip"] }));
+    assert!(typo.contains("\"bzip\"") && typo.contains("\"bzip2\""), "{typo}");
+    let json = serde_json::json!({ "column": "text", "codecs": ["bzip2"], "dictionary": "1KiB" });
+    assert!(told(json).contains("does not name \"zstd\""));
+    let json = serde_json::json!({ "column": "image", "dictionary": "64KiB" });
+    assert!(output(json, &picture).unwrap().contains("`dictionary` is for texts"));
+    let task = serde_json::json!({ "kind": "classify", "model": example::model() });
+    let json = serde_json::json!({ "column": "text", "task": task });
+    assert!(output(json, &words).unwrap().contains("about image"));
+    assert_eq!(output(serde_json::json!({ "column": "text" }), &words), None);
+    let json = serde_json::json!({ "column": "text", "metrics": ["psnr"] });
+    assert!(output(json, &words).unwrap().contains("comes back as it was"));
+    let numbers = output(serde_json::json!({ "column": "label" }), &words).unwrap();
+    assert!(numbers.contains("of type Int32") && numbers.contains("or text"), "{numbers}");
+    assert!(told(serde_json::json!({ "column": "text", "codecs": [] })).contains("names none"));
+    // What the task cannot take is a dead letter.
+    let task = serde_json::json!({ "kind": "tokens", "model": example::gpt(256) });
+    let options: EvaluateOptions =
+        serde_json::from_value(serde_json::json!({ "column": "text", "task": task })).unwrap();
+    let batch = texts(&[Some(""), Some("ab")]);
+    let outcome = options.build().unwrap().invoke(batch, &Allocation::PLAIN, &Context::plain());
+    let outcome = outcome.unwrap();
+    assert_eq!((outcome.records.num_rows(), outcome.refused.len()), (1, 1));
+    assert!(outcome.refused[0].error.contains("empty"), "{}", outcome.refused[0].error);
 }

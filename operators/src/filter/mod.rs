@@ -49,7 +49,7 @@ use anabranch_pipelines::operator::{
 use arrow::array::{BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::SchemaRef;
-use cel::Program;
+use cel::{ParseErrors, Program};
 use serde::{Deserialize, Serialize};
 
 use crate::OptionsError;
@@ -81,13 +81,27 @@ impl FilterOptions {
     /// # Errors
     /// When the expression cannot be parsed. Its columns are checked at plan time.
     pub fn build(self) -> Result<Arc<dyn Operator>, OptionsError> {
-        let program = Program::compile(&self.condition).map_err(|errors| {
+        let program = parse(&self.condition).map_err(|errors| {
             let first = errors.errors.first().map(|error| (error.pos, error.msg.as_str()));
             let (place, message) = first.unwrap_or(((1, 1), ""));
             OptionsError(problem::unreadable(&self.condition, place, message))
         })?;
         Ok(Arc::new(Filter { program, options: self, condition: Derived::default() }))
     }
+}
+
+/// The parser goes down a dozen functions for each bracket, and says itself when brackets are too deep; until then an
+/// ordinary stack may be too small for what a development build puts there.
+const STACK: usize = 64 << 20;
+
+fn parse(condition: &str) -> Result<Program, ParseErrors> {
+    std::thread::scope(|scope| {
+        let parse = || Program::compile(condition);
+        let parser = std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, parse);
+        // Without a thread to be had it is done here, and without an answer it is asked again.
+        let parsed = parser.ok().and_then(|parser| parser.join().ok());
+        parsed.unwrap_or_else(|| Program::compile(condition))
+    })
 }
 
 struct Filter {

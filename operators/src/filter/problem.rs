@@ -41,6 +41,9 @@ fn byte_of(source: &str, line: usize, column: usize) -> Option<usize> {
 
 fn explain(before: &str, rest: &str, parser: &str) -> String {
     let token = token(rest);
+    if parser.to_ascii_lowercase().contains("recursion") {
+        return "its brackets are nested too deeply to be read".to_owned();
+    }
     if parser.contains("simple name") {
         return "a loop begins with a name for the elements, as in `tags.all(t, t > 0)`".to_owned();
     }

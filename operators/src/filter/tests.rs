@@ -402,6 +402,16 @@ fn over_a_list() -> impl Strategy<Value = String> {
     ]
 }
 
+#[test]
+fn deep_brackets_are_read_or_refused_and_never_overflow_a_stack() {
+    let nested = |depth: usize| {
+        let condition = format!("{}1 < 2{}", "(".repeat(depth), ")".repeat(depth));
+        FilterOptions { condition }.build().map(|_| ()).map_err(|error| error.0)
+    };
+    assert_eq!(nested(60), Ok(()));
+    assert!(nested(1000).is_err_and(|told| told.contains("brackets")), "{:?}", nested(1000));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
 
@@ -411,7 +421,7 @@ proptest! {
         rows in prop::collection::vec(row(), 1..12),
     ) {
         let (kept, refused) = run(&condition, &columns(&rows));
-        let program = Program::compile(&condition).unwrap();
+        let program = parse(&condition).unwrap();
         for (at, row) in rows.iter().enumerate() {
             let expected = program.execute(&variables(row));
             let is_refused = refused.iter().any(|refused| refused.row == at);
@@ -439,7 +449,7 @@ proptest! {
             ("l", Arc::new(ListArray::from_iter_primitive::<Int32Type, _, _>(lists))),
         ]);
         let (kept, refused) = run(&condition, &batch);
-        let program = Program::compile(&condition).unwrap();
+        let program = parse(&condition).unwrap();
         let int = |n: Option<i32>| n.map_or(Value::Null, |n| Value::Int(n.into()));
         for (at, (i, list)) in rows.iter().enumerate() {
             let mut context = cel::Context::default();

@@ -9,6 +9,7 @@ use anabranch_pipelines::record::{Reference, media};
 use anabranch_pipelines::store::Location;
 use arrow::datatypes::Field;
 
+use crate::auto::decision::latent_file;
 use crate::codec::Latent;
 
 /// Bytes of a codec's file, at most.
@@ -37,7 +38,9 @@ impl Artifacts {
         let named = named.filter(|_| files.is_empty()).map_or("", String::as_str);
         for file in files.iter().map(String::as_str).chain(named.lines()) {
             let bytes = fetch(file, context)?;
-            match Latent::from_bytes(&bytes) {
+            // A choice of codecs holds the file of the one that it took.
+            let held = latent_file(&bytes);
+            match Latent::from_bytes(held.as_deref().unwrap_or(&bytes)) {
                 Ok(codec) => {
                     read.insert(codec.name_in_records(), codec);
                 }
@@ -58,8 +61,8 @@ pub(crate) fn of<'a>(
     codecs.get(&header.codec).ok_or_else(|| {
         format!(
             "it needs the latent codec {}, a file whose SHA-256 begins with these digits, which is none of \
-             the {} that were found; name it in `codecs`: `_anabranch/runs/RUN/decisions/OPERATOR` of the \
-             run that wrote it",
+             the {} that were found; name it in `codecs`: the `artifact` that the records were encoded with or, \
+             if it was learned or chosen, `_anabranch/runs/RUN/decisions/OPERATOR` of the run that wrote them",
             digits(header.codec),
             codecs.len()
         )

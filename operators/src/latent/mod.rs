@@ -7,6 +7,7 @@
 
 pub(crate) mod artifacts;
 pub(crate) mod column;
+mod file;
 mod learn;
 #[cfg(test)]
 mod tests;
@@ -25,6 +26,7 @@ use arrow::datatypes::SchemaRef;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::artifacts::Artifacts;
+pub use self::file::LatentFile;
 use crate::codec::{Codec, LATENT, Latent};
 use crate::derived::Derived;
 use crate::rewrite::{self, Column, Expected, Rewritten};
@@ -169,7 +171,7 @@ fn output(column: &str, inputs: &[SchemaRef]) -> Result<(SchemaRef, Modality), S
 }
 
 /// What records may take: noise, with all channels at a small step, is more than its samples.
-const GROWTH: Growth = Growth { factor: 2.0, per_record: 4096 };
+pub(crate) const GROWTH: Growth = Growth { factor: 2.0, per_record: 4096 };
 
 impl Operator for Encode {
     fn kind(&self) -> &'static str {

@@ -9,6 +9,7 @@ use anabranch_models::artifact::architecture::{
     Architecture, FeedForward, Head, ImageTokens, Inputs,
 };
 use anabranch_models::artifact::{Artifact, Card, Tensor};
+use anabranch_models::engine::example::random;
 use anabranch_models::random::Random;
 use anabranch_models::train::export::{Precision, export};
 use anabranch_models::train::{Batch, Options, Trainer};
@@ -106,6 +107,19 @@ pub(crate) fn other_model() -> &'static Path {
 pub(crate) fn constant() -> &'static Path {
     static MODEL: OnceLock<PathBuf> = OnceLock::new();
     MODEL.get_or_init(|| zeros(&architecture(), "constant"))
+}
+
+/// The folder of a GPT that was taught nothing.
+pub(crate) fn gpt(vocabulary: usize) -> PathBuf {
+    let architecture = Architecture {
+        width: 16,
+        heads: 2,
+        layers: 1,
+        inputs: Inputs::Tokens { vocabulary, context: 8 },
+        head: Head::NextToken,
+        feed_forward: FeedForward::None,
+    };
+    saved(&random(&architecture).unwrap(), &format!("gpt{vocabulary}"))
 }
 
 /// The folder of a model whose logits are 0 for everything.

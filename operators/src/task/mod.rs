@@ -213,7 +213,7 @@ pub struct Spectra {
 pub struct TaskOptions {
     /// `"classify"`: pictures or sounds, by a model of classes. `"segment"`: pictures, by a model that draws masks of
     /// what is in them. `"separate"`: sounds, by a model that tells which parts of their spectra are the voice.
-    /// `"tokens"`: texts, by a model of the next token; `evaluate` takes no texts yet.
+    /// `"tokens"`: texts, by a model of the next token.
     pub kind: String,
     /// The model: the folder of an artifact, with `card.json` and `weights.safetensors`.
     pub model: String,

@@ -1,7 +1,6 @@
 //! What tasks make of records, and of what they cannot take.
 
-use anabranch_models::artifact::architecture::{Architecture, FeedForward, Head, Inputs};
-use anabranch_models::engine::example::random;
+use anabranch_models::artifact::architecture::{Architecture, Head};
 
 use super::*;
 use crate::codec::{Facts, Pcm};
@@ -12,17 +11,8 @@ fn refused(options: serde_json::Value) -> String {
     options.build().err().map(|error| error.0).unwrap()
 }
 
-/// A GPT of bytes that was taught nothing.
 fn gpt(vocabulary: usize) -> TaskOptions {
-    let architecture = Architecture {
-        width: 16,
-        heads: 2,
-        layers: 1,
-        inputs: Inputs::Tokens { vocabulary, context: 8 },
-        head: Head::NextToken,
-        feed_forward: FeedForward::None,
-    };
-    let folder = example::saved(&random(&architecture).unwrap(), &format!("gpt{vocabulary}"));
+    let folder = example::gpt(vocabulary);
     serde_json::from_value(serde_json::json!({ "kind": "tokens", "model": folder })).unwrap()
 }
 

@@ -49,7 +49,7 @@ pub(super) fn recognises(bytes: &[u8]) -> bool {
 }
 
 /// The text of a stream. It does not say how long it is, so that it is read no further than the limit.
-pub(super) fn decode(stream: &[u8], limits: &Limits) -> Result<String, String> {
+pub(crate) fn decode(stream: &[u8], limits: &Limits) -> Result<String, String> {
     let mut text = Vec::new();
     let mut reader = BzDecoder::new(stream).take(limits.bytes.0.saturating_add(1));
     let read = reader.read_to_end(&mut text);

@@ -37,7 +37,7 @@ pub(crate) mod blocks;
 /// The codec's name.
 pub(crate) const ZSTD: &str = "zstd";
 
-const LEVEL: i32 = 9;
+pub(crate) const LEVEL: i32 = 9;
 const DICTIONARY: ByteSize = ByteSize(64 << 10);
 /// Bytes of texts for each byte of a dictionary; with fewer it learns them by heart.
 const SAMPLE_PER_BYTE: usize = 8;
@@ -60,23 +60,23 @@ pub(crate) fn compress(options: EncodeOptions) -> Result<Arc<dyn Operator>, Opti
 }
 
 /// How texts are compressed.
-enum Method {
+pub(crate) enum Method {
     Zstd { level: i32, dictionary: Option<EncoderDictionary<'static>> },
     Bzip2(bzip2::Compression),
 }
 
 /// Adds a text to bytes, compressed.
-type Writer<'a> = Box<dyn FnMut(&[u8], &mut Vec<u8>) -> io::Result<()> + 'a>;
+pub(crate) type Writer<'a> = Box<dyn FnMut(&[u8], &mut Vec<u8>) -> io::Result<()> + 'a>;
 
 impl Method {
-    fn name(&self) -> &'static str {
+    pub(crate) fn name(&self) -> &'static str {
         match self {
             Self::Zstd { .. } => ZSTD,
             Self::Bzip2(_) => blocks::BZIP2,
         }
     }
 
-    fn writer(&self) -> io::Result<Writer<'_>> {
+    pub(crate) fn writer(&self) -> io::Result<Writer<'_>> {
         let mut compressor = match self {
             Self::Bzip2(level) => {
                 return Ok(Box::new(|text, bytes| blocks::write(text, *level, bytes)));
@@ -201,8 +201,7 @@ impl Operator for Train {
 
 impl Journaled for Train {
     fn sample(&self) -> BatchSize {
-        // A hundred times the dictionary is what its authors recommend.
-        BatchSize { records: 16_384, bytes: self.largest.saturating_mul(100) }
+        sample(self.largest)
     }
 
     fn decide(&self, sample: &[RecordBatch]) -> Result<Vec<u8>, OperatorError> {
@@ -212,26 +211,7 @@ impl Journaled for Train {
                 utf8::of(batch, &self.compress.options.column)?.iter().flatten().map(str::as_bytes),
             );
         }
-        let bytes: usize = texts.iter().map(|text| text.len()).sum();
-        let size = self.largest.min(bytes / SAMPLE_PER_BYTE);
-        if size < LEAST_DICTIONARY {
-            return Ok(Vec::new());
-        }
-        // Texts that are all alike, or too few, train no dictionary; that is no failure.
-        let Ok(dictionary) = zstd::dict::from_samples(&texts, size) else {
-            return Ok(Vec::new());
-        };
-        let total = |mut compressor: Compressor<'_>| {
-            texts
-                .iter()
-                .map(|text| Ok(compressor.compress(text)?.len()))
-                .sum::<std::io::Result<usize>>()
-        };
-        let level = self.level;
-        let without = total(Compressor::new(level).map_err(failed)?).map_err(failed)?;
-        let with = Compressor::with_dictionary(level, &dictionary).map_err(failed)?;
-        let helps = total(with).map_err(failed)? < without;
-        Ok(if helps { dictionary } else { Vec::new() })
+        trained(&texts, self.largest, self.level)
     }
 
     fn decided(&self, decision: &[u8]) -> Result<Arc<dyn Operator>, OperatorError> {
@@ -247,7 +227,37 @@ impl Journaled for Train {
     }
 }
 
-fn failed(error: std::io::Error) -> OperatorError {
+/// What a dictionary of so many bytes is trained on, at most.
+pub(crate) fn sample(largest: usize) -> BatchSize {
+    // A hundred times the dictionary is what its authors recommend.
+    BatchSize { records: 16_384, bytes: largest.saturating_mul(100) }
+}
+
+/// A dictionary for texts like these; nothing when none makes them smaller.
+pub(crate) fn trained(
+    texts: &[&[u8]],
+    largest: usize,
+    level: i32,
+) -> Result<Vec<u8>, OperatorError> {
+    let bytes: usize = texts.iter().map(|text| text.len()).sum();
+    let size = largest.min(bytes / SAMPLE_PER_BYTE);
+    if size < LEAST_DICTIONARY {
+        return Ok(Vec::new());
+    }
+    // Texts that are all alike, or too few, train no dictionary; that is no failure.
+    let Ok(dictionary) = zstd::dict::from_samples(texts, size) else {
+        return Ok(Vec::new());
+    };
+    let total = |mut compressor: Compressor<'_>| {
+        let sizes = texts.iter().map(|text| Ok(compressor.compress(text)?.len()));
+        sizes.sum::<io::Result<usize>>().map_err(failed)
+    };
+    let without = total(Compressor::new(level).map_err(failed)?)?;
+    let with = total(Compressor::with_dictionary(level, &dictionary).map_err(failed)?)?;
+    Ok(if with < without { dictionary } else { Vec::new() })
+}
+
+pub(crate) fn failed(error: io::Error) -> OperatorError {
     OperatorError::Failed(format!("zstd: {error}"))
 }
 
@@ -361,7 +371,7 @@ pub(crate) fn decode(
 }
 
 /// The size that a frame declares, if it is within the limits.
-fn size(frame: &[u8], limits: &Limits) -> Result<usize, String> {
+pub(crate) fn size(frame: &[u8], limits: &Limits) -> Result<usize, String> {
     let size = zstd_safe::get_frame_content_size(frame).map_err(|_| "it is no zstd frame")?;
     let size = size.ok_or("its zstd frame does not say how large it is")?;
     match usize::try_from(size) {

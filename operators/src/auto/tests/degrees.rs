@@ -38,7 +38,7 @@ fn sung(records: &[Voice]) -> Vec<Sampled<'_>> {
 
 /// Why nothing is lost.
 fn told(decision: &Decision) -> &str {
-    assert!(decision.setting().unwrap().lossless(), "{}", decision.told);
+    assert!(decision.setting(None).unwrap().lossless(), "{}", decision.told);
     assert!(decision.steps.is_empty());
     &decision.told
 }
@@ -56,7 +56,7 @@ fn pictures_get_the_cheapest_setting_that_keeps_what_is_drawn_of_them() {
     let decision = auto.decide(sample);
     assert_eq!((decision.skipped, decision.pilot, decision.fresh), (60, 48, 192));
     assert_eq!((decision.codec.as_str(), decision.loss.as_str()), ("webp", "Q_infer"));
-    assert!(!decision.setting().unwrap().lossless(), "{}", decision.told);
+    assert!(!decision.setting(None).unwrap().lossless(), "{}", decision.told);
     assert!(decision.told.contains("of segment score (Q_infer)"), "{}", decision.told);
     let sizes = decision.sizes.unwrap();
     assert!(sizes.chosen * 1.2 < sizes.lossless, "{sizes:?}");
@@ -65,7 +65,7 @@ fn pictures_get_the_cheapest_setting_that_keeps_what_is_drawn_of_them() {
     // Pictures that nobody looked at lose as little.
     let (mut losses, mut room) = (Losses::default(), RoundTrip::default());
     for record in squares(200, 22) {
-        let facts = room.go(decision.setting().unwrap(), &record.media()).unwrap();
+        let facts = room.go(decision.setting(None).unwrap(), &record.media()).unwrap();
         let both = [record.media(), room.media(facts)];
         let both = auto.task.outcomes(&both, &[Some(Right::Media(record.right())); 2]);
         let [before, after] = [0, 1].map(|at| both[at].as_ref().unwrap().score);
@@ -191,7 +191,7 @@ fn watched_pictures_say_what_their_drawings_would_lose() {
     let records = squares(280, 26);
     let batch = with_masks(&records);
     let (decided, decision) = decided(&operator, &batch);
-    let setting = decision.setting().unwrap();
+    let setting = decision.setting(None).unwrap();
     assert!(!setting.lossless(), "{}", decision.told);
     let rows = invoke(&decided, &batch);
     assert_eq!(rows.schema(), operator.output(&[batch.schema()]).unwrap());

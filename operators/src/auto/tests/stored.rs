@@ -42,14 +42,15 @@ fn what_is_protected_moves_most_and_what_was_tested_is_what_is_stored() {
             let before = &decision.steps[before];
             assert_eq!((&protected.codec, protected.step), (&before.codec, before.step));
         }
-        None => assert!(protected.protection().unwrap().better.lossless()),
+        None => assert!(protected.protection(None).unwrap().better.lossless()),
     }
 
     // The records on which the setting was tested, as they are stored.
     let step = &decision.steps[at].found;
     let tested = &records[decision.pilot as usize..][..step.records as usize];
     let acting = auto.acting(&decision).unwrap();
-    let (setting, better) = (decision.setting().unwrap(), protected.protection().unwrap().better);
+    let (setting, better) =
+        (decision.setting(None).unwrap(), protected.protection(None).unwrap().better);
     let (mut losses, mut bytes, mut better_ones) = (Losses::default(), Vec::new(), 0);
     let (mut room, mut far, mut near) = (RoundTrip::default(), f64::INFINITY, 0.0_f64);
     for record in tested {
@@ -90,7 +91,7 @@ fn watched_records_are_stored_without_loss_and_say_what_would_be_lost() {
     let decision = journaled.decide(std::slice::from_ref(&batch)).unwrap();
     let decided = journaled.decided(&decision).unwrap();
     let decision: Decision = serde_json::from_slice(&decision).unwrap();
-    assert!(!decision.setting().unwrap().lossless(), "{}", decision.told);
+    assert!(!decision.setting(None).unwrap().lossless(), "{}", decision.told);
     let rows = invoke(&decided, &batch);
     assert_eq!(rows.schema(), operator.output(&[batch.schema()]).unwrap());
     let losses = rows.column_by_name("image_shadow_loss").unwrap();
@@ -107,7 +108,7 @@ fn watched_records_are_stored_without_loss_and_say_what_would_be_lost() {
             continue;
         }
         assert_eq!((stored.1.as_str(), &read(stored).0), ("png", &record.samples));
-        let facts = room.go(decision.setting().unwrap(), &record.media()).unwrap();
+        let facts = room.go(decision.setting(None).unwrap(), &record.media()).unwrap();
         let both = [record.media(), room.media(facts)];
         let both = auto.task.outcomes(&both, &[Some(Right::Class(record.class)); 2]);
         let [before, after] = [0, 1].map(|at| both[at].as_ref().unwrap().score);

@@ -22,7 +22,7 @@ fn a_decided_transcode_is_the_plain_one() {
     let operator = transcode(LITTLE, "keep");
     let batch = files(&stripes(700, 43), "png", None);
     let (decided, decision) = decided(&operator, &batch);
-    assert!(!decision.setting().unwrap().lossless(), "{}", decision.told);
+    assert!(!decision.setting(None).unwrap().lossless(), "{}", decision.told);
     let plain = serde_json::json!({
         "column": "image", "codec": decision.codec, "quality": decision.step,
     });
@@ -44,7 +44,7 @@ fn watched_files_lose_nothing_and_say_what_would_be_lost() {
     for if_larger in ["keep", "replace"] {
         let operator = transcode(&extra, if_larger);
         let (decided, decision) = decided(&operator, &pngs);
-        let setting = decision.setting().unwrap();
+        let setting = decision.setting(None).unwrap();
         assert!(!setting.lossless(), "{}", decision.told);
         // The smallest that there is of files that are coarse already: nothing makes them smaller.
         for (codec, step) in [("png", None), ("qoi", None), ("jpeg", Some(90)), ("webp", Some(1))] {
@@ -101,7 +101,8 @@ fn protected_files_get_the_better_setting_or_stay() {
     let batch = files(&records, "png", None);
     let (decided, decision) = decided(&operator, &batch);
     let protected = decision.protected.clone().unwrap();
-    let (setting, better) = (decision.setting().unwrap(), protected.protection().unwrap().better);
+    let (setting, better) =
+        (decision.setting(None).unwrap(), protected.protection(None).unwrap().better);
     let logits = |media: Media<'_>| auto.task.logits(&[media]).remove(0).unwrap();
     let (mut room, mut far, mut kept) = (RoundTrip::default(), 0, 0);
     for coarse in [false, true] {
