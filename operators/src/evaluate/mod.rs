@@ -2,7 +2,7 @@
 //!
 //! A row comes out for each record, with its media left out and a list of **points** in their place: one for each
 //! setting, of at least eight steps of every ladder. A point says how many bytes are stored (container included), how
-//! like the original the record comes back ([`metric`]), how well the task's model does on it, and what
+//! like the original the record comes back ([`metric`](crate::metric)), how well the task's model does on it, and what
 //! encoding and decoding took of a processor. A setting that cannot hold the record has a point of nulls.
 //!
 //! The loss of the task is **Q_infer**, never anything else: a model that was trained on originals and is asked about
@@ -10,7 +10,7 @@
 //! point.
 //!
 //! With `models`, two or more networks that were trained on such records, a point also says how far apart original and
-//! what comes back are for these ([`FeatureDistance`]). How their layers are weighed is
+//! what comes back are for these ([`FeatureDistance`](crate::metric::FeatureDistance)). How their layers are weighed is
 //! decided once for the run, from the first records, and stands in its log and report.
 //!
 //! A column of texts is evaluated too: of texts nothing is lost, so that levels differ in bytes and in time alone. With
